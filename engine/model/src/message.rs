@@ -1,0 +1,309 @@
+//! Every message that crosses threads, on one page.
+//!
+//! Shards tell control ([`ToControl`]); control tells shards ([`ToShard`]). Shards never tell each other anything. Each
+//! shard has one queue from control, first in first out, so that a session that is adopted after an `Install` sees its
+//! effect in the state, and one adopted before it sees it as an attention: each change exactly once.
+//!
+//! `M` is the medium of a logical unit as the data path knows it; control only carries it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_iscsi::login::Completed;
+use portico_iscsi::wire::Tsih;
+use portico_scsi::attention::UnitAttention;
+use portico_scsi::device_server::{Change, Outcome};
+use portico_scsi::reservation::NexusId;
+use portico_scsi::unit::LogicalUnit;
+
+use crate::configuration::Configuration;
+use crate::identity::{Generation, SessionId, ShardId, TargetId, Ticket, UnitId};
+use crate::lun_map::LunMap;
+use crate::meter::Meters;
+
+/// What control tells a shard.
+#[derive(Debug)]
+pub enum ToShard<M> {
+    /// The configuration that logins and discovery are answered from, from now on.
+    Configure(Arc<Configuration>),
+    /// Listening sockets to accept on, replacing the ones before. A portal not among them accepts nothing more.
+    Listen(Vec<Arc<OwnedFd>>),
+    /// A logical unit comes into being. Every shard gets it before any session that maps it.
+    Open(Opening<M>),
+    /// New shared state of a logical unit. The shard drains as DESIGN asks and answers [`ToControl::Installed`].
+    Install(Arc<Install>),
+    /// No session maps the unit any more. Answered by [`ToControl::Closed`] when nothing is at its medium.
+    Close(UnitId),
+    /// A session to serve: its final Login Response has not been sent, and is this shard's to send.
+    Adopt(Box<Adoption>),
+    /// A login that control refuses: send the refusal, close.
+    Refuse(Box<Refusal>),
+    /// The answer to [`ToControl::Change`] or [`ToControl::Reset`].
+    Changed {
+        /// As the shard gave it.
+        ticket: Ticket,
+        /// GOOD, or what the command ends with.
+        outcome: Result<(), Outcome>,
+    },
+    /// The session's logical units are from now on these.
+    Remap {
+        /// Which session.
+        session: SessionId,
+        /// Its whole map.
+        map: Arc<LunMap>,
+    },
+    /// End a session: its tasks are aborted; answered by [`ToControl::SessionEnded`].
+    EndSession {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Send the meters filled so far and go on with this spare.
+    CollectMeters(Box<Meters>),
+    /// Refuse new commands and logins, finish what is in flight, flush, then answer [`ToControl::Quiesced`].
+    Quiesce,
+    /// Leave the loop and end the thread.
+    Stop,
+}
+
+/// What a shard tells control.
+#[derive(Debug)]
+pub enum ToControl {
+    /// A login is complete but for its final response; the connection travels with the question.
+    Login(Box<LoginQuestion>),
+    /// A session is over on its home shard. Its nexus is lost.
+    SessionEnded {
+        /// Which session.
+        session: SessionId,
+        /// Why it ended.
+        reason: EndReason,
+        /// Writes of it that are still at a medium: nobody may write those blocks before they are through.
+        orphans: Vec<Orphan>,
+    },
+    /// The orphaned write is off the medium.
+    OrphanDone {
+        /// Where.
+        orphan: Orphan,
+    },
+    /// A command asks to change what all shards see of a logical unit.
+    Change {
+        /// Who asks, and gets [`ToShard::Changed`].
+        shard: ShardId,
+        /// Chosen by the shard.
+        ticket: Ticket,
+        /// Which unit.
+        unit: UnitId,
+        /// On whose behalf.
+        nexus: NexusId,
+        /// What.
+        change: Change,
+    },
+    /// LOGICAL UNIT RESET, or one unit's share of TARGET WARM RESET.
+    Reset {
+        /// Who asks, and gets [`ToShard::Changed`].
+        shard: ShardId,
+        /// Chosen by the shard.
+        ticket: Ticket,
+        /// Which unit.
+        unit: UnitId,
+        /// On whose behalf.
+        nexus: NexusId,
+    },
+    /// A parked change whose session or task is gone: control forgets who asked, not what was changed.
+    Withdraw {
+        /// Who had asked.
+        shard: ShardId,
+        /// Its ticket.
+        ticket: Ticket,
+    },
+    /// This shard has installed the generation, and nothing that it refuses is at the medium any more.
+    Installed {
+        /// Who.
+        shard: ShardId,
+        /// Which unit.
+        unit: UnitId,
+        /// Which generation.
+        generation: Generation,
+    },
+    /// Answer to [`ToShard::Close`].
+    Closed {
+        /// Who.
+        shard: ShardId,
+        /// Which unit.
+        unit: UnitId,
+    },
+    /// The full meters of a shard.
+    Meters {
+        /// Whose.
+        shard: ShardId,
+        /// Since the collection before.
+        meters: Box<Meters>,
+    },
+    /// Answer to [`ToShard::Quiesce`]: nothing is in flight here and what was written is flushed, or could not be.
+    Quiesced {
+        /// Who.
+        shard: ShardId,
+        /// Units whose last flush failed.
+        failed_flushes: Vec<UnitId>,
+    },
+    /// The shard cannot go on: its ring failed. The process ends; initiators come back to a new one.
+    Failed {
+        /// Who.
+        shard: ShardId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A new logical unit as each shard gets it.
+#[derive(Debug, Clone)]
+pub struct Opening<M> {
+    /// Its name from now on.
+    pub unit: UnitId,
+    /// Its state at generation [`Generation`] 0 or as restored.
+    pub state: Arc<LogicalUnit>,
+    /// The generation of `state`.
+    pub generation: Generation,
+    /// The medium; `None` while it is not ready (the state says so too).
+    pub medium: Option<M>,
+    /// The name of the DEVICE, for people.
+    pub device: Arc<str>,
+    /// Commands that the unit admits from one nexus before TASK SET FULL (`max_tgt_dev_commands`).
+    pub nexus_commands_max: u32,
+}
+
+/// One change of a logical unit's shared state.
+#[derive(Debug)]
+pub struct Install {
+    /// Which unit.
+    pub unit: UnitId,
+    /// The version that `state` is; always one more than the one before.
+    pub generation: Generation,
+    /// The whole new state.
+    pub state: Arc<LogicalUnit>,
+    /// Unit attentions to queue before the next command of these nexuses is looked at.
+    pub attentions: Vec<(NexusScope, UnitAttention)>,
+    /// Tasks that end with this change.
+    pub aborts: Option<NexusScope>,
+    /// Block ranges at which a write without an owner may still land.
+    pub orphans: Arc<[Orphan]>,
+}
+
+/// Whom an attention or an abort is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NexusScope {
+    /// Every nexus.
+    All,
+    /// Every nexus but this one.
+    AllBut(NexusId),
+    /// This nexus alone.
+    Only(NexusId),
+}
+
+impl NexusScope {
+    /// Whether `nexus` is meant.
+    #[must_use]
+    pub fn includes(self, nexus: NexusId) -> bool {
+        match self {
+            NexusScope::All => true,
+            NexusScope::AllBut(other) => other != nexus,
+            NexusScope::Only(one) => one == nexus,
+        }
+    }
+}
+
+/// A write that was at the medium when its session ended: its blocks belong to nobody until it is through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orphan {
+    /// The shard at whose queue the write is.
+    pub shard: ShardId,
+    /// Unique on that shard.
+    pub serial: u64,
+    /// Which unit.
+    pub unit: UnitId,
+    /// First block.
+    pub lba: u64,
+    /// Number of blocks.
+    pub blocks: u64,
+}
+
+/// A login that is complete on the shard that accepted it. Nothing is armed on its connection.
+#[derive(Debug)]
+pub struct LoginQuestion {
+    /// Where it was accepted.
+    pub shard: ShardId,
+    /// The negotiated session.
+    pub completed: Completed,
+    /// The connection.
+    pub socket: OwnedFd,
+    /// What was received beyond the last Login Request.
+    pub unread: Vec<u8>,
+    /// The initiator's address.
+    pub peer: SocketAddr,
+    /// Our address that it came to.
+    pub local: SocketAddr,
+}
+
+/// A granted login on its way to its home shard.
+#[derive(Debug)]
+pub struct Adoption {
+    /// The name of the session from now on.
+    pub session: SessionId,
+    /// Its I_T nexus.
+    pub nexus: NexusId,
+    /// The handle that goes into the final Login Response; 0 for a discovery session's too, but never for a normal one.
+    pub tsih: Tsih,
+    /// The target; `None` for a discovery session.
+    pub target: Option<TargetId>,
+    /// The logical units that this initiator sees.
+    pub map: Arc<LunMap>,
+    /// The command window and the timers of the target.
+    pub service: Service,
+    /// The login with its connection.
+    pub question: LoginQuestion,
+}
+
+/// What a target's configuration says of a session's service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    /// QueuedCommands: the command window, 1 to 2048.
+    pub queued_commands: u32,
+    /// NopInInterval; zero is never.
+    pub nop_in_interval: Duration,
+    /// NopInTimeout; zero is never.
+    pub nop_in_timeout: Duration,
+}
+
+/// A refused login on its way back.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Status-Class and Status-Detail of RFC 7143 §11.13.5.
+    pub status: (u8, u8),
+    /// The login with its connection.
+    pub question: LoginQuestion,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The initiator logged out.
+    Logout,
+    /// The connection was lost or closed by the peer.
+    ConnectionLost,
+    /// The peer broke the protocol.
+    Violation,
+    /// The peer did not answer a NOP-In in time.
+    Silent,
+    /// The same initiator port logged in again (RFC 7143 §6.3.5).
+    Reinstated,
+    /// The target was disabled or removed.
+    TargetRemoved,
+    /// TARGET COLD RESET.
+    ColdReset,
+    /// The gateway shuts down.
+    Shutdown,
+}
+
