@@ -1,0 +1,185 @@
+//! The table of operations that the kernel works on: what it may touch has been moved in here, and stays at its address
+//! until the completion. Nothing here is freed or moved while its slot is taken.
+
+use crate::files::Fd;
+use crate::message::Message;
+use crate::segments::Segments;
+use io_uring::{opcode, squeue, types};
+
+/// What the kernel is asked to do, with all that it may touch meanwhile.
+pub(crate) enum Operation {
+    /// Connections, until it is cancelled.
+    Accept,
+    Receive(Segments),
+    Send(Message),
+    Read {
+        segments: Segments,
+        offset_bytes: u64,
+        skip_bytes: usize,
+    },
+    Write {
+        segments: Segments,
+        offset_bytes: u64,
+        skip_bytes: usize,
+        durable: bool,
+    },
+    Sync {
+        data_only: bool,
+    },
+    Allocate {
+        mode: i32,
+        offset_bytes: u64,
+        length_bytes: u64,
+    },
+    /// The ring's own: reads the eventfd that wakers write.
+    Doze {
+        count: Box<u64>,
+        event: types::Fd,
+    },
+}
+
+pub(crate) struct Slot {
+    pub(crate) tag: u64,
+    /// Of the file table; none for the ring's own operation.
+    pub(crate) file: Option<Fd>,
+    /// Cancelled by us: what is short is not continued.
+    pub(crate) cancelled: bool,
+    pub(crate) operation: Operation,
+}
+
+impl Operation {
+    /// The submission for this operation as it now stands in its slot. Pointers are made here, after the move into the
+    /// slot, and nobody uses the operation again before its completion.
+    pub(crate) fn entry(&mut self, fd: types::Fd) -> squeue::Entry {
+        match self {
+            Self::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
+            Self::Receive(segments) => match *segments.vectors(0) {
+                [one] => opcode::Recv::new(fd, one.iov_base.cast(), narrow(one.iov_len)).build(),
+                _ => opcode::RecvMsg::new(fd, segments.header()).build(),
+            },
+            Self::Send(message) => match *message.vectors() {
+                [one] => {
+                    let send = opcode::Send::new(fd, one.iov_base.cast::<u8>(), narrow(one.iov_len));
+                    send.flags(SEND_FLAGS).build()
+                }
+                _ => opcode::SendMsg::new(fd, message.header()).flags(SEND_FLAGS.cast_unsigned()).build(),
+            },
+            Self::Read { segments, offset_bytes, skip_bytes } => {
+                let offset = *offset_bytes + *skip_bytes as u64;
+                match *segments.vectors(*skip_bytes) {
+                    [one] => {
+                        let read = opcode::Read::new(fd, one.iov_base.cast(), narrow(one.iov_len));
+                        read.offset(offset).build()
+                    }
+                    ref all => opcode::Readv::new(fd, all.as_ptr(), narrow(all.len())).offset(offset).build(),
+                }
+            }
+            Self::Write { segments, offset_bytes, skip_bytes, durable } => {
+                let offset = *offset_bytes + *skip_bytes as u64;
+                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                match *segments.vectors(*skip_bytes) {
+                    [one] => {
+                        let write = opcode::Write::new(fd, one.iov_base.cast(), narrow(one.iov_len));
+                        write.offset(offset).rw_flags(flags).build()
+                    }
+                    ref all => {
+                        let write = opcode::Writev::new(fd, all.as_ptr(), narrow(all.len()));
+                        write.offset(offset).rw_flags(flags).build()
+                    }
+                }
+            }
+            Self::Sync { data_only } => {
+                let flags = if *data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+                opcode::Fsync::new(fd).flags(flags).build()
+            }
+            Self::Allocate { mode, offset_bytes, length_bytes } => {
+                opcode::Fallocate::new(fd, *length_bytes).offset(*offset_bytes).mode(*mode).build()
+            }
+            Self::Doze { count, event } => {
+                let count: *mut u64 = &mut **count;
+                opcode::Read::new(*event, count.cast(), 8).build()
+            }
+        }
+    }
+}
+
+/// All of the message or an error, and no signal where the peer has gone.
+const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(PIECE_MAX)
+}
+
+/// Longer pieces (only lent memory could be) are sent in several goes.
+const PIECE_MAX: u32 = 1 << 30;
+
+/// Slots, as many as the ring was made for.
+pub(crate) struct InFlight {
+    slots: Box<[Entry]>,
+    first_free: u32,
+    taken: u32,
+}
+
+enum Entry {
+    Taken(Slot),
+    Free { next: u32 },
+}
+
+impl InFlight {
+    pub(crate) fn new(operations_max: u32) -> Self {
+        Self {
+            slots: (1..=operations_max).map(|next| Entry::Free { next }).collect(),
+            first_free: 0,
+            taken: 0,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.first_free as usize == self.slots.len()
+    }
+
+    /// Operations in flight.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// Moves `slot` to where it stays until [`InFlight::remove`]. The table is not full: the caller has asked.
+    pub(crate) fn insert(&mut self, slot: Slot) -> (u32, &mut Slot) {
+        let index = self.first_free;
+        let entry = &mut self.slots[index as usize];
+        let Entry::Free { next } = *entry else { unreachable!("a taken slot in the list of free ones") };
+        *entry = Entry::Taken(slot);
+        self.first_free = next;
+        self.taken += 1;
+        let Entry::Taken(slot) = entry else { unreachable!("just taken") };
+        (index, slot)
+    }
+
+    pub(crate) fn slot(&mut self, index: u32) -> &mut Slot {
+        match &mut self.slots[index as usize] {
+            Entry::Taken(slot) => slot,
+            Entry::Free { .. } => panic!("a completion for operation {index}, which is not in flight"),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Slot {
+        let freed = std::mem::replace(&mut self.slots[index as usize], Entry::Free { next: self.first_free });
+        let Entry::Taken(slot) = freed else { panic!("operation {index} ended twice") };
+        self.first_free = index;
+        self.taken -= 1;
+        slot
+    }
+
+    /// The slots in flight, with their indices.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot)> {
+        (0..).zip(self.slots.iter_mut()).filter_map(|(index, entry)| match entry {
+            Entry::Taken(slot) => Some((index, slot)),
+            Entry::Free { .. } => None,
+        })
+    }
+
+    /// Gives up all slots without freeing what they hold.
+    pub(crate) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.slots));
+    }
+}
