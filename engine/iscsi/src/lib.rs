@@ -1,1 +1,20 @@
-//! Placeholder.
+//! RFC 7143 (with 7144 and 5048) as values: bytes and time in, PDUs and verdicts out.
+//!
+//! This crate holds both ends of the protocol, the target's and (in `initiator`) the other one. It never opens a
+//! socket, reads a clock, starts a thread, or owns a receive buffer; the caller does all four and hands in what it got.
+//!
+//! | module | holds | section of RFC 7143 |
+//! |---|---|---|
+//! | [`wire`] | one file per PDU family: the 48 bytes of the BHS as a plain struct, and the AHS | 11 |
+//! | [`framing`] | how long a PDU is, from its BHS | 11.2 |
+//! | [`text`] | key=value data segments, split and joined over PDUs; number forms | 6.1 |
+//! | [`sn`] | serial numbers that wrap and cannot be mixed up | 4.2.2 |
+//! | [`moment`] | time as the caller tells it | – |
+//! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
+
+pub mod framing;
+pub mod moment;
+pub mod sn;
+pub mod text;
+pub mod violation;
+pub mod wire;
