@@ -1,1 +1,33 @@
-//! Placeholder.
+//! SAM-5, SPC-4 and SBC-3 for disks, without I/O: a device server as a function from a CDB and a replica of a logical unit
+//! to what is to be done about it.
+//!
+//! Who calls whom: a shard looks its LUN map up and calls [`device_server::begin`] with the unit's replica, or
+//! [`no_unit::begin`] where the map has none; it takes a [`block::MediumCommand`] to the medium (asking
+//! [`unit::LogicalUnit::recheck`] before each piece) and sends an [`original::Change`] to the single writer, control,
+//! which lets [`original`] make the next generation of the replica.
+//!
+//! This crate never reads a clock, a socket or a file, takes no lock, and knows nothing of iSCSI: LUNs and CDBs come as
+//! bytes. On the data path it does not allocate.
+
+pub mod attention;
+pub mod bits;
+pub mod block;
+pub mod cdb;
+pub mod device_server;
+pub mod identity;
+pub mod lun;
+pub mod no_unit;
+pub mod opcodes;
+pub mod original;
+pub mod reply;
+pub mod report;
+pub mod reservation;
+pub mod sense;
+pub mod unit;
+
+mod capacity;
+mod inquiry;
+mod mode;
+mod vpd;
+
+pub use bits::Status;

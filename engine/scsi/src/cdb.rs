@@ -1,0 +1,333 @@
+//! CDBs as typed commands (SPC-4 §4.2, SBC-3 §5): parsed once here, well formed ever after.
+//!
+//! Which bits a CDB may have is the opcode table's business; the fields' meaning is this file's. Ranges are not checked
+//! here, for they depend on the unit.
+
+use crate::bits::{be16, be32};
+use crate::opcodes::{Decoder, Opcode};
+use crate::sense::Outcome;
+use crate::unit::Lba;
+
+/// Blocks that a command names, as its CDB has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first block.
+    pub lba: Lba,
+    /// How many; for SYNCHRONIZE CACHE zero means to the end.
+    pub blocks: u32,
+    /// Index of the CDB's byte where the number of blocks begins.
+    pub length_at: u16,
+}
+
+/// What VERIFY compares (BYTCHK, SBC-3 §5.37).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// 01b: each block with its own data-out.
+    EachBlock,
+    /// 11b: each block with the one block of data-out.
+    OneBlock,
+}
+
+/// Which set of values MODE SENSE returns (PC, SPC-4 table 136).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageControl {
+    /// 00b.
+    Current,
+    /// 01b: a mask of what MODE SELECT may change.
+    Changeable,
+    /// 10b.
+    Default,
+    /// 11b.
+    Saved,
+}
+
+/// MODE SENSE, either length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModeSense {
+    /// The 10-byte command, with the 8-byte header.
+    pub long_header: bool,
+    /// DBD: no block descriptor.
+    pub disable_block_descriptors: bool,
+    /// LLBAA: a long block descriptor is welcome.
+    pub long_lba_accepted: bool,
+    /// Which values.
+    pub control: PageControl,
+    /// PAGE CODE.
+    pub page: u8,
+    /// SUBPAGE CODE.
+    pub subpage: u8,
+    /// ALLOCATION LENGTH.
+    pub allocation_length: u16,
+}
+
+/// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES (SPC-4 table 256).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// 000b: all commands.
+    All,
+    /// 001b: one that has no service actions.
+    OperationCode,
+    /// 010b: one that has.
+    ServiceAction,
+    /// 011b: one of either kind.
+    Either,
+}
+
+/// A command that is served, with its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// TEST UNIT READY.
+    TestUnitReady,
+    /// REQUEST SENSE.
+    RequestSense {
+        /// DESC: descriptor format.
+        descriptor: bool,
+        /// ALLOCATION LENGTH.
+        allocation_length: u8,
+    },
+    /// INQUIRY; with the page code where EVPD is one.
+    Inquiry {
+        /// The VPD page, `None` for standard data.
+        vital_product_data: Option<u8>,
+        /// ALLOCATION LENGTH.
+        allocation_length: u16,
+    },
+    /// READ.
+    Read {
+        /// What.
+        extent: Extent,
+        /// FUA.
+        force_unit_access: bool,
+        /// DPO.
+        disable_page_out: bool,
+    },
+    /// WRITE.
+    Write {
+        /// Where.
+        extent: Extent,
+        /// FUA.
+        force_unit_access: bool,
+        /// DPO.
+        disable_page_out: bool,
+    },
+    /// VERIFY.
+    Verify {
+        /// What.
+        extent: Extent,
+        /// With what, `None` for a check of the medium alone.
+        compare: Option<Compare>,
+    },
+    /// SYNCHRONIZE CACHE.
+    SynchronizeCache {
+        /// What; zero blocks mean to the end.
+        extent: Extent,
+        /// IMMED: GOOD as soon as the CDB is checked.
+        immediate: bool,
+    },
+    /// MODE SENSE.
+    ModeSense(ModeSense),
+    /// MODE SELECT.
+    ModeSelect {
+        /// The 10-byte command, with the 8-byte header.
+        long_header: bool,
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u16,
+    },
+    /// READ CAPACITY (10).
+    ReadCapacity10,
+    /// READ CAPACITY (16).
+    ReadCapacity16 {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+    /// REPORT LUNS.
+    ReportLuns {
+        /// SELECT REPORT.
+        select: u8,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+    /// RESERVE (6) and (10).
+    Reserve,
+    /// RELEASE (6) and (10).
+    Release,
+    /// START STOP UNIT.
+    StartStopUnit {
+        /// IMMED.
+        immediate: bool,
+        /// POWER CONDITION.
+        power_condition: u8,
+        /// NO_FLUSH.
+        no_flush: bool,
+        /// LOEJ: load or eject.
+        load_eject: bool,
+        /// START.
+        start: bool,
+    },
+    /// PREVENT ALLOW MEDIUM REMOVAL.
+    PreventAllow {
+        /// Removal is prevented.
+        prevent: bool,
+    },
+    /// REPORT SUPPORTED OPERATION CODES.
+    ReportSupportedOperationCodes {
+        /// REPORTING OPTIONS.
+        reporting: Reporting,
+        /// RCTD: with timeouts descriptors.
+        timeouts: bool,
+        /// REQUESTED OPERATION CODE.
+        operation_code: u8,
+        /// REQUESTED SERVICE ACTION.
+        service_action: u16,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
+    ReportSupportedTaskManagementFunctions {
+        /// REPD: the extended form.
+        extended: bool,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+}
+
+const DPO: u8 = 0x10;
+const FUA: u8 = 0x08;
+const IMMED: u8 = 0x02;
+
+/// The command in `cdb`, which is of `row`. Bytes beyond the row's CDB length are not looked at: iSCSI pads CDBs to 16.
+///
+/// # Errors
+/// INVALID FIELD IN CDB, pointing at the field.
+pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
+    let Some(cdb) = cdb.get(..row.usage.len()) else {
+        // The CDB ends before its fields do: point at the first that is missing.
+        return Err(Outcome::invalid_cdb_field(u16::try_from(cdb.len()).unwrap_or(u16::MAX), None));
+    };
+    if let Some((byte, bit)) = row.reserved_bit(cdb) {
+        return Err(Outcome::invalid_cdb_field(byte, Some(bit)));
+    }
+    Ok(match row.decoder {
+        Decoder::Read6 | Decoder::Read10 | Decoder::Read12 | Decoder::Read16 => Command::Read {
+            extent: extent(cdb),
+            force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
+            disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
+        },
+        Decoder::Write6 | Decoder::Write10 | Decoder::Write12 | Decoder::Write16 => Command::Write {
+            extent: extent(cdb),
+            force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
+            disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
+        },
+        Decoder::Verify10 | Decoder::Verify12 | Decoder::Verify16 => verify(cdb)?,
+        Decoder::SynchronizeCache10 | Decoder::SynchronizeCache16 => {
+            Command::SynchronizeCache { extent: extent(cdb), immediate: cdb[1] & IMMED != 0 }
+        }
+        Decoder::ReadCapacity10 => Command::ReadCapacity10,
+        Decoder::ReadCapacity16 => Command::ReadCapacity16 { allocation_length: be32(cdb, 10) },
+        Decoder::TestUnitReady => Command::TestUnitReady,
+        Decoder::RequestSense => {
+            Command::RequestSense { descriptor: cdb[1] & 0x01 != 0, allocation_length: cdb[4] }
+        }
+        Decoder::Inquiry => inquiry(cdb)?,
+        Decoder::ModeSense6 | Decoder::ModeSense10 => Command::ModeSense(mode_sense(cdb)),
+        Decoder::ModeSelect6 => {
+            Command::ModeSelect { long_header: false, parameter_list_length: u16::from(cdb[4]) }
+        }
+        Decoder::ModeSelect10 => {
+            Command::ModeSelect { long_header: true, parameter_list_length: be16(cdb, 7) }
+        }
+        Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
+        Decoder::Reserve => Command::Reserve,
+        Decoder::Release => Command::Release,
+        Decoder::StartStopUnit => Command::StartStopUnit {
+            immediate: cdb[1] & 0x01 != 0,
+            power_condition: cdb[4] >> 4,
+            no_flush: cdb[4] & 0x04 != 0,
+            load_eject: cdb[4] & 0x02 != 0,
+            start: cdb[4] & 0x01 != 0,
+        },
+        Decoder::PreventAllow => prevent_allow(cdb)?,
+        Decoder::ReportSupportedOperationCodes => report_supported_operation_codes(cdb)?,
+        Decoder::ReportSupportedTaskManagementFunctions => Command::ReportSupportedTaskManagementFunctions {
+            extended: cdb[2] & 0x80 != 0,
+            allocation_length: be32(cdb, 6),
+        },
+    })
+}
+
+/// LBA and length, which lie in the same place in every CDB of one length (SPC-4 §4.2.2).
+fn extent(cdb: &[u8]) -> Extent {
+    match cdb.len() {
+        6 => Extent {
+            lba: Lba(u64::from(be32(&[0, cdb[1] & 0x1f, cdb[2], cdb[3]], 0))),
+            // SBC-3 §5.8: zero means 256, and only here.
+            blocks: if cdb[4] == 0 { 256 } else { u32::from(cdb[4]) },
+            length_at: 4,
+        },
+        10 => Extent { lba: Lba::read::<4>(cdb, 2), blocks: u32::from(be16(cdb, 7)), length_at: 7 },
+        12 => Extent { lba: Lba::read::<4>(cdb, 2), blocks: be32(cdb, 6), length_at: 6 },
+        _ => Extent { lba: Lba::read::<8>(cdb, 2), blocks: be32(cdb, 10), length_at: 10 },
+    }
+}
+
+fn verify(cdb: &[u8]) -> Result<Command, Outcome> {
+    let compare = match cdb[1] >> 1 & 0x03 {
+        0b00 => None,
+        0b01 => Some(Compare::EachBlock),
+        0b11 => Some(Compare::OneBlock),
+        _ => return Err(Outcome::invalid_cdb_field(1, Some(2))),
+    };
+    Ok(Command::Verify { extent: extent(cdb), compare })
+}
+
+fn inquiry(cdb: &[u8]) -> Result<Command, Outcome> {
+    let vital_product_data = (cdb[1] & 0x01 != 0).then_some(cdb[2]);
+    if vital_product_data.is_none() && cdb[2] != 0 {
+        return Err(Outcome::invalid_cdb_field(2, None));
+    }
+    Ok(Command::Inquiry { vital_product_data, allocation_length: be16(cdb, 3) })
+}
+
+fn mode_sense(cdb: &[u8]) -> ModeSense {
+    let long_header = cdb.len() == 10;
+    ModeSense {
+        long_header,
+        disable_block_descriptors: cdb[1] & 0x08 != 0,
+        long_lba_accepted: long_header && cdb[1] & 0x10 != 0,
+        control: match cdb[2] >> 6 {
+            0b00 => PageControl::Current,
+            0b01 => PageControl::Changeable,
+            0b10 => PageControl::Default,
+            _ => PageControl::Saved,
+        },
+        page: cdb[2] & 0x3f,
+        subpage: cdb[3],
+        allocation_length: if long_header { be16(cdb, 7) } else { u16::from(cdb[4]) },
+    }
+}
+
+/// SPC-4 §6.13. The values 10b and 11b are obsolete and refused.
+fn prevent_allow(cdb: &[u8]) -> Result<Command, Outcome> {
+    match cdb[4] & 0x03 {
+        0b00 => Ok(Command::PreventAllow { prevent: false }),
+        0b01 => Ok(Command::PreventAllow { prevent: true }),
+        _ => Err(Outcome::invalid_cdb_field(4, Some(1))),
+    }
+}
+
+fn report_supported_operation_codes(cdb: &[u8]) -> Result<Command, Outcome> {
+    let reporting = match cdb[2] & 0x07 {
+        0b000 => Reporting::All,
+        0b001 => Reporting::OperationCode,
+        0b010 => Reporting::ServiceAction,
+        0b011 => Reporting::Either,
+        _ => return Err(Outcome::invalid_cdb_field(2, Some(2))),
+    };
+    Ok(Command::ReportSupportedOperationCodes {
+        reporting,
+        timeouts: cdb[2] & 0x80 != 0,
+        operation_code: cdb[3],
+        service_action: be16(cdb, 4),
+        allocation_length: be32(cdb, 6),
+    })
+}

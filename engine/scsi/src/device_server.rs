@@ -1,0 +1,353 @@
+//! The device server: one CDB in, one [`Action`] out (SAM-5 §4.6, §5).
+//!
+//! A pure function over a replica. It answers itself what it can, and hands on what needs data-out, the medium, or the
+//! single writer. It never waits, never allocates, and knows no transport: a LUN and a CDB are bytes.
+//!
+//! Order of checks, each before the next: resets pending, reservation, other unit attentions (SAM-5 §5.3.3), operation
+//! code, readiness, the CDB's fields, write protection, range.
+
+use crate::attention::{Attentions, UnitAttention};
+use crate::block::{self, MediumCommand};
+use crate::capacity;
+use crate::cdb::{self, Command, ModeSense};
+use crate::inquiry;
+use crate::lun::Lun;
+use crate::mode;
+use crate::opcodes::{self, Attention, Lookup, Needs, Opcode};
+use crate::original::Change;
+use crate::reply::{REPLY_BYTES_MAX, Reply};
+use crate::report;
+use crate::reservation::{CommandClass, NexusId};
+use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
+use crate::unit::LogicalUnit;
+use crate::vpd;
+
+/// What this shard keeps for one I_T_L nexus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NexusState {
+    /// Unit attentions that the initiator has not been told.
+    pub attentions: Attentions,
+}
+
+impl NexusState {
+    /// A nexus that is new to the unit: the first command is told 29/00.
+    pub fn new() -> Self {
+        let mut attentions = Attentions::NONE;
+        attentions.establish(UnitAttention::PowerOn);
+        Self { attentions }
+    }
+
+    /// A unit attention condition arises for this nexus.
+    pub fn establish(&mut self, attention: UnitAttention) {
+        self.attentions.establish(attention);
+    }
+}
+
+impl Default for NexusState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a command can see beyond the unit itself: the path that it came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Every LUN that this nexus may see, spelt as REPORT LUNS shall have it, ascending; at most
+    /// [`LUNS_MAX`](crate::report::LUNS_MAX).
+    pub luns: &'a [Lun],
+    /// RELATIVE TARGET PORT IDENTIFIER of the target port.
+    pub relative_target_port: u16,
+    /// TARGET PORT GROUP of the target port, where asymmetric access is configured.
+    pub target_port_group: Option<u16>,
+    /// The LUN map lets this nexus read only.
+    pub read_only: bool,
+}
+
+/// What is to be done about a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing more: it ended so.
+    Finish(Outcome),
+    /// GOOD, with the first `length` bytes of the reply buffer as data-in.
+    Reply {
+        /// Bytes.
+        length: usize,
+    },
+    /// Gather this much data-out, then call [`parameters`].
+    Parameters(ParameterList),
+    /// Take it to the medium; [`LogicalUnit::recheck`] before each piece.
+    Medium(MediumCommand),
+    /// Send it to the single writer.
+    Change(Change),
+}
+
+/// Data-out that the device server wants for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterList {
+    /// PARAMETER LIST LENGTH, bytes: from 1 to [`PARAMETER_BYTES_MAX`].
+    pub length: usize,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    ModeSelect { long_header: bool },
+}
+
+/// Longest parameter list that is taken.
+pub const PARAMETER_BYTES_MAX: usize = 4096;
+
+/// How large a reply buffer `cdb` needs at most; zero for most commands of the data path.
+pub fn reply_bytes_max(cdb: &[u8], context: &Context<'_>) -> usize {
+    match cdb.first() {
+        Some(0x08 | 0x0a | 0x28 | 0x2a | 0x88 | 0x8a | 0xa8 | 0xaa) => 0,
+        Some(0xa0) => report::luns_bytes(context.luns.len()).max(REPLY_BYTES_MAX),
+        _ => REPLY_BYTES_MAX,
+    }
+}
+
+/// Judges a CDB. `reply` has at least [`reply_bytes_max`] bytes.
+///
+/// # Panics
+/// When `reply` is too small for a reply.
+pub fn begin(
+    unit: &LogicalUnit,
+    nexus: &mut NexusState,
+    me: NexusId,
+    context: &Context<'_>,
+    cdb: &[u8],
+    reply: &mut [u8],
+) -> Action {
+    match judge(unit, nexus, me, context, cdb, reply) {
+        Ok(action) => action,
+        Err(outcome) => Action::Finish(outcome),
+    }
+}
+
+fn judge(
+    unit: &LogicalUnit,
+    nexus: &mut NexusState,
+    me: NexusId,
+    context: &Context<'_>,
+    cdb: &[u8],
+    reply: &mut [u8],
+) -> Result<Action, Outcome> {
+    let lookup = opcodes::look_up(cdb);
+    let (row, class) = match lookup {
+        Lookup::Served(row) => (Some(row), row.class_of(cdb)),
+        // What nobody can say is harmless conflicts.
+        Lookup::UnknownServiceAction(first) => (Some(first), CommandClass::Configure),
+        Lookup::UnknownOperationCode => (None, CommandClass::Unrestricted),
+    };
+    admit(unit, nexus, me, row, class)?;
+    let row = match lookup {
+        Lookup::Served(row) => row,
+        Lookup::UnknownServiceAction(first) => {
+            ready(unit, first)?;
+            return Err(Outcome::invalid_cdb_field(1, Some(4)));
+        }
+        Lookup::UnknownOperationCode => {
+            return Err(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
+        }
+    };
+    ready(unit, row)?;
+    let command = cdb::decode(row, cdb)?;
+    if class == CommandClass::Write {
+        protect(unit, context)?;
+    }
+    serve(unit, nexus, context, command, reply)
+}
+
+/// Unit attentions and reservations, in the precedence of SAM-5 §5.3.3.
+fn admit(
+    unit: &LogicalUnit,
+    nexus: &mut NexusState,
+    me: NexusId,
+    row: Option<&Opcode>,
+    class: CommandClass,
+) -> Result<(), Outcome> {
+    let reports = nexus.attentions.pending() && row.is_none_or(|row| row.attention == Attention::Reported);
+    if reports && let Some(attention) = nexus.attentions.take_reset() {
+        return Err(attention.outcome());
+    }
+    if !unit.reservation.admits(me, class) {
+        return Err(Outcome::RESERVATION_CONFLICT);
+    }
+    match reports.then(|| nexus.attentions.take()).flatten() {
+        Some(attention) => Err(attention.outcome()),
+        None => Ok(()),
+    }
+}
+
+fn ready(unit: &LogicalUnit, row: &Opcode) -> Result<(), Outcome> {
+    match unit.readiness.sense() {
+        Some(sense) if row.needs == Needs::ReadyUnit => Err(Outcome::check(sense)),
+        _ => Ok(()),
+    }
+}
+
+fn protect(unit: &LogicalUnit, context: &Context<'_>) -> Result<(), Outcome> {
+    if context.read_only {
+        return Err(Outcome::check(Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED)));
+    }
+    unit.write_protection().map_or(Ok(()), Err)
+}
+
+fn serve(
+    unit: &LogicalUnit,
+    nexus: &mut NexusState,
+    context: &Context<'_>,
+    command: Command,
+    buffer: &mut [u8],
+) -> Result<Action, Outcome> {
+    let medium =
+        |command: Option<MediumCommand>| command.map_or(Action::Finish(Outcome::GOOD), Action::Medium);
+    Ok(match command {
+        Command::Read { extent, force_unit_access, disable_page_out } => {
+            medium(block::read(unit, extent, force_unit_access, disable_page_out)?)
+        }
+        Command::Write { extent, force_unit_access, disable_page_out } => {
+            medium(block::write(unit, extent, force_unit_access, disable_page_out)?)
+        }
+        Command::Verify { extent, compare } => medium(block::verify(unit, extent, compare)?),
+        Command::SynchronizeCache { extent, immediate } => {
+            medium(block::synchronize(unit, extent, immediate)?)
+        }
+        Command::TestUnitReady => Action::Finish(Outcome::GOOD),
+        Command::ModeSelect { long_header, parameter_list_length } => {
+            mode_select(long_header, usize::from(parameter_list_length))?
+        }
+        Command::Reserve => Action::Change(Change::Reserve),
+        Command::Release => Action::Change(Change::Release),
+        Command::StartStopUnit { immediate, power_condition, no_flush, load_eject, start } => {
+            // POWER CONDITION other than 0h: no power conditions are implemented, none is entered, and LOEJ and START
+            // are to be ignored (SBC-3 §5.28).
+            let active = power_condition == 0;
+            start_stop(unit, immediate, no_flush, active.then_some((load_eject, start)))?
+        }
+        Command::PreventAllow { prevent } => Action::Change(Change::PreventRemoval { prevent }),
+        Command::RequestSense { .. }
+        | Command::Inquiry { .. }
+        | Command::ModeSense(_)
+        | Command::ReadCapacity10
+        | Command::ReadCapacity16 { .. }
+        | Command::ReportLuns { .. }
+        | Command::ReportSupportedOperationCodes { .. }
+        | Command::ReportSupportedTaskManagementFunctions { .. } => {
+            let length = answer(unit, nexus, context, command, buffer)?;
+            Action::Reply { length }
+        }
+    })
+}
+
+/// Commands that this module answers with data-in: the length of it.
+fn answer(
+    unit: &LogicalUnit,
+    nexus: &mut NexusState,
+    context: &Context<'_>,
+    command: Command,
+    buffer: &mut [u8],
+) -> Result<usize, Outcome> {
+    let mut reply = Reply::new(buffer, allocation_length(command));
+    match command {
+        Command::RequestSense { descriptor, .. } => request_sense(unit, nexus, descriptor, &mut reply),
+        Command::Inquiry { vital_product_data: None, .. } => inquiry::standard(unit, &mut reply),
+        Command::Inquiry { vital_product_data: Some(code), .. } => {
+            if !vpd::page(code, unit, context, &mut reply) {
+                return Err(Outcome::invalid_cdb_field(2, None));
+            }
+        }
+        Command::ModeSense(sense) => mode::sense(unit, context.read_only, &sense, &mut reply)?,
+        Command::ReadCapacity10 => capacity::read_capacity_10(unit, &mut reply),
+        Command::ReadCapacity16 { .. } => capacity::read_capacity_16(unit, &mut reply),
+        Command::ReportLuns { select, .. } => {
+            report::luns(select, context.luns, &mut reply)?;
+            // SPC-4 §6.33: who has read the list needs no word that it changed.
+            nexus.attentions.withdraw(UnitAttention::ReportedLunsChanged);
+        }
+        Command::ReportSupportedOperationCodes {
+            reporting,
+            timeouts,
+            operation_code,
+            service_action,
+            ..
+        } => {
+            report::operation_codes(reporting, timeouts, operation_code, service_action, &mut reply)?;
+        }
+        Command::ReportSupportedTaskManagementFunctions { extended, .. } => {
+            report::task_management_functions(extended, &mut reply);
+        }
+        other => unreachable!("{other:?} has no data-in of its own"),
+    }
+    Ok(reply.finish())
+}
+
+/// ALLOCATION LENGTH, bytes; READ CAPACITY (10) has none and always sends eight.
+fn allocation_length(command: Command) -> usize {
+    let long = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
+    match command {
+        Command::RequestSense { allocation_length, .. } => usize::from(allocation_length),
+        Command::Inquiry { allocation_length, .. }
+        | Command::ModeSense(ModeSense { allocation_length, .. }) => usize::from(allocation_length),
+        Command::ReadCapacity16 { allocation_length }
+        | Command::ReportLuns { allocation_length, .. }
+        | Command::ReportSupportedOperationCodes { allocation_length, .. }
+        | Command::ReportSupportedTaskManagementFunctions { allocation_length, .. } => {
+            long(allocation_length)
+        }
+        _ => usize::MAX,
+    }
+}
+
+/// SPC-4 §6.39: a pending unit attention as data, which reports it; else why the unit is not ready; else nothing.
+fn request_sense(unit: &LogicalUnit, nexus: &mut NexusState, descriptor: bool, reply: &mut Reply<'_>) {
+    let nothing = Sense::new(SenseKey::NoSense, AdditionalSense::NONE);
+    let sense = match nexus.attentions.take() {
+        Some(attention) => attention.sense(),
+        None => unit.readiness.sense().unwrap_or(nothing),
+    };
+    let format = if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed };
+    reply.bytes(sense.encode(format).as_bytes());
+}
+
+fn mode_select(long_header: bool, length: usize) -> Result<Action, Outcome> {
+    match length {
+        // SPC-4 §6.11: no parameter list is no error, and changes nothing.
+        0 => Ok(Action::Finish(Outcome::GOOD)),
+        1..=PARAMETER_BYTES_MAX => {
+            Ok(Action::Parameters(ParameterList { length, purpose: Purpose::ModeSelect { long_header } }))
+        }
+        _ => Err(Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR)),
+    }
+}
+
+/// SBC-3 §5.28, with LOEJ and START where they count. A unit that several initiators share is not stopped by one of
+/// them: STOP writes the cache back and leaves the unit ready.
+fn start_stop(
+    unit: &LogicalUnit,
+    immediate: bool,
+    no_flush: bool,
+    load_start: Option<(bool, bool)>,
+) -> Result<Action, Outcome> {
+    Ok(match load_start {
+        Some((true, _)) if !unit.removable => return Err(Outcome::invalid_cdb_field(4, Some(1))),
+        Some((true, true)) => Action::Change(Change::Load),
+        Some((true, false)) => Action::Change(Change::Eject),
+        Some((false, false)) if !no_flush => {
+            block::flush_all(unit, immediate).map_or(Action::Finish(Outcome::GOOD), Action::Medium)
+        }
+        Some((false, _)) | None => Action::Finish(Outcome::GOOD),
+    })
+}
+
+/// Judges the data-out that [`Action::Parameters`] asked for. `data` may be shorter than asked: an initiator can send
+/// less than its CDB says.
+pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Action {
+    let data = &data[..data.len().min(list.length)];
+    match list.purpose {
+        Purpose::ModeSelect { long_header } => match mode::select(unit, long_header, data) {
+            Ok(values) => Action::Change(Change::ModeSelect(values)),
+            Err(outcome) => Action::Finish(outcome),
+        },
+    }
+}

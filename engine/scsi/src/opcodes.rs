@@ -1,0 +1,412 @@
+//! Every command that this device server serves, as data.
+//!
+//! Decoding, the check of reserved bits, REPORT SUPPORTED OPERATION CODES, reservation conflicts, and what passes a unit
+//! attention or a unit that is not ready are all read off [`TABLE`]. A later command is one more row.
+
+use crate::reservation::CommandClass;
+
+/// Which decoder a row belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decoder {
+    TestUnitReady,
+    RequestSense,
+    Read6,
+    Read10,
+    Read12,
+    Read16,
+    Write6,
+    Write10,
+    Write12,
+    Write16,
+    Verify10,
+    Verify12,
+    Verify16,
+    SynchronizeCache10,
+    SynchronizeCache16,
+    Inquiry,
+    ModeSelect6,
+    ModeSelect10,
+    ModeSense6,
+    ModeSense10,
+    Reserve,
+    Release,
+    StartStopUnit,
+    PreventAllow,
+    ReadCapacity10,
+    ReadCapacity16,
+    ReportLuns,
+    ReportSupportedOperationCodes,
+    ReportSupportedTaskManagementFunctions,
+}
+
+/// Whether a row's command reports a pending unit attention instead of being served (SAM-5 §5.14.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// It ends with CHECK CONDITION, UNIT ATTENTION.
+    Reported,
+    /// INQUIRY, REPORT LUNS and REQUEST SENSE pass.
+    Passed,
+}
+
+/// Whether a row's command needs the unit ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// The medium must be accessible.
+    ReadyUnit,
+    /// Served whatever state the unit is in.
+    Nothing,
+}
+
+/// When a CDB is of another class than its row says: bits that single out the harmless form of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Index of the byte to look at.
+    pub byte: usize,
+    /// Bits of it that count.
+    pub mask: u8,
+    /// Their value in the harmless form.
+    pub value: u8,
+    /// Class of the harmless form.
+    pub class: CommandClass,
+}
+
+/// One command that is served.
+#[derive(Debug)]
+pub struct Opcode {
+    /// The standard's name.
+    pub name: &'static str,
+    /// OPERATION CODE.
+    pub operation_code: u8,
+    /// SERVICE ACTION, where the operation code has service actions.
+    pub service_action: Option<u16>,
+    /// CDB USAGE DATA (SPC-4 §6.35.3): one for each bit that is looked at, the operation code and the service action in
+    /// their places. Its length is the CDB's. A bit that is zero here must be zero in a CDB.
+    pub usage: &'static [u8],
+    /// What a reservation thinks of it.
+    pub class: CommandClass,
+    /// The form of it that reservations think better of.
+    pub exception: Option<Exception>,
+    /// What a pending unit attention does to it.
+    pub attention: Attention,
+    /// What it needs of the unit.
+    pub needs: Needs,
+    pub(crate) decoder: Decoder,
+}
+
+/// What an operation code and its service action came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lookup {
+    Served(&'static Opcode),
+    /// The operation code is served, this service action of it is not. The row is the code's first.
+    UnknownServiceAction(&'static Opcode),
+    UnknownOperationCode,
+}
+
+/// Position of SERVICE ACTION in byte 1.
+const SERVICE_ACTION: u8 = 0x1f;
+
+impl Opcode {
+    /// Class of `cdb`, which is of this row.
+    pub fn class_of(&self, cdb: &[u8]) -> CommandClass {
+        match self.exception {
+            Some(exception)
+                if cdb.get(exception.byte).map(|byte| byte & exception.mask) == Some(exception.value) =>
+            {
+                exception.class
+            }
+            _ => self.class,
+        }
+    }
+
+    /// The first bit that is set in `cdb` where this row has none: index of the byte, and bit.
+    pub(crate) fn reserved_bit(&self, cdb: &[u8]) -> Option<(u16, u8)> {
+        for (index, (byte, usage)) in (0u16..).zip(cdb.iter().zip(self.usage)).skip(1) {
+            let known = match self.service_action {
+                Some(_) if index == 1 => usage | SERVICE_ACTION,
+                _ => *usage,
+            };
+            let wrong = byte & !known;
+            if wrong != 0 {
+                return Some((index, u8::try_from(wrong.ilog2()).expect("a bit of a byte")));
+            }
+        }
+        None
+    }
+}
+
+/// What `cdb` asks for.
+pub(crate) fn look_up(cdb: &[u8]) -> Lookup {
+    let Some(&operation_code) = cdb.first() else {
+        return Lookup::UnknownOperationCode;
+    };
+    let Some(first) = rows(operation_code).first() else {
+        return Lookup::UnknownOperationCode;
+    };
+    if first.service_action.is_none() {
+        return Lookup::Served(first);
+    }
+    let service_action = cdb.get(1).map(|byte| u16::from(byte & SERVICE_ACTION));
+    match rows(operation_code).iter().find(|row| row.service_action == service_action) {
+        Some(row) => Lookup::Served(row),
+        None => Lookup::UnknownServiceAction(first),
+    }
+}
+
+/// The rows of one operation code.
+pub(crate) fn rows(operation_code: u8) -> &'static [Opcode] {
+    let first = usize::from(FIRST_ROW[usize::from(operation_code)]);
+    let rest = TABLE.get(first..).unwrap_or_default();
+    let count = rest.iter().take_while(|row| row.operation_code == operation_code).count();
+    &rest[..count]
+}
+
+/// Whether any form of an operation code is served: what other pages promise is derived from this.
+pub(crate) fn serves(operation_code: u8) -> bool {
+    !rows(operation_code).is_empty()
+}
+
+/// Index of the first row of each operation code, or of none.
+static FIRST_ROW: [u8; 256] = {
+    let mut first = [NO_ROW; 256];
+    let mut row = TABLE.len();
+    while row > 0 {
+        row -= 1;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the table is shorter than NO_ROW, as asserted below"
+        )]
+        let index = row as u8;
+        first[TABLE[row].operation_code as usize] = index;
+    }
+    first
+};
+const NO_ROW: u8 = u8::MAX;
+const _: () = assert!(TABLE.len() < NO_ROW as usize);
+
+/// Rows are in the order of operation code, then of service action.
+const _: () = {
+    let mut row = 1;
+    while row < TABLE.len() {
+        let (before, after) = (&TABLE[row - 1], &TABLE[row]);
+        assert!(before.operation_code <= after.operation_code);
+        assert!(before.usage[0] == before.operation_code && after.usage[0] == after.operation_code);
+        row += 1;
+    }
+};
+
+const fn row(name: &'static str, usage: &'static [u8], class: CommandClass, decoder: Decoder) -> Opcode {
+    Opcode {
+        name,
+        operation_code: usage[0],
+        service_action: None,
+        usage,
+        class,
+        exception: None,
+        attention: Attention::Reported,
+        needs: Needs::ReadyUnit,
+        decoder,
+    }
+}
+
+impl Opcode {
+    const fn service_action(mut self, service_action: u16) -> Self {
+        self.service_action = Some(service_action);
+        self
+    }
+
+    const fn passes_attention(mut self) -> Self {
+        self.attention = Attention::Passed;
+        self
+    }
+
+    const fn needs_nothing(mut self) -> Self {
+        self.needs = Needs::Nothing;
+        self
+    }
+
+    const fn except(mut self, byte: usize, mask: u8, value: u8, class: CommandClass) -> Self {
+        self.exception = Some(Exception { byte, mask, value, class });
+        self
+    }
+}
+
+use CommandClass::{Configure, Inspect, Read, Unrestricted, Write};
+
+/// The commands served: SPC-4 table 82 and SBC-3 table 34 say which classes they are of.
+///
+/// CONTROL is zero throughout: neither NACA nor anything vendor-specific is supported. GROUP NUMBER and the PROTECT fields
+/// are zero likewise; with protection information (row S15 of the feature table) the latter will come to be looked at.
+pub static TABLE: &[Opcode] = &[
+    row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], Inspect, Decoder::TestUnitReady),
+    row("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], Unrestricted, Decoder::RequestSense)
+        .passes_attention()
+        .needs_nothing(),
+    row("READ (6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], Read, Decoder::Read6),
+    row("WRITE (6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], Write, Decoder::Write6),
+    row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::Inquiry)
+        .passes_attention()
+        .needs_nothing(),
+    row("MODE SELECT (6)", &[0x15, 0x10, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6).needs_nothing(),
+    row("RESERVE (6)", &[0x16, 0, 0, 0, 0, 0], Configure, Decoder::Reserve).needs_nothing(),
+    row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Unrestricted, Decoder::Release).needs_nothing(),
+    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Configure, Decoder::ModeSense6).needs_nothing(),
+    // SBC-3 table 34: START with POWER CONDITION 0h passes, everything else conflicts.
+    row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], Configure, Decoder::StartStopUnit)
+        .needs_nothing()
+        .except(4, 0xf1, 0x01, Unrestricted),
+    // SPC-4 table 82: allowing removal passes, preventing it conflicts.
+    row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], Configure, Decoder::PreventAllow)
+        .needs_nothing()
+        .except(4, 0x03, 0x00, Unrestricted),
+    row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::ReadCapacity10),
+    row("READ (10)", &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Read10),
+    row("WRITE (10)", &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Write, Decoder::Write10),
+    row("VERIFY (10)", &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Verify10),
+    // SYNC_NV is obsolete, and some initiators set it: a flush that does more than they ask is what they get.
+    row(
+        "SYNCHRONIZE CACHE (10)",
+        &[0x35, 0x06, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
+        Configure,
+        Decoder::SynchronizeCache10,
+    ),
+    row("MODE SELECT (10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
+        .needs_nothing(),
+    row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Configure, Decoder::Reserve).needs_nothing(),
+    row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::Release).needs_nothing(),
+    row(
+        "MODE SENSE (10)",
+        &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0],
+        Configure,
+        Decoder::ModeSense10,
+    )
+    .needs_nothing(),
+    row(
+        "READ (16)",
+        &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Read,
+        Decoder::Read16,
+    ),
+    row(
+        "WRITE (16)",
+        &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::Write16,
+    ),
+    row(
+        "VERIFY (16)",
+        &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Read,
+        Decoder::Verify16,
+    ),
+    row(
+        "SYNCHRONIZE CACHE (16)",
+        &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::SynchronizeCache16,
+    ),
+    row(
+        "READ CAPACITY (16)",
+        &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Unrestricted,
+        Decoder::ReadCapacity16,
+    )
+    .service_action(0x10),
+    row(
+        "REPORT LUNS",
+        &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Unrestricted,
+        Decoder::ReportLuns,
+    )
+    .passes_attention()
+    .needs_nothing(),
+    row(
+        "REPORT SUPPORTED OPERATION CODES",
+        &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReportSupportedOperationCodes,
+    )
+    .service_action(0x0c)
+    .needs_nothing(),
+    row(
+        "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+        &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReportSupportedTaskManagementFunctions,
+    )
+    .service_action(0x0d)
+    .needs_nothing(),
+    row(
+        "READ (12)",
+        &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Read,
+        Decoder::Read12,
+    ),
+    row(
+        "WRITE (12)",
+        &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::Write12,
+    ),
+    row(
+        "VERIFY (12)",
+        &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Read,
+        Decoder::Verify12,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_found_by_its_own_cdb() {
+        for row in TABLE {
+            let Lookup::Served(found) = look_up(row.usage) else { panic!("{} is not found", row.name) };
+            assert_eq!(found.name, row.name);
+            assert_eq!(found.reserved_bit(row.usage), None, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_cdb_is_that_of_its_group() {
+        for row in TABLE {
+            let length = match row.operation_code >> 5 {
+                0 => 6,
+                1 | 2 => 10,
+                4 => 16,
+                5 => 12,
+                group => panic!("group {group} has no fixed length"),
+            };
+            assert_eq!(row.usage.len(), length, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn a_reserved_bit_is_found_where_it_is() {
+        let Lookup::Served(read) = look_up(&[0x28]) else { panic!() };
+        assert_eq!(read.reserved_bit(&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0]), Some((1, 5)), "RDPROTECT");
+        assert_eq!(read.reserved_bit(&[0x28, 0, 0, 0, 0, 0, 0x04, 0, 1, 0]), Some((6, 2)), "GROUP NUMBER");
+        assert_eq!(read.reserved_bit(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0x04]), Some((9, 2)), "NACA");
+    }
+
+    #[test]
+    fn a_service_action_that_is_not_served_is_told_from_a_code_that_is_not() {
+        assert!(matches!(look_up(&[0x9e, 0x12]), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0x5f, 0x00]), Lookup::UnknownOperationCode));
+        assert!(matches!(look_up(&[]), Lookup::UnknownOperationCode));
+    }
+
+    #[test]
+    fn starting_a_unit_and_allowing_removal_are_harmless_forms() {
+        let class = |cdb: &[u8]| match look_up(cdb) {
+            Lookup::Served(row) => row.class_of(cdb),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(class(&[0x1b, 0, 0, 0, 0x01, 0]), Unrestricted);
+        assert_eq!(class(&[0x1b, 0, 0, 0, 0x11, 0]), Configure);
+        assert_eq!(class(&[0x1b, 0, 0, 0, 0x02, 0]), Configure);
+        assert_eq!(class(&[0x1e, 0, 0, 0, 0x00, 0]), Unrestricted);
+        assert_eq!(class(&[0x1e, 0, 0, 0, 0x01, 0]), Configure);
+    }
+}

@@ -1,0 +1,306 @@
+//! A logical unit as a shard sees it: plain data, replaced as a whole by an Install, never changed in place.
+//!
+//! The original lives with the single writer ([`crate::original`]); everything here is a copy with a generation.
+
+use crate::bits::be;
+use crate::identity::Identity;
+use crate::reservation::{CommandClass, NexusId, Reservation};
+use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
+
+/// Whether the unit can be accessed now, and if not, what an initiator is told (SPC-4 §5.11, table 58).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Readiness {
+    /// Medium commands are served.
+    #[default]
+    Ready,
+    /// The device is being opened, or a drain has not ended: 04/01.
+    BecomingReady,
+    /// A person must decide, as with a damaged ledger: 04/03.
+    InterventionRequired,
+    /// Something else is wrong: 04/00.
+    CauseNotReportable,
+    /// A removable medium was ejected: 3A/00.
+    MediumNotPresent,
+}
+
+impl Readiness {
+    /// Sense data of a command that needs the unit ready; `None` when it is.
+    pub const fn sense(self) -> Option<Sense> {
+        let additional = match self {
+            Self::Ready => return None,
+            Self::BecomingReady => AdditionalSense::BECOMING_READY,
+            Self::InterventionRequired => AdditionalSense::MANUAL_INTERVENTION_REQUIRED,
+            Self::CauseNotReportable => AdditionalSense::NOT_READY_CAUSE_NOT_REPORTABLE,
+            Self::MediumNotPresent => AdditionalSense::MEDIUM_NOT_PRESENT,
+        };
+        Some(Sense::new(SenseKey::NotReady, additional))
+    }
+}
+
+/// Size and shape of the medium (SBC-3 §4.5, §6.6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    block_length: u32,
+    blocks: u64,
+    physical_block_exponent: u8,
+    transfer_blocks_max: u32,
+    optimal_transfer_blocks: u32,
+}
+
+/// Why a [`Geometry`] cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeometryError {
+    /// Logical blocks must be a power of two from 512 to 65536 bytes.
+    BlockLength(u32),
+    /// A unit has at least one block, and fewer bytes than 2⁶³.
+    Blocks(u64),
+    /// A physical block has at most 2¹⁵ logical ones (READ CAPACITY (16) has four bits for it).
+    PhysicalBlockExponent(u8),
+    /// The longest transfer holds at least one block.
+    TransferBytes(u32),
+}
+
+impl std::fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BlockLength(length) => {
+                write!(f, "a block of {length} bytes: it must be a power of two from 512 to 65536")
+            }
+            Self::Blocks(blocks) => {
+                write!(f, "{blocks} blocks: there must be at least one and fewer than 2^63 bytes")
+            }
+            Self::PhysicalBlockExponent(exponent) => {
+                write!(f, "2^{exponent} logical blocks per physical one: at most 2^15")
+            }
+            Self::TransferBytes(bytes) => {
+                write!(f, "a longest transfer of {bytes} bytes is shorter than a block")
+            }
+        }
+    }
+}
+
+impl std::error::Error for GeometryError {}
+
+/// SCST's opt_trans_len, bytes.
+const OPTIMAL_TRANSFER_BYTES: u32 = 512 * 1024;
+
+impl Geometry {
+    /// `blocks` logical blocks of `block_length` bytes, 2^`physical_block_exponent` of them in a physical block, and at
+    /// most `transfer_bytes_max` bytes in one command.
+    ///
+    /// # Errors
+    /// The bound that one of the numbers breaks.
+    pub fn new(
+        block_length: u32,
+        blocks: u64,
+        physical_block_exponent: u8,
+        transfer_bytes_max: u32,
+    ) -> Result<Self, GeometryError> {
+        if !block_length.is_power_of_two() || !(512..=65536).contains(&block_length) {
+            return Err(GeometryError::BlockLength(block_length));
+        }
+        let bytes = blocks.checked_mul(u64::from(block_length));
+        if blocks == 0 || bytes.is_none_or(|bytes| i64::try_from(bytes).is_err()) {
+            return Err(GeometryError::Blocks(blocks));
+        }
+        if physical_block_exponent > 15 {
+            return Err(GeometryError::PhysicalBlockExponent(physical_block_exponent));
+        }
+        let transfer_blocks_max = transfer_bytes_max / block_length;
+        if transfer_blocks_max == 0 {
+            return Err(GeometryError::TransferBytes(transfer_bytes_max));
+        }
+        let optimal_transfer_blocks = (OPTIMAL_TRANSFER_BYTES / block_length).min(transfer_blocks_max);
+        Ok(Self {
+            block_length,
+            blocks,
+            physical_block_exponent,
+            transfer_blocks_max,
+            optimal_transfer_blocks,
+        })
+    }
+
+    /// The same with another OPTIMAL TRANSFER LENGTH (scst.conf's `opt_trans_len`), cut to what a command may move.
+    pub fn with_optimal_transfer_bytes(mut self, bytes: u32) -> Self {
+        self.optimal_transfer_blocks = (bytes / self.block_length).min(self.transfer_blocks_max);
+        self
+    }
+
+    /// Bytes in a logical block.
+    pub const fn block_length(&self) -> u32 {
+        self.block_length
+    }
+
+    /// Logical blocks of the unit.
+    pub const fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
+    pub const fn physical_block_exponent(&self) -> u8 {
+        self.physical_block_exponent
+    }
+
+    /// MAXIMUM TRANSFER LENGTH, blocks.
+    pub const fn transfer_blocks_max(&self) -> u32 {
+        self.transfer_blocks_max
+    }
+
+    /// OPTIMAL TRANSFER LENGTH, blocks.
+    pub const fn optimal_transfer_blocks(&self) -> u32 {
+        self.optimal_transfer_blocks
+    }
+}
+
+/// Where a write is when GOOD is sent, and what SYNCHRONIZE CACHE does about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WriteCache {
+    /// WCE 1: in a volatile cache until flushed, or at once with FUA.
+    #[default]
+    WriteBack,
+    /// WCE 0: every write is on stable storage before GOOD.
+    WriteThrough,
+    /// WCE 0 and no flush: an administrator vouches for the power (`nv_cache 1`), or there is nothing to keep.
+    NonVolatile,
+}
+
+impl WriteCache {
+    /// WCE of the caching mode page.
+    pub const fn enabled(self) -> bool {
+        matches!(self, Self::WriteBack)
+    }
+
+    /// Whether a write with this FUA bit must be stable before GOOD.
+    pub const fn must_be_stable(self, force_unit_access: bool) -> bool {
+        match self {
+            Self::WriteBack => force_unit_access,
+            Self::WriteThrough => true,
+            Self::NonVolatile => false,
+        }
+    }
+
+    /// Whether SYNCHRONIZE CACHE reaches the medium.
+    pub const fn flushes(self) -> bool {
+        !matches!(self, Self::NonVolatile)
+    }
+}
+
+/// What MODE SELECT may change: the values behind the mode pages (SPC-4 §7.5, SBC-3 §6.5).
+///
+/// TST is 001b, one task set per I_T nexus, and no value here: it never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ModeValues {
+    /// D_SENSE: sense data goes out in descriptor format.
+    pub descriptor_sense: bool,
+    /// SWP: software write protect.
+    pub software_write_protect: bool,
+    /// Write cache, of which MODE SELECT changes WCE.
+    pub write_cache: WriteCache,
+}
+
+impl ModeValues {
+    /// The format in which sense data goes out.
+    pub const fn sense_format(&self) -> SenseFormat {
+        if self.descriptor_sense { SenseFormat::Descriptor } else { SenseFormat::Fixed }
+    }
+}
+
+/// A shard's replica of a logical unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogicalUnit {
+    /// Counts the Installs of this unit.
+    pub generation: u64,
+    /// Who it says it is.
+    pub identity: Identity,
+    /// Size and shape.
+    pub geometry: Geometry,
+    /// Current mode values.
+    pub mode: ModeValues,
+    /// Mode values that a reset restores.
+    pub mode_default: ModeValues,
+    /// Never written, whatever mode pages say (`read_only 1`).
+    pub read_only: bool,
+    /// VPD B1 reports a disk that spins.
+    pub rotational: bool,
+    /// Backed by less than it shows.
+    pub thin_provisioned: bool,
+    /// RMB: the medium can be ejected.
+    pub removable: bool,
+    /// Whether it can be accessed.
+    pub readiness: Readiness,
+    /// Who may access it.
+    pub reservation: Reservation,
+}
+
+impl LogicalUnit {
+    /// A unit in its first generation: ready, unreserved, a fixed medium on rotating storage (SCST's default).
+    pub fn new(identity: Identity, geometry: Geometry, write_cache: WriteCache) -> Self {
+        let mode = ModeValues { write_cache, ..ModeValues::default() };
+        Self {
+            generation: 1,
+            identity,
+            geometry,
+            mode,
+            mode_default: mode,
+            read_only: false,
+            rotational: true,
+            thin_provisioned: false,
+            removable: false,
+            readiness: Readiness::Ready,
+            reservation: Reservation::None,
+        }
+    }
+
+    /// The format in which this unit's sense data goes out.
+    pub const fn sense_format(&self) -> SenseFormat {
+        self.mode.sense_format()
+    }
+
+    /// Why a write is refused, if it is.
+    pub const fn write_protection(&self) -> Option<Outcome> {
+        let additional = if self.read_only {
+            AdditionalSense::WRITE_PROTECTED
+        } else if self.mode.software_write_protect {
+            AdditionalSense::SOFTWARE_WRITE_PROTECTED
+        } else {
+            return None;
+        };
+        Some(Outcome::check(Sense::new(SenseKey::DataProtect, additional)))
+    }
+
+    /// Whether a command of `class` from `me` may touch the medium under this replica: the check that is made again
+    /// each time a piece of a task is handed to the medium.
+    ///
+    /// # Errors
+    /// The outcome with which the task ends instead.
+    #[inline]
+    pub fn recheck(&self, me: NexusId, class: CommandClass) -> Result<(), Outcome> {
+        if !self.reservation.admits(me, class) {
+            return Err(Outcome::RESERVATION_CONFLICT);
+        }
+        if let Some(sense) = self.readiness.sense() {
+            return Err(Outcome::check(sense));
+        }
+        match self.write_protection() {
+            Some(refusal) if class == CommandClass::Write => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A logical block address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lba(pub u64);
+
+impl Lba {
+    /// The field of `N` bytes at `at`.
+    pub(crate) fn read<const N: usize>(cdb: &[u8], at: usize) -> Self {
+        Self(be::<N>(cdb, at))
+    }
+}
+
+impl std::fmt::Display for Lba {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}

@@ -1,0 +1,133 @@
+//! Vital product data pages (SPC-4 §7.8, SBC-3 §6.6).
+//!
+//! Each page has one writer, and [`PAGES`] is the list that page 00 shows and by which a page is found.
+
+use crate::bits::PERIPHERAL_DISK;
+use crate::capacity::provisioning_managed;
+use crate::device_server::Context;
+use crate::reply::Reply;
+use crate::unit::LogicalUnit;
+
+type Writer = fn(&LogicalUnit, &Context<'_>, &mut Reply<'_>);
+
+/// Page code and writer, in ascending order as page 00 must have them.
+const PAGES: [(u8, Writer); 7] = [
+    (0x00, supported_pages),
+    (0x80, serial_number),
+    (0x83, device_identification),
+    (0x86, extended_inquiry),
+    (0xb0, block_limits),
+    (0xb1, block_device_characteristics),
+    (0xb2, logical_block_provisioning),
+];
+
+/// Writes the page, or says that there is none of this code.
+pub(crate) fn page(code: u8, unit: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) -> bool {
+    let Some((_, write)) = PAGES.iter().find(|(page, _)| *page == code) else {
+        return false;
+    };
+    reply.byte(PERIPHERAL_DISK);
+    reply.byte(code);
+    reply.be16(0);
+    write(unit, context, reply);
+    reply.length16(2);
+    true
+}
+
+fn supported_pages(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    PAGES.iter().for_each(|(code, _)| reply.byte(*code));
+}
+
+fn serial_number(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.bytes(unit.identity.serial_number.as_bytes());
+}
+
+/// CODE SET and ASSOCIATION | DESIGNATOR TYPE (SPC-4 table 589 and following).
+const BINARY: u8 = 0x01;
+const ASCII: u8 = 0x02;
+const UTF8: u8 = 0x03;
+const UNIT_T10: u8 = 0x01;
+const UNIT_EUI64: u8 = 0x02;
+const UNIT_NAA: u8 = 0x03;
+const PORT_RELATIVE: u8 = 0x14;
+const PORT_GROUP: u8 = 0x15;
+const TARGET_NAME: u8 = 0x28;
+
+/// SCST's designators in SCST's order.
+fn device_identification(unit: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
+    let identity = &unit.identity;
+    let name = identity.scsi_device_name.as_bytes();
+    if !name.is_empty() {
+        designator(reply, UTF8, TARGET_NAME, |reply| {
+            reply.bytes(name);
+            // NUL-terminated and padded to a multiple of four: one to four zeros.
+            reply.bytes(&[0; 4][name.len() % 4..]);
+        });
+    }
+    designator(reply, ASCII, UNIT_T10, |reply| {
+        reply.bytes(&identity.vendor.padded::<8>());
+        reply.bytes(identity.vendor_specific_id.as_bytes());
+    });
+    designator(reply, BINARY, PORT_RELATIVE, |reply| {
+        reply.be16(0);
+        reply.be16(context.relative_target_port);
+    });
+    if let Some(group) = context.target_port_group {
+        designator(reply, BINARY, PORT_GROUP, |reply| {
+            reply.be16(0);
+            reply.be16(group);
+        });
+    }
+    if let Some(eui64) = identity.eui64 {
+        designator(reply, BINARY, UNIT_EUI64, |reply| reply.bytes(eui64.as_bytes()));
+    }
+    if let Some(naa) = identity.naa {
+        designator(reply, BINARY, UNIT_NAA, |reply| reply.bytes(naa.as_bytes()));
+    }
+}
+
+fn designator(reply: &mut Reply<'_>, code_set: u8, kind: u8, write: impl FnOnce(&mut Reply<'_>)) {
+    reply.bytes(&[code_set, kind, 0, 0]);
+    let start = reply.position();
+    write(reply);
+    let length = u8::try_from(reply.position() - start).expect("names are shorter than a designator may be");
+    reply.patch(start - 1, &[length]);
+}
+
+const _: () = assert!(8 + crate::identity::LONG_NAME_MAX <= u8::MAX as usize);
+
+/// SPC-4 §7.8.8.
+fn extended_inquiry(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.byte(0); // no protection information
+    reply.byte(0x07); // HEADSUP, ORDSUP, SIMPSUP
+    reply.byte(u8::from(unit.mode.write_cache.enabled())); // V_SUP
+    reply.zeros_to(64);
+}
+
+/// Optimal transfers begin and end at multiples of this many bytes.
+const GRANULARITY_BYTES: u32 = 4096;
+
+/// SBC-3 §6.6.4. Limits of commands that are not served are zero, "not reported".
+fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    let geometry = &unit.geometry;
+    let granularity =
+        (GRANULARITY_BYTES / geometry.block_length()).max(1 << geometry.physical_block_exponent());
+    reply.be16(0);
+    reply.be16(u16::try_from(granularity).expect("at most 2^15 blocks"));
+    reply.be32(geometry.transfer_blocks_max());
+    reply.be32(geometry.optimal_transfer_blocks());
+    reply.zeros_to(64);
+}
+
+/// SBC-3 §6.6.3: 15,000 revolutions a minute, or 1 for a medium that does not rotate.
+fn block_device_characteristics(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.be16(if unit.rotational { 15_000 } else { 1 });
+    reply.zeros_to(64);
+}
+
+/// SBC-3 §6.6.5: PROVISIONING TYPE 2 for a thin unit that can be managed as one.
+fn logical_block_provisioning(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.bytes(&[0, 0]);
+    reply.byte(if provisioning_managed(unit) { 0x02 } else { 0 });
+    reply.byte(0);
+}
