@@ -1,0 +1,428 @@
+//! Files and block devices, through the page cache or past it.
+//!
+//! What this file guards:
+//! - **Short transfers are continued**, so that a completion means all bytes or an error.
+//! - **A failed sync means unknown data.** After it Linux marks the dirty pages clean and reports the error once; asking
+//!   again would answer with success. So the store remembers it, for all shards, and every later flush fails until the
+//!   medium is opened again. Each queue has an open file description of its own, because the kernel keeps "has been
+//!   told" there: of two syncs that run at once, each must hear of the error.
+//! - **What the kernel punts to its workers is capped.** Buffered writes, writes that allocate and syncs occupy a worker
+//!   each while they block. Beyond [`Caching::punted_max`] they wait here, first come, first served, so that one hung
+//!   file cannot take all the workers of a ring. Reads overtake them, which SAM allows to simple tasks.
+//!
+//! No request is ever widened to a larger block and written back: two shards would lose each other's sectors.
+
+use crate::request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
+use crate::ring::{FileHandle, Ring, Slot, Source};
+use crate::{Backstore, Geometry, Queue};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Requests that one queue has in flight, unless the store says otherwise.
+pub const DEPTH_DEFAULT: u32 = 256;
+
+/// Requests of one queue that may occupy the kernel's workers at a time, unless the store says otherwise. Writes to one
+/// inode share a worker, so this is mainly the number of syncs.
+pub const PUNTED_DEFAULT: u32 = 8;
+
+/// Times that an interrupted operation is begun again before its error counts.
+pub const RETRIES_MAX: u8 = 8;
+
+/// How writes are kept, and how many requests are begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caching {
+    /// Past the page cache (O_DIRECT).
+    pub direct: bool,
+    /// Every write is durable before it completes.
+    pub write_through: bool,
+    /// The administrator promises that caches survive a power cut: nothing is synced.
+    pub nv_cache: bool,
+    /// Whether writes may be punted: through the page cache, or into holes.
+    pub writes_punt: bool,
+    /// Requests in flight per queue.
+    pub depth: u32,
+    /// Of these, how many that may be punted.
+    pub punted_max: u32,
+}
+
+impl Default for Caching {
+    /// Through the page cache.
+    fn default() -> Self {
+        Self {
+            direct: false,
+            write_through: false,
+            nv_cache: false,
+            writes_punt: true,
+            depth: DEPTH_DEFAULT,
+            punted_max: PUNTED_DEFAULT,
+        }
+    }
+}
+
+/// An open file or block device.
+#[derive(Debug)]
+pub struct FileStore {
+    geometry: Geometry,
+    caching: Caching,
+    medium: Held,
+    /// A sync has failed. Read by flushes only.
+    data_lost: AtomicBool,
+}
+
+/// What a store holds on to.
+#[derive(Debug)]
+enum Held {
+    /// The description with the lock or the exclusive claim, and some that queues will take.
+    Kernel {
+        file: File,
+        spare: Mutex<Vec<OwnedFd>>,
+    },
+    Simulated(u64),
+}
+
+impl FileStore {
+    /// Of a file that is open for exclusive use, with descriptions of its own for as many queues.
+    pub(crate) fn new(file: File, queues: Vec<OwnedFd>, geometry: Geometry, caching: Caching) -> Arc<Self> {
+        Self::held(Held::Kernel { file, spare: Mutex::new(queues) }, geometry, caching)
+    }
+
+    /// Of a file in a simulated world, by its number there.
+    pub fn simulated(file: u64, geometry: Geometry, caching: Caching) -> Arc<Self> {
+        Self::held(Held::Simulated(file), geometry, caching)
+    }
+
+    fn held(medium: Held, geometry: Geometry, caching: Caching) -> Arc<Self> {
+        assert!(caching.depth > 0 && caching.punted_max > 0, "a queue with room for nothing");
+        Arc::new(Self { geometry, caching, medium, data_lost: AtomicBool::new(false) })
+    }
+
+    /// How writes are kept.
+    pub fn caching(&self) -> Caching {
+        self.caching
+    }
+
+    /// Whether a sync has failed since the medium was opened, so that what it holds is unknown.
+    pub fn has_lost_data(&self) -> bool {
+        self.data_lost.load(Ordering::Acquire)
+    }
+
+    /// The file, to ask for its size again. It is not for I/O. `None` in a simulated world.
+    pub fn file(&self) -> Option<&File> {
+        match &self.medium {
+            Held::Kernel { file, .. } => Some(file),
+            Held::Simulated(_) => None,
+        }
+    }
+
+    /// A description for one more queue.
+    fn source(&self) -> io::Result<Source> {
+        match &self.medium {
+            Held::Simulated(file) => Ok(Source::Simulated(*file)),
+            Held::Kernel { file, spare } => {
+                let spare = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let opened = spare.map_or_else(|| crate::open::reopen(file, self.geometry, self.caching), Ok);
+                opened.map(Source::Descriptor)
+            }
+        }
+    }
+}
+
+impl Backstore for FileStore {
+    type Queue<S> = FileQueue<S>;
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn open_queue<R: Ring>(self: &Arc<Self>, ring: &mut R) -> io::Result<FileQueue<R::Segments>> {
+        let file = ring.adopt(self.source()?)?;
+        let depth = self.caching.depth;
+        Ok(FileQueue {
+            store: Arc::clone(self),
+            file,
+            slots: (0..depth).map(|_| None).collect(),
+            free: (0..depth).rev().collect(),
+            waiting: VecDeque::with_capacity(depth as usize),
+            punted: 0,
+        })
+    }
+}
+
+/// One shard's access to a file or block device.
+#[derive(Debug)]
+pub struct FileQueue<S> {
+    store: Arc<FileStore>,
+    file: FileHandle,
+    slots: Box<[Option<Work<S>>]>,
+    free: Vec<u32>,
+    /// Slots of requests that may be punted and are not begun, first come, first served.
+    waiting: VecDeque<u32>,
+    /// Requests begun that may be punted.
+    punted: u32,
+}
+
+/// A request in its slot.
+#[derive(Debug)]
+struct Work<S> {
+    tag: Tag,
+    kind: Kind,
+    total_bytes: usize,
+    done_bytes: usize,
+    retries: u8,
+    /// A durable write found no space. Was it the write, or the sync at its end? Written again without the sync, to see.
+    probing: bool,
+    /// While the ring does not have them.
+    segments: Option<S>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Read { offset_bytes: u64 },
+    Write { offset_bytes: u64, durable: bool },
+    Flush,
+}
+
+/// What an operation's end means for its request.
+enum Next {
+    Done(Result<(), MediumError>),
+    Continue,
+}
+
+impl<S> FileQueue<S> {
+    fn may_punt(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Read { .. } => false,
+            Kind::Write { .. } => self.store.caching.writes_punt,
+            Kind::Flush => true,
+        }
+    }
+
+    /// What can be answered without the medium.
+    fn judge(&self, kind: Kind, total_bytes: usize) -> Option<Result<(), MediumError>> {
+        let Geometry { read_only, .. } = self.store.geometry;
+        match kind {
+            Kind::Read { offset_bytes } if !self.store.geometry.contains(offset_bytes, total_bytes) => {
+                Some(Err(MediumError::BeyondEnd))
+            }
+            Kind::Write { offset_bytes, .. } => {
+                match self.store.geometry.admits_write(offset_bytes, total_bytes) {
+                    Ok(()) if total_bytes == 0 => Some(Ok(())),
+                    Ok(()) => None,
+                    refused => Some(refused),
+                }
+            }
+            Kind::Read { .. } => (total_bytes == 0).then_some(Ok(())),
+            Kind::Flush if self.store.has_lost_data() => Some(Err(MediumError::DataLost)),
+            Kind::Flush => (self.store.caching.nv_cache || read_only).then_some(Ok(())),
+        }
+    }
+
+    /// Hands the request in `slot` to the ring. False where the ring is full: it is as before.
+    fn begin<R: Ring<Segments = S>>(&mut self, ring: &mut R, slot: u32) -> bool {
+        let file = self.file;
+        let work = self.slots[slot as usize].as_mut().expect("a request that is begun has a slot");
+        let begun = match work.kind {
+            Kind::Flush => ring.sync(file, Slot(slot)),
+            Kind::Read { offset_bytes } => {
+                let segments = work.segments.take().expect("the ring does not have them");
+                let begun = ring.read(file, Slot(slot), offset_bytes, segments, work.done_bytes);
+                begun.map_err(|segments| work.segments = Some(segments)).is_ok()
+            }
+            Kind::Write { offset_bytes, durable } => {
+                let segments = work.segments.take().expect("the ring does not have them");
+                let begun = ring.write(file, Slot(slot), offset_bytes, segments, work.done_bytes, durable);
+                begun.map_err(|segments| work.segments = Some(segments)).is_ok()
+            }
+        };
+        if begun && self.may_punt(self.kind(slot)) {
+            self.punted += 1;
+        }
+        begun
+    }
+
+    fn kind(&self, slot: u32) -> Kind {
+        self.slots[slot as usize].as_ref().expect("a request in flight has a slot").kind
+    }
+
+    /// Begins what waits, as far as the cap and the ring allow.
+    fn begin_waiting<R: Ring<Segments = S>>(&mut self, ring: &mut R) {
+        while let Some(&slot) = self.waiting.front() {
+            let held_back = self.may_punt(self.kind(slot)) && self.punted >= self.store.caching.punted_max;
+            if held_back || !self.begin(ring, slot) {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    fn take(&mut self, slot: u32) -> Work<S> {
+        self.free.push(slot);
+        self.slots[slot as usize].take().expect("a request is done once")
+    }
+
+    /// Judges the end of an operation of the request in `slot`.
+    fn judge_end(&mut self, slot: u32, result: Result<u32, i32>) -> Next {
+        let (caching, alignment) = (self.store.caching, self.store.geometry.offset_alignment);
+        let work = self.slots[slot as usize].as_mut().expect("an operation belongs to a request");
+        match result {
+            Err(libc::EINTR | libc::EAGAIN) if work.retries < RETRIES_MAX => {
+                work.retries += 1;
+                Next::Continue
+            }
+            Err(libc::ENOSPC | libc::EDQUOT) if !caching.direct && work.begin_probing() => Next::Continue,
+            Err(errno) => Next::Done(Err(self.failed(slot, errno))),
+            Ok(_) if work.probing => Next::Done(Err(self.lose_data())),
+            Ok(_) if matches!(work.kind, Kind::Flush) => {
+                // Another shard's sync may have failed while this one ran.
+                let lost = self.store.has_lost_data();
+                Next::Done(if lost { Err(MediumError::DataLost) } else { Ok(()) })
+            }
+            Ok(0) => Next::Done(Err(match work.kind {
+                Kind::Read { .. } => MediumError::BeyondEnd,
+                _ => MediumError::Unrecovered,
+            })),
+            Ok(moved) => {
+                let before = work.done_bytes;
+                work.done_bytes += moved as usize;
+                assert!(work.done_bytes <= work.total_bytes, "more bytes than were asked for");
+                if work.done_bytes == work.total_bytes {
+                    return Next::Done(Ok(()));
+                }
+                if caching.direct {
+                    // It must go on at a whole block: what a block has in part is moved again.
+                    work.done_bytes -= work.done_bytes % alignment as usize;
+                }
+                if work.done_bytes > before {
+                    Next::Continue
+                } else {
+                    Next::Done(Err(MediumError::Unrecovered))
+                }
+            }
+        }
+    }
+
+    /// What an error number means for the request in `slot`, and for the medium.
+    fn failed(&self, slot: u32, errno: i32) -> MediumError {
+        let error = MediumError::from_errno(errno);
+        let syncs = match self.kind(slot) {
+            Kind::Flush => true,
+            // Through the page cache it ends with a sync, which may have failed for other writes' pages.
+            Kind::Write { durable, .. } => durable && !self.store.caching.direct,
+            Kind::Read { .. } => false,
+        };
+        let judged_before_any_sync = matches!(error, MediumError::Cancelled | MediumError::Refused);
+        if syncs && !judged_before_any_sync { self.lose_data() } else { error }
+    }
+
+    /// From now on no flush of this medium succeeds, on any shard.
+    fn lose_data(&self) -> MediumError {
+        self.store.data_lost.store(true, Ordering::Release);
+        MediumError::DataLost
+    }
+}
+
+impl<S> Queue<S> for FileQueue<S> {
+    fn submit<R: Ring<Segments = S>>(
+        &mut self,
+        ring: &mut R,
+        tag: Tag,
+        request: Request<S>,
+    ) -> Result<Submitted<S>, QueueFull<S>> {
+        let Caching { write_through, nv_cache, punted_max, .. } = self.store.caching;
+        let (kind, segments) = match request {
+            Request::Read { offset_bytes, segments } => (Kind::Read { offset_bytes }, Some(segments)),
+            Request::Write { offset_bytes, segments, durable } => {
+                let durable = (durable || write_through) && !nv_cache;
+                (Kind::Write { offset_bytes, durable }, Some(segments))
+            }
+            Request::Flush => (Kind::Flush, None),
+        };
+        let total_bytes = segments.as_ref().map_or(0, R::length_bytes);
+        if let Some(result) = self.judge(kind, total_bytes) {
+            return Ok(Submitted::done(tag, result, segments));
+        }
+        let work = Work { tag, kind, total_bytes, done_bytes: 0, retries: 0, probing: false, segments };
+        let Some(slot) = self.free.pop() else { return Err(QueueFull(work.into_request())) };
+        self.slots[slot as usize] = Some(work);
+        if self.may_punt(kind) && (self.punted >= punted_max || !self.waiting.is_empty()) {
+            self.waiting.push_back(slot);
+        } else if !self.begin(ring, slot) {
+            return Err(QueueFull(self.take(slot).into_request()));
+        }
+        Ok(Submitted::InFlight)
+    }
+
+    fn completed<R: Ring<Segments = S>>(
+        &mut self,
+        ring: &mut R,
+        slot: Slot,
+        result: Result<u32, i32>,
+        segments: Option<S>,
+    ) -> Option<Completion<S>> {
+        let Slot(slot) = slot;
+        if self.may_punt(self.kind(slot)) {
+            self.punted -= 1;
+        }
+        self.slots[slot as usize].as_mut().expect("just looked at").segments = segments;
+        match self.judge_end(slot, result) {
+            Next::Continue => {
+                if !self.begin(ring, slot) {
+                    // Its operation has just left the ring, so this is rare; it goes first when there is room.
+                    self.waiting.push_front(slot);
+                }
+                None
+            }
+            Next::Done(result) => {
+                let Work { tag, segments, .. } = self.take(slot);
+                self.begin_waiting(ring);
+                Some(Completion { tag, result, segments })
+            }
+        }
+    }
+
+    fn reap<R: Ring<Segments = S>>(&mut self, ring: &mut R, _done: &mut Vec<Completion<S>>) {
+        self.begin_waiting(ring);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn close<R: Ring<Segments = S>>(self, ring: &mut R) {
+        assert_eq!(self.free.len(), self.slots.len(), "requests are in flight");
+        ring.release(self.file);
+    }
+}
+
+impl<S> Work<S> {
+    /// Makes a durable write one that is not, to find out what had no space. False for other requests.
+    fn begin_probing(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Write { durable, .. } if *durable => {
+                *durable = false;
+                self.probing = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// As it was submitted (but for what the store's caching made of `durable`, which it would make again).
+    fn into_request(self) -> Request<S> {
+        let segments = self.segments;
+        let segments = |why| segments.expect(why);
+        match self.kind {
+            Kind::Read { offset_bytes } => {
+                Request::Read { offset_bytes, segments: segments("the ring gave them back") }
+            }
+            Kind::Write { offset_bytes, durable } => {
+                Request::Write { offset_bytes, segments: segments("the ring gave them back"), durable }
+            }
+            Kind::Flush => Request::Flush,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Memory that several shards read and write: a RAM disk, or the zeroes of a null one.
+//!
+//! A disk promises nothing to two writers of one block, or to a reader beside a writer, but that the bytes are some of
+//! theirs. Here those are threads of one process, so the memory must be one that Rust allows to be raced on. Nothing in
+//! this file ever forms `&mut [u8]` or `&[u8]` of it. It is atomics to the language, and copied by code that the compiler
+//! cannot look into or reorder with: on x86-64 one `rep movsb`, which is also the fastest copy of 4 KiB there, elsewhere
+//! relaxed atomic words.
+#![expect(unsafe_code, reason = "maps memory, and copies into and out of it behind the compiler's back")]
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+/// A mapping that threads share. It begins as zeroes, and takes real memory as it is written.
+pub struct SharedMemory {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to no thread; `munmap` may be called by any.
+unsafe impl Send for SharedMemory {}
+
+// SAFETY: through `&self` the bytes are reached as atomics (`AsRef`) or by the opaque copies below, never as plain
+// references, so any number of threads may do so at once.
+unsafe impl Sync for SharedMemory {}
+
+impl SharedMemory {
+    /// Maps `length_bytes` of zeroes.
+    ///
+    /// # Errors
+    /// What `mmap` says, or `InvalidInput` for no bytes.
+    pub fn new(length_bytes: usize) -> io::Result<Self> {
+        Self::map(length_bytes, libc::MADV_HUGEPAGE)
+    }
+
+    /// Maps `length_bytes` that are meant to stay zeroes: each page of it that is only read is the kernel's one page of
+    /// zeroes, which takes no memory and is always in the cache.
+    ///
+    /// # Errors
+    /// As [`SharedMemory::new`].
+    pub fn zeroes(length_bytes: usize) -> io::Result<Self> {
+        Self::map(length_bytes, libc::MADV_NOHUGEPAGE)
+    }
+
+    fn map(length: usize, advice: i32) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: asks for new memory at an address of the kernel's choice; no memory of ours is affected.
+        let mapped = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the range was just mapped by us. The advice changes no contents, and a refusal costs only speed.
+        unsafe { libc::madvise(mapped, length, advice) };
+        let start = NonNull::new(mapped.cast()).expect("mmap maps address 0 only where it is asked to");
+        Ok(Self { start, length })
+    }
+
+    /// Bytes mapped.
+    pub fn length_bytes(&self) -> usize {
+        self.length
+    }
+
+    /// Copies `source` to `offset_bytes`. Who reads meanwhile sees old and new bytes mixed.
+    ///
+    /// # Panics
+    /// Where the range is not inside the memory.
+    pub fn copy_in(&self, offset_bytes: usize, source: &[u8]) {
+        let target = self.range(offset_bytes, source.len());
+        // SAFETY: `range` has checked that so many bytes from `target` on are mapped, and all are writable. `source` is a
+        // borrowed slice, and cannot overlap the mapping, of which no plain slices exist.
+        unsafe { copy_to_shared(source, target) }
+    }
+
+    /// Copies from `offset_bytes` to all of `target`. Bytes that are written meanwhile come out old or new.
+    ///
+    /// # Panics
+    /// Where the range is not inside the memory.
+    pub fn copy_out(&self, offset_bytes: usize, target: &mut [u8]) {
+        let source = self.range(offset_bytes, target.len());
+        // SAFETY: `range` has checked that so many bytes from `source` on are mapped. `target` is a slice borrowed
+        // alone, and cannot overlap the mapping, of which no plain slices exist.
+        unsafe { copy_from_shared(source, target) }
+    }
+
+    /// Where `length` bytes from `offset` on lie.
+    fn range(&self, offset: usize, length: usize) -> *mut u8 {
+        let end = offset.checked_add(length);
+        assert!(end.is_some_and(|end| end <= self.length), "{length} bytes at {offset} of {}", self.length);
+        // SAFETY: `offset` is at most the length of the mapping.
+        unsafe { self.start.add(offset) }.as_ptr()
+    }
+}
+
+impl AsRef<[AtomicU8]> for SharedMemory {
+    fn as_ref(&self) -> &[AtomicU8] {
+        // SAFETY: the mapping is as long as `self`, zeroed when made, and reached by nobody but as atomics and by the
+        // opaque copies. Atomics allow it to change under a shared reference.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length) }
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        // SAFETY: this is what `mmap` gave. Every slice of it borrows from `self`, and whoever lends it to the kernel
+        // holds the `Arc` that it is in.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+impl fmt::Debug for SharedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedMemory({} bytes)", self.length)
+    }
+}
+
+/// Copies `source` to shared memory.
+///
+/// # Safety
+/// As many bytes from `target` on are mapped and writable, and are reached only as atomics or by these copies.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_to_shared(source: &[u8], target: *mut u8) {
+    // SAFETY: by the caller's promise and by `source` being a slice, all bytes touched are valid. Assembly is opaque to
+    // the compiler, which must assume that it reads and writes any memory it has pointers to, so a race in it is one of
+    // the machine, where bytes do not tear. The direction flag is clear, as the ABI has it.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") source.len() => _,
+            inout("rsi") source.as_ptr() => _,
+            inout("rdi") target => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Copies from shared memory to all of `target`.
+///
+/// # Safety
+/// As many bytes from `source` on are mapped, and are reached only as atomics or by these copies.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_from_shared(source: *const u8, target: &mut [u8]) {
+    // SAFETY: as in `copy_to_shared`, with the roles exchanged.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") target.len() => _,
+            inout("rsi") source => _,
+            inout("rdi") target.as_mut_ptr() => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Copies `source` to shared memory.
+///
+/// # Safety
+/// As many bytes from `target` on are mapped and writable, and are reached only as atomics or by these copies.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_to_shared(source: &[u8], target: *mut u8) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    if target.is_aligned_to_word() && source.len().is_multiple_of(8) {
+        for (index, word) in source.chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(word.try_into().expect("chunks of 8"));
+            // SAFETY: inside the range, aligned, and atomic.
+            unsafe { AtomicU64::from_ptr(target.cast::<u64>().add(index)) }.store(word, Ordering::Relaxed);
+        }
+        return;
+    }
+    for (index, &byte) in source.iter().enumerate() {
+        // SAFETY: inside the range, and atomic.
+        unsafe { AtomicU8::from_ptr(target.add(index)) }.store(byte, Ordering::Relaxed);
+    }
+}
+
+/// Copies from shared memory to all of `target`.
+///
+/// # Safety
+/// As many bytes from `source` on are mapped, and are reached only as atomics or by these copies.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_from_shared(source: *const u8, target: &mut [u8]) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let source = source.cast_mut();
+    if source.is_aligned_to_word() && target.len().is_multiple_of(8) {
+        for (index, word) in target.chunks_exact_mut(8).enumerate() {
+            // SAFETY: inside the range, aligned, and atomic.
+            let shared = unsafe { AtomicU64::from_ptr(source.cast::<u64>().add(index)) };
+            word.copy_from_slice(&shared.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        return;
+    }
+    for (index, byte) in target.iter_mut().enumerate() {
+        // SAFETY: inside the range, and atomic.
+        *byte = unsafe { AtomicU8::from_ptr(source.add(index)) }.load(Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+trait WordAligned {
+    fn is_aligned_to_word(&self) -> bool;
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl WordAligned for *mut u8 {
+    fn is_aligned_to_word(&self) -> bool {
+        self.addr().is_multiple_of(8)
+    }
+}
+
+/// One shard's hold on shared memory, so that lending a range counts on this shard only: `Rc` outside, `Arc` inside.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<SharedMemory>);
+
+impl Memory {
+    /// A hold on `memory`.
+    pub fn new(memory: Arc<SharedMemory>) -> Self {
+        Self(memory)
+    }
+}
+
+impl AsRef<[AtomicU8]> for Memory {
+    fn as_ref(&self) -> &[AtomicU8] {
+        self.0.as_ref().as_ref()
+    }
+}
+
+/// A range of a medium that lies in memory, lent to be sent from there.
+#[derive(Clone, Debug)]
+pub struct Lent {
+    /// What keeps it.
+    pub owner: Rc<Memory>,
+    /// Which of the owner's bytes.
+    pub range: Range<usize>,
+}
+
+impl Lent {
+    /// `length_bytes` from `offset_bytes` on, where all of them are in `owner`.
+    pub(crate) fn new(owner: &Rc<Memory>, offset_bytes: u64, length_bytes: usize) -> Option<Self> {
+        let start = usize::try_from(offset_bytes).ok()?;
+        let end = start.checked_add(length_bytes)?;
+        (end <= owner.0.length_bytes()).then(|| Self { owner: Rc::clone(owner), range: start..end })
+    }
+}

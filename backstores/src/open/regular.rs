@@ -1,0 +1,194 @@
+//! Opening a regular file: `HANDLER vdisk_fileio`.
+
+use super::error::{OpenError, Warning};
+use super::{Identity, Opened, check_block_length, holder, is_rotational, store, system};
+use crate::Geometry;
+use crate::file::{Caching, DEPTH_DEFAULT, PUNTED_DEFAULT};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How a file is to be opened.
+#[derive(Clone, Debug)]
+pub struct FileOptions {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The size to create it with, sparse, where it does not exist (or is empty). An existing size is kept.
+    pub size_bytes: Option<u64>,
+    /// Bytes of a logical block.
+    pub block_length: u32,
+    /// Writes are refused, and other readers may share it.
+    pub read_only: bool,
+    /// Every write is durable before it completes.
+    pub write_through: bool,
+    /// Nothing is synced: caches survive a power cut.
+    pub nv_cache: bool,
+    /// Past the page cache, where alignment allows it.
+    pub o_direct: bool,
+    /// Allocates all of it now, so that no write runs out of space, nor is slowed by allocation.
+    pub preallocate: bool,
+    /// Shards that will open a queue.
+    pub queues: u32,
+    /// Requests in flight per queue.
+    pub depth: u32,
+    /// Of these, how many that the kernel may punt to its workers.
+    pub punted_max: u32,
+}
+
+impl FileOptions {
+    /// `path`, as it is, through the page cache, in blocks of 512 bytes.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            size_bytes: None,
+            block_length: super::BLOCK_LENGTH_MIN,
+            read_only: false,
+            write_through: false,
+            nv_cache: false,
+            o_direct: false,
+            preallocate: false,
+            queues: 0,
+            depth: DEPTH_DEFAULT,
+            punted_max: PUNTED_DEFAULT,
+        }
+    }
+}
+
+/// Opens, and where it is to be created creates, a file for exclusive use. Blocks.
+///
+/// # Errors
+/// Where somebody else uses it, it is no regular file, or its size does not fit.
+pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
+    let FileOptions { path, block_length, read_only, .. } = options;
+    let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
+    check_block_length(*block_length)?;
+    if let Some(asked) = options.size_bytes {
+        check_size(asked, options)?;
+    }
+    let mut warnings = Vec::new();
+    let existed = fs::exists(path).map_err(kernel("look for"))?;
+    let file = open_or_create(options)?;
+    let found = file.metadata().map_err(kernel("look at"))?;
+    if !found.is_file() {
+        return Err(OpenError::NotAFile(path.clone()));
+    }
+    if !system::lock(&file, !read_only).map_err(kernel("lock"))? {
+        return Err(OpenError::Held { path: path.clone(), holder: holder::of_file(path) });
+    }
+    let size_bytes = settle_size(&file, options, &mut warnings)?;
+    if options.preallocate
+        && !read_only
+        && !system::allocate(&file, size_bytes).map_err(kernel("allocate"))?
+    {
+        warnings.push(Warning::NotPreallocated);
+    }
+    if !existed {
+        sync_creation(&file, path).map_err(kernel("sync"))?;
+    }
+    let metadata = file.metadata().map_err(kernel("look at"))?;
+    let direct = choose_direct(&file, options, &mut warnings).map_err(kernel("look at"))?;
+    let (memory_alignment, offset_alignment) = direct.map_or((1, 1), |d| (d.memory, d.offset));
+    let geometry = Geometry {
+        block_length: *block_length,
+        blocks: size_bytes / u64::from(*block_length),
+        physical_block_bytes: physical_block(*block_length, metadata.blksize()),
+        memory_alignment,
+        offset_alignment,
+        rotational: is_rotational(metadata.dev()),
+        volatile_cache: !options.write_through && !options.nv_cache && !read_only,
+        read_only: *read_only,
+    };
+    let has_holes = metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) < size_bytes;
+    let caching = Caching {
+        direct: direct.is_some(),
+        write_through: options.write_through,
+        nv_cache: options.nv_cache,
+        writes_punt: direct.is_none() || has_holes,
+        depth: options.depth,
+        punted_max: options.punted_max,
+    };
+    let store = store(file, options.queues, geometry, caching).map_err(kernel("open"))?;
+    Ok(Opened { store, identity: Identity::from_metadata(&metadata), created: !existed, warnings })
+}
+
+/// The unit of `st_blocks`, whatever the file system's blocks are.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+fn open_or_create(options: &FileOptions) -> Result<File, OpenError> {
+    let FileOptions { path, read_only, .. } = options;
+    let create = options.size_bytes.is_some() && !read_only;
+    // Non-blocking, since a FIFO without a writer would hang the open; it means nothing to regular files.
+    let flags = libc::O_NONBLOCK;
+    let mut how = OpenOptions::new();
+    how.read(true).write(!read_only).create(create).truncate(false).mode(0o600).custom_flags(flags);
+    how.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if !create && !read_only => OpenError::NoSize(path.clone()),
+        io::ErrorKind::IsADirectory => OpenError::NotAFile(path.clone()),
+        _ => OpenError::Kernel { step: "open", path: path.clone(), error },
+    })
+}
+
+/// The file's size; an empty file is given the size that was asked for.
+fn settle_size(file: &File, options: &FileOptions, warnings: &mut Vec<Warning>) -> Result<u64, OpenError> {
+    let path = &options.path;
+    let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
+    let found = file.metadata().map_err(kernel("look at"))?.len();
+    match options.size_bytes {
+        Some(asked) if found == 0 && !options.read_only => {
+            file.set_len(asked).map_err(kernel("give a size to"))?;
+            Ok(asked)
+        }
+        Some(asked) if asked != found => {
+            warnings.push(Warning::SizeKept { size_bytes: found, asked_bytes: asked });
+            check_size(found, options)
+        }
+        _ => check_size(found, options),
+    }
+}
+
+/// `size_bytes`, where it is some whole blocks.
+fn check_size(size_bytes: u64, options: &FileOptions) -> Result<u64, OpenError> {
+    let (path, block_length) = (&options.path, options.block_length);
+    match size_bytes {
+        0 => Err(OpenError::Empty(path.clone())),
+        _ if size_bytes.is_multiple_of(u64::from(block_length)) => Ok(size_bytes),
+        _ => Err(OpenError::UnevenSize { path: path.clone(), size_bytes, block_length }),
+    }
+}
+
+/// The alignment for O_DIRECT, where it is asked for and possible.
+fn choose_direct(
+    file: &File,
+    options: &FileOptions,
+    warnings: &mut Vec<Warning>,
+) -> io::Result<Option<system::DirectAlignment>> {
+    if !options.o_direct {
+        return Ok(None);
+    }
+    let block_length = options.block_length;
+    let alignment = system::direct_alignment(file)?;
+    let fits = alignment.filter(|alignment| alignment.offset <= block_length);
+    if fits.is_none() {
+        let block_length_min = alignment.map(|alignment| alignment.offset);
+        warnings.push(Warning::NotDirect { block_length, block_length_min });
+    }
+    Ok(fits)
+}
+
+/// What the file system writes at a time, where that is a sensible physical block.
+fn physical_block(block_length: u32, file_system_block: u64) -> u32 {
+    match u32::try_from(file_system_block) {
+        Ok(bytes) if bytes.is_power_of_two() && (block_length..=super::BLOCK_LENGTH_MAX).contains(&bytes) => {
+            bytes
+        }
+        _ => block_length,
+    }
+}
+
+/// Makes the new file and its name durable.
+fn sync_creation(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}

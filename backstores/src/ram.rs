@@ -1,0 +1,123 @@
+//! A RAM disk: memory of this process that all shards read and write. READs are sent from where the bytes lie; a WRITE
+//! is one copy. What it holds ends with the process.
+
+use crate::memory::{Lent, Memory, SharedMemory};
+use crate::request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
+use crate::ring::{Ring, Slot};
+use crate::{Backstore, Geometry, Queue};
+use std::io;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A RAM disk.
+#[derive(Debug)]
+pub struct RamStore {
+    geometry: Geometry,
+    memory: Arc<SharedMemory>,
+}
+
+impl RamStore {
+    /// Of `blocks` blocks of `block_length` bytes, all zero. Memory is taken as it is first written.
+    ///
+    /// # Errors
+    /// Where the size does not fit the address space, is zero, or is refused by the kernel.
+    pub fn new(block_length: u32, blocks: u64, read_only: bool) -> io::Result<Arc<Self>> {
+        let size = blocks.checked_mul(u64::from(block_length)).and_then(|bytes| usize::try_from(bytes).ok());
+        let memory = Arc::new(SharedMemory::new(size.ok_or(io::ErrorKind::InvalidInput)?)?);
+        Ok(Arc::new(Self { geometry: Geometry::in_memory(block_length, blocks, read_only), memory }))
+    }
+}
+
+impl Backstore for RamStore {
+    type Queue<S> = RamQueue<S>;
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn open_queue<R: Ring>(self: &Arc<Self>, _ring: &mut R) -> io::Result<RamQueue<R::Segments>> {
+        let memory = Arc::clone(&self.memory);
+        let lender = Rc::new(Memory::new(Arc::clone(&memory)));
+        Ok(RamQueue { geometry: self.geometry, memory, lender, _segments: PhantomData })
+    }
+}
+
+/// A shard's access to a RAM disk. All requests are done at once.
+#[derive(Debug)]
+pub struct RamQueue<S> {
+    geometry: Geometry,
+    memory: Arc<SharedMemory>,
+    lender: Rc<Memory>,
+    _segments: PhantomData<S>,
+}
+
+impl<S> RamQueue<S> {
+    fn read<R: Ring<Segments = S>>(&self, offset_bytes: u64, segments: &mut S) -> Result<(), MediumError> {
+        if !self.geometry.contains(offset_bytes, R::length_bytes(segments)) {
+            return Err(MediumError::BeyondEnd);
+        }
+        let mut offset = position(offset_bytes);
+        for slice in R::slices_mut(segments) {
+            self.memory.copy_out(offset, slice);
+            offset += slice.len();
+        }
+        Ok(())
+    }
+
+    fn write<R: Ring<Segments = S>>(&self, offset_bytes: u64, segments: &S) -> Result<(), MediumError> {
+        self.geometry.admits_write(offset_bytes, R::length_bytes(segments))?;
+        let mut offset = position(offset_bytes);
+        for slice in R::slices(segments) {
+            self.memory.copy_in(offset, slice);
+            offset += slice.len();
+        }
+        Ok(())
+    }
+}
+
+/// An offset that the geometry contains, as a position in memory.
+fn position(offset_bytes: u64) -> usize {
+    usize::try_from(offset_bytes).expect("the whole disk is mapped")
+}
+
+impl<S> Queue<S> for RamQueue<S> {
+    fn submit<R: Ring<Segments = S>>(
+        &mut self,
+        _ring: &mut R,
+        tag: Tag,
+        request: Request<S>,
+    ) -> Result<Submitted<S>, QueueFull<S>> {
+        Ok(match request {
+            Request::Read { offset_bytes, mut segments } => {
+                let result = self.read::<R>(offset_bytes, &mut segments);
+                Submitted::done(tag, result, Some(segments))
+            }
+            Request::Write { offset_bytes, segments, .. } => {
+                let result = self.write::<R>(offset_bytes, &segments);
+                Submitted::done(tag, result, Some(segments))
+            }
+            Request::Flush => Submitted::done(tag, Ok(()), None),
+        })
+    }
+
+    fn completed<R: Ring<Segments = S>>(
+        &mut self,
+        _ring: &mut R,
+        slot: Slot,
+        _result: Result<u32, i32>,
+        _segments: Option<S>,
+    ) -> Option<Completion<S>> {
+        unreachable!("a RAM disk begins no operation, hence not {slot:?}")
+    }
+
+    fn lend(&self, offset_bytes: u64, length_bytes: usize) -> Option<Lent> {
+        Lent::new(&self.lender, offset_bytes, length_bytes)
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    fn close<R: Ring<Segments = S>>(self, _ring: &mut R) {}
+}
