@@ -1,2 +1,73 @@
-//! Placeholder.
-fn main() {}
+//! The project's own tasks, called as `cargo xtask …` (the alias stands in `.cargo/config.toml`).
+//!
+//! `tidy` keeps the rules of the house that a machine can check; `ci` is the one command that runs everything;
+//! the others are single harnesses of `ci`, to be run by hand while one works on what they test. Nothing in here
+//! is part of the product, and nothing in here imports it: the gateway is met as its users meet it, as a process
+//! behind a portal.
+
+mod ci;
+mod conformance;
+mod guest;
+mod images;
+mod lab;
+mod peers;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check the rules of the house; prints file:line of every breach
+    Tidy,
+    /// Run everything: packages, style, tests, peers, conformance, guest
+    Ci(ci::Arguments),
+    /// Let libiscsi's small tools look at the targets and units
+    Peers(peers::Arguments),
+    /// Send disk images through QEMU to a unit and back
+    Images(images::Arguments),
+    /// Let the Linux initiator, in a guest, use a unit across a restart of the target
+    Guest(guest::Arguments),
+    /// Run the 230 tests of iscsi-test-cu, each in a process of its own
+    Conformance(conformance::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    lab::signals::listen();
+    let outcome = match arguments.task {
+        Task::Tidy => tidy::command(),
+        Task::Ci(arguments) => ci::command(&arguments),
+        Task::Peers(arguments) => peers::command(&arguments),
+        Task::Images(arguments) => images::command(&arguments),
+        Task::Guest(arguments) => guest::command(&arguments),
+        Task::Conformance(arguments) => conformance::command(&arguments),
+    };
+    lab::process::end_stragglers();
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a harness that is called by itself needs first: a peer that can run here, and a gateway that is up to date.
+fn prepare(tree: &tree::Tree, peer: lab::target::Peer) -> lab::Result<()> {
+    match (peer.obstacle(), peer) {
+        (Some(obstacle), _) => Err(lab::Failure::new(obstacle)),
+        (None, lab::target::Peer::Portico) => ci::build_release(tree),
+        (None, lab::target::Peer::Tgt) => Ok(()),
+    }
+}

@@ -1,0 +1,206 @@
+//! The stages, in the order in which they run: the cheap ones first.
+
+use std::time::Duration;
+
+use super::{Site, Tally, build_release, count, packages};
+use crate::lab::target::{Kind, Peer};
+use crate::lab::{Result, has_program, is_root};
+use crate::{conformance, guest, images, peers, tidy};
+
+/// One stage.
+pub(super) struct Stage {
+    /// What `--only` calls it.
+    pub(super) name: &'static str,
+    /// What it does, for `--list`.
+    pub(super) what: &'static str,
+    /// The time after which what it runs is killed.
+    pub(super) limit: Duration,
+    /// Why it is root's alone, if it is.
+    needs_root: Option<&'static str>,
+    /// Programs that it runs, each with its Debian package.
+    programs: &'static [(&'static str, &'static str)],
+    pub(super) run: fn(&mut Site) -> Result<Tally>,
+}
+
+impl Stage {
+    /// Why this stage has to be left out here, if so.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        if let Some(reason) = self.needs_root.filter(|_| !is_root()) {
+            return Some(format!("needs root {reason}"));
+        }
+        self.missing().filter(|_| !is_ci())
+    }
+
+    /// The program that is not here, where that is a failure.
+    pub(super) fn missing_program(&self) -> Option<String> {
+        self.missing().filter(|_| is_ci())
+    }
+
+    fn missing(&self) -> Option<String> {
+        let (program, package) = self.programs.iter().find(|(program, _)| !has_program(program))?;
+        Some(format!("{program} is not installed (Debian package {package})"))
+    }
+}
+
+/// All stages.
+pub(super) const STAGES: &[Stage] = &[
+    Stage {
+        name: "packages",
+        what: "install the missing ones of tools/packages.txt",
+        limit: minutes(10),
+        needs_root: Some("to install Debian packages"),
+        programs: &[],
+        run: |site| packages::install(site).map(|()| Tally::default()),
+    },
+    Stage {
+        name: "fmt",
+        what: "cargo fmt --check",
+        limit: minutes(2),
+        needs_root: None,
+        programs: &[],
+        run: |site| {
+            let mut command = site.cargo(&["fmt", "--all", "--check"]);
+            site.run(&mut command).map(Tally::one)
+        },
+    },
+    Stage {
+        name: "tidy",
+        what: "the rules of the house",
+        limit: minutes(2),
+        needs_root: None,
+        programs: &[],
+        run: run_tidy,
+    },
+    Stage {
+        name: "clippy",
+        what: "cargo clippy, warnings denied",
+        limit: minutes(15),
+        needs_root: None,
+        programs: &[],
+        run: |site| {
+            let mut command = site.cargo(&["clippy", "--workspace", "--all-targets", "--quiet"]);
+            site.run(command.args(["--", "-D", "warnings"])).map(Tally::one)
+        },
+    },
+    Stage {
+        name: "test",
+        what: "cargo test of the workspace",
+        limit: minutes(20),
+        needs_root: None,
+        programs: &[],
+        run: run_tests,
+    },
+    Stage {
+        name: "build",
+        what: "the gateway and its tools, as users build them",
+        limit: minutes(15),
+        needs_root: None,
+        programs: &[],
+        run: |site| {
+            let mut command = site.cargo(&["build", "--release", "--workspace", "--quiet"]);
+            site.run(&mut command).map(Tally::one)
+        },
+    },
+    Stage {
+        name: "peers",
+        what: "libiscsi's small tools see targets and units",
+        limit: minutes(5),
+        needs_root: None,
+        programs: &[LIBISCSI],
+        run: run_peers,
+    },
+    Stage {
+        name: "images",
+        what: "disk images through QEMU to every kind of unit and back",
+        limit: minutes(10),
+        needs_root: None,
+        programs: &[QEMU, ("mkfs.ext4", "e2fsprogs"), ("sfdisk", "fdisk")],
+        run: run_images,
+    },
+    conformance_stage("conformance-file", "iscsi-test-cu against a file", None, |site| {
+        run_suite(site, Kind::File)
+    }),
+    conformance_stage("conformance-ram", "iscsi-test-cu against a RAM disk", None, |site| {
+        run_suite(site, Kind::Ram)
+    }),
+    conformance_stage("conformance-loop", "iscsi-test-cu against a loop device", LOOP, |site| {
+        run_suite(site, Kind::Loop)
+    }),
+    Stage {
+        name: "guest",
+        what: "the Linux initiator in a guest, across a restart",
+        limit: minutes(20),
+        needs_root: Some("for a network namespace and to build the guest"),
+        programs: &[("mmdebstrap", "mmdebstrap"), ("ip", "iproute2"), ("depmod", "kmod")],
+        run: run_guest,
+    },
+];
+
+const fn conformance_stage(
+    name: &'static str,
+    what: &'static str,
+    needs_root: Option<&'static str>,
+    run: fn(&mut Site) -> Result<Tally>,
+) -> Stage {
+    Stage { name, what, limit: minutes(10), needs_root, programs: &[LIBISCSI], run }
+}
+
+fn run_tidy(site: &mut Site) -> Result<Tally> {
+    let findings = tidy::check(&site.tree)?;
+    for finding in &findings {
+        site.say(&finding.to_string());
+    }
+    Ok(Tally::one(findings.is_empty()))
+}
+
+fn run_tests(site: &mut Site) -> Result<Tally> {
+    let mut command = site.cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let succeeded = site.run(&mut command)?;
+    let mut tally = count::cargo_test(&site.logged()?);
+    if !succeeded && tally.failed == 0 {
+        // It did not compile, or a test program died before it could count.
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+fn run_suite(site: &mut Site, kind: Kind) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let sum = conformance::run_and_judge(&tree, Peer::Portico, kind, "", &mut |line| site.say(line))?;
+    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_peers(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = peers::run(&tree, Peer::Portico, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
+fn run_images(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let sum = images::run(&tree, Peer::Portico, &mut |line| site.say(line))?;
+    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_guest(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let sum = guest::run(&tree, Peer::Portico, Kind::File, &mut |line| site.say(line))?;
+    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+/// CI services set `CI=true`.
+fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+const LOOP: Option<&str> = Some("to set up a loop device");
+const QEMU: (&str, &str) = ("qemu-img", "qemu-utils");
+const LIBISCSI: (&str, &str) = ("iscsi-test-cu", "libiscsi-bin");

@@ -1,0 +1,194 @@
+//! The conformance run: libiscsi's `iscsi-test-cu` 1.19, each of its 230 tests in a process of its own with a time
+//! limit, against one logical unit, with a look after each test whether the target still answers.
+//!
+//! One after the other, not several at once: tests of one unit meet in reservations, resets and unit attentions, and
+//! the whole run takes some 20 s, of which half are pauses in three tests. What a test's end means stands in
+//! `outcome`, what it means for us in `baseline`. Times are reported and never judged.
+
+mod baseline;
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::lab::target::{Kind, Peer, Place, Target};
+use crate::lab::{Context, Failure, Result, process};
+use crate::tree::Tree;
+use baseline::{Baselines, Judgement};
+pub(crate) use outcome::{Outcome, Status};
+
+/// `cargo xtask conformance`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Whose target to test
+    #[arg(long, value_enum, default_value = "portico")]
+    peer: Peer,
+    /// What its logical unit lies on
+    #[arg(long, value_enum, default_value = "file")]
+    kind: Kind,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    test: Option<String>,
+    /// Run three times and keep the result as the baseline; a test counts as passed if it passed each time
+    #[arg(long)]
+    record: bool,
+}
+
+/// The result of one test.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) test: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) took: Duration,
+}
+
+/// Passed, failed and skipped, as `ci` adds them up. A test of a command that comes later, and does not pass yet, is
+/// among the skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
+}
+
+/// The command line's way in; `true` if nothing is amiss.
+pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
+    let tree = Tree::find()?;
+    crate::prepare(&tree, arguments.peer)?;
+    let mut say = |line: &str| println!("{line}");
+    let pattern = arguments.test.as_deref().unwrap_or_default();
+    if !arguments.record {
+        return Ok(run_and_judge(&tree, arguments.peer, arguments.kind, pattern, &mut say)?.failed == 0);
+    }
+    let mut worst: BTreeMap<String, Outcome> = BTreeMap::new();
+    for round in 1..=RECORD_ROUNDS {
+        println!("round {round} of {RECORD_ROUNDS}");
+        for row in run(&tree, arguments.peer, arguments.kind, "", &mut say)? {
+            let kept = worst.entry(row.test).or_insert_with(|| row.outcome.clone());
+            if kept.status == Status::Passed {
+                *kept = row.outcome;
+            }
+        }
+    }
+    let path = baseline::write(&tree.root, arguments.peer, arguments.kind, &worst)?;
+    println!("recorded in {path}");
+    Ok(true)
+}
+
+/// Runs the tests whose names contain `pattern`, prints those that ask for attention and the sums, and keeps the
+/// outcome of every test, with the text of those that did not pass, below the build folder.
+pub(crate) fn run_and_judge(
+    tree: &Tree,
+    peer: Peer,
+    kind: Kind,
+    pattern: &str,
+    say: &mut dyn FnMut(&str),
+) -> Result<Sum> {
+    let baselines = Baselines::read(&tree.root, peer, kind)?;
+    let rows = run(tree, peer, kind, pattern, &mut |_| ())?;
+    let verbose = rows.len() < VERBOSE_ROWS;
+    let mut sum = Sum::default();
+    let (mut failed, mut later) = (0, 0);
+    for row in &rows {
+        let judgement = baselines.judge(&row.test, row.outcome.status);
+        match (&judgement, row.outcome.status) {
+            (Judgement::Fault(_), _) => sum.failed += 1,
+            (_, Status::Passed) => sum.passed += 1,
+            _ => sum.skipped += 1,
+        }
+        failed += u32::from(row.outcome.status.is_failure());
+        later += u32::from(judgement == Judgement::Later);
+        if verbose || row.outcome.status.is_failure() || judgement.is_fault() {
+            say(&line(row, &judgement));
+        }
+    }
+    let skipped = rows.iter().filter(|row| row.outcome.status == Status::Skipped).count();
+    say(&format!(
+        "{} on {}: {} tests: {} passed, {failed} failed ({later} of commands that come later), {skipped} skipped by the tool; {} against what was recorded",
+        peer.name(),
+        kind.name(),
+        rows.len(),
+        rows.iter().filter(|row| row.outcome.status == Status::Passed).count(),
+        sum.failed,
+    ));
+    Ok(sum)
+}
+
+/// Runs the tests whose names contain `pattern`, in the order of the list, each against the same logical unit.
+fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, say: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
+    let list = fs::read_to_string(tree.root.join(baseline::TESTS)).context(baseline::TESTS)?;
+    let folder = tree.keep(&format!("conformance/{}-{}", peer.name(), kind.name()))?;
+    let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Loopback)?;
+    let mut rows = Vec::new();
+    for test in list.lines().filter(|test| !test.is_empty() && test.contains(pattern)) {
+        let row = run_one(&mut target, test, &folder)?;
+        if row.outcome.status != Status::Passed {
+            say(&line(&row, &Judgement::Fine));
+        }
+        rows.push(row);
+    }
+    target.stop()?;
+    if rows.is_empty() {
+        return Err(Failure::new(format!("no test has {pattern:?} in its name")));
+    }
+    fs::write(folder.join("results.tsv"), table(&rows))?;
+    Ok(rows)
+}
+
+fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
+    let url = target.url();
+    // Line buffering, so that what a test said before it crashed or hung is there.
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", "iscsi-test-cu", "-d", "-V", "-t", test, &url]);
+    if test.starts_with(TWO_PATHS) {
+        command.arg(&url);
+    }
+    let start = Instant::now();
+    let finished = process::run(&mut command, TEST_LIMIT)?;
+    let took = start.elapsed();
+    let mut outcome = Outcome::of(&finished);
+    if let Err(death) = target.check_alive() {
+        // We may have been told to stop, which is no fault of the target's.
+        crate::lab::signals::go_on()?;
+        outcome = Outcome { status: Status::Dead, reason: death.to_string().replace(['\t', '\n'], " ") };
+        target.resume()?;
+    }
+    let text = folder.join(format!("{test}.txt"));
+    if outcome.status == Status::Passed {
+        let _ = fs::remove_file(text);
+    } else {
+        fs::write(text, &finished.output)?;
+    }
+    Ok(Row { test: test.to_owned(), outcome, took })
+}
+
+fn line(row: &Row, judgement: &Judgement) -> String {
+    let mark = match judgement {
+        Judgement::Fine => String::new(),
+        Judgement::Later => " (later)".to_owned(),
+        Judgement::Fault(why) => format!(" <- {why}"),
+    };
+    format!("{:8} {:44} {}{mark}", row.outcome.status.name(), row.test, row.outcome.reason)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from("test\tstatus\tseconds\treason\n");
+    for Row { test, outcome, took } in rows {
+        let (status, reason) = (outcome.status.name(), &outcome.reason);
+        text.push_str(&format!("{test}\t{status}\t{:.2}\t{reason}\n", took.as_secs_f64()));
+    }
+    text
+}
+
+/// Large enough for every test of the suite, small enough for a RAM disk.
+const UNIT_BYTES: u64 = 100 << 20;
+/// No test takes more than 4 s where nothing is wrong.
+const TEST_LIMIT: Duration = Duration::from_secs(60);
+const RECORD_ROUNDS: u32 = 3;
+/// A run of fewer tests shows them all.
+const VERBOSE_ROWS: usize = 60;
+/// These tests want a second path to the same unit.
+const TWO_PATHS: &str = "ALL.MultipathIO.";

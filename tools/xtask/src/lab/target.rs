@@ -1,0 +1,300 @@
+//! A target under test: the gateway or one of its peers, as a process of its own with logical units that the
+//! harness made.
+//!
+//! Every harness speaks to a [`Target`] and does not know which peer is behind it, so the same tests that judge the
+//! gateway are proven against tgt. The data lies in a temporary folder, which goes when the target goes.
+
+mod portico;
+mod tgt;
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use super::loop_device::LoopDevice;
+use super::namespace::Namespace;
+use super::process::{self, Running};
+use super::{Context, Failure, Result, http};
+use crate::tree::Tree;
+
+/// Whose target it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// Ours.
+    Portico,
+    /// Debian's tgt 1.0.85; needs root.
+    Tgt,
+}
+
+/// What a logical unit keeps its data on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A sparse file.
+    File,
+    /// Memory; forgotten when the target ends.
+    Ram,
+    /// A loop device; needs root.
+    Loop,
+}
+
+impl Peer {
+    /// The name that command lines and data files use.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::Portico => "portico",
+            Peer::Tgt => "tgt",
+        }
+    }
+
+    /// Why this machine cannot run it, if so.
+    pub(crate) fn obstacle(self) -> Option<&'static str> {
+        match self {
+            Peer::Portico => None,
+            Peer::Tgt if !super::is_root() => Some("tgtd needs root"),
+            Peer::Tgt if !super::has_program("tgtd") => Some("tgtd is not installed (Debian package tgt)"),
+            Peer::Tgt => None,
+        }
+    }
+}
+
+impl Kind {
+    /// All of them, in the order in which the harnesses go through them.
+    pub(crate) const ALL: [Kind; 3] = [Kind::File, Kind::Ram, Kind::Loop];
+
+    /// The name that command lines and data files use.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Ram => "ram",
+            Kind::Loop => "loop",
+        }
+    }
+
+    /// Whether its data is there again after a restart of the target.
+    pub(crate) fn outlives_the_target(self) -> bool {
+        self != Kind::Ram
+    }
+
+    /// Whether setting it up is root's alone.
+    pub(crate) fn needs_root(self) -> bool {
+        self == Kind::Loop
+    }
+}
+
+/// The medium of one logical unit.
+#[derive(Debug)]
+enum Medium {
+    /// What the gateway makes itself when it has no configuration.
+    Embedded,
+    Ram {
+        size_bytes: u64,
+    },
+    File(PathBuf),
+    Loop(LoopDevice),
+}
+
+/// A target that runs, with one logical unit. The order of the fields is the order in which they go: the process
+/// before the loop device that it holds open, that before the file below it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    peer: Peer,
+    tree: Tree,
+    running: Option<Running>,
+    portal: SocketAddr,
+    metrics: Option<SocketAddr>,
+    medium: Medium,
+    place: Place,
+    folder: TempDir,
+}
+
+/// Where a target listens.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// On 127.0.0.1.
+    Loopback,
+    /// In a namespace, on its address that a guest reaches.
+    Inside(Namespace),
+}
+
+impl Place {
+    fn address(&self) -> IpAddr {
+        match self {
+            Place::Loopback => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Place::Inside(_) => Namespace::HOST,
+        }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        match self {
+            Place::Loopback => Command::new(program),
+            Place::Inside(namespace) => namespace.command(&program.to_string_lossy()),
+        }
+    }
+}
+
+impl Target {
+    /// The name of a target that is configured, the same for every peer.
+    pub(crate) const IQN: &str = "iqn.2026-11.test:unit";
+
+    /// Starts `peer` with one logical unit of `size_bytes` on a fresh medium, and waits until it is ready.
+    pub(crate) fn start(
+        tree: &Tree,
+        peer: Peer,
+        kind: Kind,
+        size_bytes: u64,
+        place: Place,
+    ) -> Result<Target> {
+        let parent = match kind {
+            Kind::Ram => PathBuf::from("/dev/shm"),
+            _ => std::env::temp_dir(),
+        };
+        let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir_in(parent)?;
+        let medium = Medium::make(kind, size_bytes, folder.path())?;
+        Target::over(tree, peer, medium, place, folder)
+    }
+
+    /// Starts the gateway without a configuration.
+    pub(crate) fn start_embedded(tree: &Tree) -> Result<Target> {
+        let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir()?;
+        Target::over(tree, Peer::Portico, Medium::Embedded, Place::Loopback, folder)
+    }
+
+    fn over(tree: &Tree, peer: Peer, medium: Medium, place: Place, folder: TempDir) -> Result<Target> {
+        let portal = SocketAddr::new(place.address(), 0);
+        let tree = tree.clone();
+        let mut target = Target { peer, tree, running: None, portal, metrics: None, medium, place, folder };
+        target.resume()?;
+        Ok(target)
+    }
+
+    /// Starts the process again after [`Target::stop`] or a crash, over the same medium.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        self.running = None;
+        let started = match self.peer {
+            Peer::Portico => portico::start(self)?,
+            Peer::Tgt => tgt::start(self)?,
+        };
+        self.running = Some(started.running);
+        self.portal = started.portal;
+        self.metrics = started.metrics;
+        Ok(())
+    }
+
+    /// Ends the process as an administrator would. The gateway has to end by itself with status 0; tgtd knows
+    /// SIGKILL only.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        if self.peer == Peer::Tgt {
+            return running.kill();
+        }
+        match running.terminate(STOP_LIMIT)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => {
+                Err(Failure::new(format!("after SIGTERM the gateway ended with {status}{}", self.log())))
+            }
+            None => Err(Failure::new(format!(
+                "the gateway still ran {} s after SIGTERM{}",
+                STOP_LIMIT.as_secs(),
+                self.log()
+            ))),
+        }
+    }
+
+    /// The target's name.
+    pub(crate) fn iqn(&self) -> &'static str {
+        match self.medium {
+            Medium::Embedded => "iqn.2026-11.io.portico:default",
+            _ => Target::IQN,
+        }
+    }
+
+    /// Where initiators find it.
+    pub(crate) fn portal(&self) -> SocketAddr {
+        self.portal
+    }
+
+    /// The namespace it runs in, if it does.
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        match &self.place {
+            Place::Loopback => None,
+            Place::Inside(namespace) => Some(namespace),
+        }
+    }
+
+    /// The number of the logical unit: tgt keeps LUN 0 for its controller.
+    pub(crate) fn lun(&self) -> u32 {
+        match self.peer {
+            Peer::Portico => 0,
+            Peer::Tgt => 1,
+        }
+    }
+
+    /// The logical unit as libiscsi and QEMU write it.
+    pub(crate) fn url(&self) -> String {
+        format!("iscsi://{}/{}/{}", self.portal, self.iqn(), self.lun())
+    }
+
+    /// The metrics page, where the peer has one.
+    pub(crate) fn metrics(&self) -> Option<Result<String>> {
+        self.metrics.map(|address| http::get(address, "/metrics"))
+    }
+
+    /// `Err` unless the process is there and answers an initiator that asks for the unit's INQUIRY data.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        let log = self.log();
+        let running = self.running.as_mut().ok_or_else(|| Failure::new("the target is not running"))?;
+        if let Some(status) = running.ended()? {
+            return Err(Failure::new(format!("the target died with {status}{log}")));
+        }
+        let mut command = self.place.command(Path::new("iscsi-inq"));
+        let finished = process::run(command.arg(self.url()), ANSWER_LIMIT)?;
+        finished.expect_success("the target does not answer INQUIRY").map(drop)
+    }
+
+    /// The end of what the process wrote, to be put behind a failure's sentence.
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        match lines.len() {
+            0 => String::new(),
+            count => format!("; its last words:\n{}", lines[count.saturating_sub(LOG_LINES)..].join("\n")),
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("target.log")
+    }
+}
+
+impl Medium {
+    fn make(kind: Kind, size_bytes: u64, folder: &Path) -> Result<Medium> {
+        if kind == Kind::Ram {
+            return Ok(Medium::Ram { size_bytes });
+        }
+        let path = folder.join("medium.img");
+        File::create(&path).and_then(|file| file.set_len(size_bytes)).context(path.display())?;
+        match kind {
+            Kind::Loop => Ok(Medium::Loop(LoopDevice::attach(&path)?)),
+            _ => Ok(Medium::File(path)),
+        }
+    }
+}
+
+/// What a peer's start gives.
+struct Started {
+    running: Running,
+    portal: SocketAddr,
+    metrics: Option<SocketAddr>,
+}
+
+/// How long the gateway may take to finish what is in flight and to flush.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How long a peer may take to be ready.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const LOG_LINES: usize = 20;

@@ -1,0 +1,109 @@
+//! The gateway: an scst.conf, a free port, and the ready line.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::super::process::Running;
+use super::super::{Context, Failure, Result, signals};
+use super::{Medium, Place, READY_LIMIT, Started, Target};
+
+pub(super) fn start(target: &Target) -> Result<Started> {
+    let folder = target.folder.path();
+    let program = target.tree.target.join("release/porticod");
+    let mut command = target.place.command(&program);
+    if let Some(text) = configuration(&target.medium) {
+        let config = folder.join("scst.conf");
+        fs::write(&config, text).context(config.display())?;
+        command.arg("--config").arg(config);
+    }
+    command.arg("--data").arg(folder.join("data"));
+    command.args(["--portal", &format!("{}:0", target.place.address()), "--metrics", "127.0.0.1:0"]);
+    let log = File::options().create(true).append(true).open(target.log_path())?;
+    let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;
+    let line =
+        ready_line(&mut running).map_err(|why| Failure::new(format!("porticod: {why}{}", target.log())))?;
+    let (portal, metrics) = addresses(&line)?;
+    // In a namespace the page is on that namespace's loopback, where we are not.
+    let metrics = matches!(target.place, Place::Loopback).then_some(metrics);
+    Ok(Started { running, portal, metrics })
+}
+
+/// The configuration of one target with the one logical unit that `medium` is.
+fn configuration(medium: &Medium) -> Option<String> {
+    let (handler, attributes) = match medium {
+        Medium::Embedded => return None,
+        Medium::Ram { size_bytes } => ("vdisk_ram", format!("size {size_bytes}")),
+        Medium::File(path) => ("vdisk_fileio", format!("filename {}", path.display())),
+        Medium::Loop(device) => ("vdisk_blockio", format!("filename {}", device.path().display())),
+    };
+    Some(format!(
+        "HANDLER {handler} {{\n\tDEVICE unit {{\n\t\t{attributes}\n\t}}\n}}\n\
+         TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n\t\tLUN 0 unit\n\t\tenabled 1\n\t}}\n}}\n",
+        Target::IQN
+    ))
+}
+
+/// Waits for the line that begins with `ready `; what the process says afterwards is read and dropped.
+fn ready_line(running: &mut Running) -> Result<String> {
+    let stdout = running.stdout().ok_or_else(|| Failure::new("its standard output is not ours"))?;
+    let (sender, receiver) = sync_channel(1);
+    thread::spawn(move || {
+        let mut stdout = BufReader::new(stdout);
+        let line = stdout
+            .by_ref()
+            .lines()
+            .map_while(std::result::Result::ok)
+            .find(|line| line.starts_with("ready "));
+        // The receiver may have given up waiting.
+        let _ = sender.send(line);
+        let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+    });
+    let start = Instant::now();
+    while start.elapsed() < READY_LIMIT {
+        signals::go_on()?;
+        match receiver.recv_timeout(Duration::from_millis(20)) {
+            Ok(Some(line)) => return Ok(line),
+            Ok(None) => return Err(Failure::new("it ended before it was ready")),
+            Err(_) => {}
+        }
+    }
+    Err(Failure::new(format!("not ready after {} s", READY_LIMIT.as_secs())))
+}
+
+/// `ready portal=ADDRESS:PORT metrics=ADDRESS:PORT`.
+fn addresses(line: &str) -> Result<(SocketAddr, SocketAddr)> {
+    let field = |name: &str| {
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            .ok_or_else(|| Failure::new(format!("no {name} in {line:?}")))?
+            .parse::<SocketAddr>()
+            .context(line)
+    };
+    Ok((field("portal")?, field("metrics")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_gives_both_addresses() {
+        let (portal, metrics) = addresses("ready portal=127.0.0.1:4000 metrics=[::1]:5000").unwrap();
+        assert_eq!(portal, "127.0.0.1:4000".parse().unwrap());
+        assert_eq!(metrics, "[::1]:5000".parse().unwrap());
+        assert!(addresses("ready portal=127.0.0.1:4000").is_err());
+        assert!(addresses("ready portal=nowhere metrics=127.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn the_configuration_closes_every_section_that_it_opens() {
+        let text = configuration(&Medium::Ram { size_bytes: 4096 }).unwrap();
+        assert_eq!(text.matches('{').count(), text.matches('}').count());
+        assert!(text.contains("\tDEVICE unit {\n\t\tsize 4096\n\t}\n"));
+    }
+}
