@@ -225,6 +225,8 @@ fn serve(
             let active = power_condition == 0;
             start_stop(unit, immediate, no_flush, active.then_some((load_eject, start)))?
         }
+        // A medium that cannot leave needs no preventing; initiators send this to every disk.
+        Command::PreventAllow { .. } if !unit.removable => Action::Finish(Outcome::GOOD),
         Command::PreventAllow { prevent } => Action::Change(Change::PreventRemoval { prevent }),
         Command::RequestSense { .. }
         | Command::Inquiry { .. }
@@ -346,7 +348,7 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
     let data = &data[..data.len().min(list.length)];
     match list.purpose {
         Purpose::ModeSelect { long_header } => match mode::select(unit, long_header, data) {
-            Ok(values) => Action::Change(Change::ModeSelect(values)),
+            Ok(change) => Action::Change(Change::ModeSelect(change)),
             Err(outcome) => Action::Finish(outcome),
         },
     }

@@ -15,6 +15,7 @@ pub mod block;
 pub mod cdb;
 pub mod device_server;
 pub mod identity;
+pub mod ledger;
 pub mod lun;
 pub mod no_unit;
 pub mod opcodes;

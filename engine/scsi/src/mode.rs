@@ -8,7 +8,7 @@ use crate::bits::{be, be16, saturate32};
 use crate::cdb::{ModeSense, PageControl};
 use crate::reply::Reply;
 use crate::sense::{AdditionalSense, Outcome, Sense};
-use crate::unit::{Geometry, LogicalUnit, ModeValues, WriteCache};
+use crate::unit::{ControlValues, Geometry, LogicalUnit, ModeChange, ModeValues, WriteCache};
 
 /// A mode page in page_0 format: code, length and parameters.
 #[derive(Clone, Copy)]
@@ -170,11 +170,11 @@ fn header(unit: &LogicalUnit, read_only: bool, request: &ModeSense, reply: &mut 
     }
 }
 
-/// MODE SELECT: the values as they are to be.
+/// MODE SELECT: what it changes.
 ///
 /// # Errors
 /// PARAMETER LIST LENGTH ERROR for a list that breaks off, INVALID FIELD IN PARAMETER LIST for what cannot be changed.
-pub(crate) fn select(unit: &LogicalUnit, long_header: bool, list: &[u8]) -> Result<ModeValues, Outcome> {
+pub(crate) fn select(unit: &LogicalUnit, long_header: bool, list: &[u8]) -> Result<ModeChange, Outcome> {
     let broken_off = Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
     let header_length = if long_header { 8 } else { 4 };
     let header = list.get(..header_length).ok_or(broken_off)?;
@@ -191,12 +191,12 @@ pub(crate) fn select(unit: &LogicalUnit, long_header: bool, list: &[u8]) -> Resu
     let pages_at = header_length + descriptor_length;
     let descriptor = list.get(header_length..pages_at).ok_or(broken_off)?;
     block_descriptor(&unit.geometry, long_lba, descriptor, header_length)?;
-    let mut values = unit.mode;
+    let mut change = ModeChange::default();
     let mut at = pages_at;
     while at < list.len() {
-        at += page(&mut values, &list[at..], at, broken_off)?;
+        at += page(&unit.mode, &mut change, &list[at..], at, broken_off)?;
     }
-    Ok(values)
+    Ok(change)
 }
 
 /// A block descriptor may repeat what is: this device server changes neither the size nor the length of blocks.
@@ -217,8 +217,14 @@ fn block_descriptor(geometry: &Geometry, long: bool, descriptor: &[u8], at: usiz
     Ok(())
 }
 
-/// One page of a MODE SELECT list, at `at` in it: lays its values into `values` and returns its length.
-fn page(values: &mut ModeValues, list: &[u8], at: usize, broken_off: Outcome) -> Result<usize, Outcome> {
+/// One page of a MODE SELECT list, at `at` in it: adds its values to `change` and returns its length.
+fn page(
+    values: &ModeValues,
+    change: &mut ModeChange,
+    list: &[u8],
+    at: usize,
+    broken_off: Outcome,
+) -> Result<usize, Outcome> {
     let refuse =
         |offset: usize, bit| Err(Outcome::check(Sense::invalid_parameter(position(at + offset), bit)));
     // PS is reserved in MODE SELECT and initiators leave it as they read it; SPF would be a subpage, and there is none.
@@ -244,12 +250,15 @@ fn page(values: &mut ModeValues, list: &[u8], at: usize, broken_off: Outcome) ->
     }
     match current.code {
         CACHING if values.write_cache != WriteCache::NonVolatile => {
-            values.write_cache =
-                if new[2] & WCE != 0 { WriteCache::WriteBack } else { WriteCache::WriteThrough };
+            let write_back = new[2] & WCE != 0;
+            change.write_cache =
+                Some(if write_back { WriteCache::WriteBack } else { WriteCache::WriteThrough });
         }
         CONTROL => {
-            values.descriptor_sense = new[2] & D_SENSE != 0;
-            values.software_write_protect = new[4] & SWP != 0;
+            change.control = Some(ControlValues {
+                descriptor_sense: new[2] & D_SENSE != 0,
+                software_write_protect: new[4] & SWP != 0,
+            });
         }
         _ => {}
     }

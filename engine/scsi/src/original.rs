@@ -1,7 +1,16 @@
 //! The original of a logical unit's shared state, with the single writer: takes one [`Change`] at a time and makes the
 //! next generation of the replicas out of it.
+//!
+//! Pure, and the only place that makes a generation. The single writer clones it before a change whose ledger it may fail
+//! to make durable, sends the [`Installment`] to every shard, and answers the asker when all have installed it.
 
-use crate::unit::ModeValues;
+use std::collections::BTreeSet;
+
+use crate::attention::UnitAttention;
+use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, Whom};
+use crate::reservation::{CommandClass, NexusId};
+use crate::sense::{AdditionalSense, Outcome};
+use crate::unit::{LogicalUnit, ModeChange, ModeValues, Readiness};
 
 /// A command's effect that more than one shard can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +19,8 @@ pub enum Change {
     Reserve,
     /// RELEASE (6) or (10).
     Release,
-    /// MODE SELECT: the values as they are to be.
-    ModeSelect(ModeValues),
+    /// MODE SELECT: pages as they are to be.
+    ModeSelect(ModeChange),
     /// START STOP UNIT: load the medium.
     Load,
     /// START STOP UNIT: eject the medium.
@@ -21,4 +30,254 @@ pub enum Change {
         /// Removal is prevented by this nexus, or no longer.
         prevent: bool,
     },
+}
+
+impl Change {
+    /// The class of the command that it comes from: a change that waited is judged again by it.
+    pub fn class(&self) -> CommandClass {
+        match self {
+            Self::Release | Self::Load | Self::PreventRemoval { prevent: false } => {
+                CommandClass::Unrestricted
+            }
+            Self::Reserve | Self::ModeSelect(_) | Self::Eject | Self::PreventRemoval { prevent: true } => {
+                CommandClass::Configure
+            }
+        }
+    }
+}
+
+/// The next generation of a unit, and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installment {
+    /// The replica to install.
+    pub unit: LogicalUnit,
+    /// Unit attentions that shards raise when they install it.
+    pub attentions: Vec<(Whom, UnitAttention)>,
+    /// Whose tasks on this unit shards abort when they install it.
+    pub aborts: Option<Whom>,
+    /// The ledger changed: it is made durable before anything is sent.
+    pub durable: bool,
+    /// The volatile cache is written back before the asker is answered: WCE went from one to zero, or the medium leaves.
+    pub flush: bool,
+}
+
+/// The original of a logical unit.
+#[derive(Clone, Debug)]
+pub struct Original {
+    unit: LogicalUnit,
+    ledger: Ledger,
+    /// Nexuses that prevent the removal of the medium (SPC-4 §6.13).
+    preventing: BTreeSet<NexusId>,
+    /// What the device says, the medium aside.
+    device: Readiness,
+    /// Whether a removable medium is in.
+    loaded: bool,
+}
+
+impl Original {
+    /// The original of `unit`, with a restored or a new ledger.
+    pub fn new(mut unit: LogicalUnit, ledger: Ledger) -> Self {
+        unit.reservation = ledger.view();
+        let device = unit.readiness;
+        Self { unit, ledger, preventing: BTreeSet::new(), device, loaded: true }
+    }
+
+    /// The current generation.
+    pub fn unit(&self) -> &LogicalUnit {
+        &self.unit
+    }
+
+    /// The ledger, to be kept.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Applies `change` from `me`. `None`: GOOD, and nothing to install.
+    ///
+    /// # Errors
+    /// The outcome with which the command ends instead; nothing changed.
+    ///
+    /// # Panics
+    /// When `me` is not attached.
+    pub fn apply(&mut self, change: Change, me: NexusId) -> Result<Option<Installment>, Outcome> {
+        // The change may have waited while another one fenced its nexus.
+        if !self.unit.reservation.admits(me, change.class()) {
+            return Err(Outcome::RESERVATION_CONFLICT);
+        }
+        match change {
+            Change::Reserve => {
+                self.ledger.apply(ReservationChange::Reserve, me).map(|applied| self.reserved(applied))
+            }
+            Change::Release => {
+                self.ledger.apply(ReservationChange::Release, me).map(|applied| self.reserved(applied))
+            }
+            Change::ModeSelect(change) => Ok(self.mode_selected(change.applied_to(self.unit.mode), me)),
+            Change::Load => Ok(self.loaded(me)),
+            Change::Eject => self.ejected(),
+            Change::PreventRemoval { prevent: true } => {
+                self.preventing.insert(me);
+                Ok(None)
+            }
+            Change::PreventRemoval { prevent: false } => {
+                self.preventing.remove(&me);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A session opens. Something to install when the holder of the unit came back.
+    ///
+    /// # Panics
+    /// As [`Ledger::attach`].
+    pub fn attach(&mut self, id: NexusId, name: NexusName) -> Option<Installment> {
+        let view = self.ledger.attach(id, name);
+        if view == self.unit.reservation {
+            return None;
+        }
+        self.unit.reservation = view;
+        Some(self.next())
+    }
+
+    /// The session of `id` is gone: what it held and what it prevented ends.
+    pub fn nexus_lost(&mut self, id: NexusId) -> Option<Installment> {
+        self.preventing.remove(&id);
+        let applied = self.ledger.nexus_lost(id);
+        self.reserved(applied)
+    }
+
+    /// The holder that a restart left without a session did not come back in time.
+    pub fn absent_holder_lost(&mut self) -> Option<Installment> {
+        let applied = self.ledger.absent_holder_lost();
+        self.reserved(applied)
+    }
+
+    /// Logical unit reset (SAM-5 §6.3.3): tasks of every nexus end, reservations by RESERVE and preventions of removal end,
+    /// mode values are the default ones, and every nexus is told. `attention` is
+    /// [`LogicalUnitReset`](UnitAttention::LogicalUnitReset) or [`HardReset`](UnitAttention::HardReset).
+    pub fn reset(&mut self, attention: UnitAttention) -> Installment {
+        self.preventing.clear();
+        let applied = self.ledger.logical_unit_reset();
+        let flush = cache_turned_off(self.unit.mode, self.unit.mode_default);
+        self.unit.mode = self.unit.mode_default;
+        self.unit.reservation = applied.view;
+        let mut installment = self.next();
+        installment.durable = applied.changed;
+        installment.flush = flush;
+        installment.aborts = Some(Whom::All);
+        installment.attentions = vec![(Whom::All, attention)];
+        installment
+    }
+
+    /// The device below becomes ready, or stops being so.
+    pub fn device_is(&mut self, device: Readiness) -> Option<Installment> {
+        self.device = device;
+        let readiness = self.readiness();
+        if readiness == self.unit.readiness {
+            return None;
+        }
+        self.unit.readiness = readiness;
+        Some(self.next())
+    }
+
+    /// The configuration, or the size of the device below, is another one: everything of `configured` is taken over but its
+    /// state, and the attentions due are raised.
+    pub fn reconfigure(&mut self, configured: &LogicalUnit) -> Option<Installment> {
+        let old = &self.unit;
+        let mode =
+            if old.mode_default == configured.mode_default { old.mode } else { configured.mode_default };
+        let flush = cache_turned_off(old.mode, mode);
+        let new = LogicalUnit {
+            generation: old.generation,
+            mode,
+            readiness: old.readiness,
+            reservation: old.reservation,
+            ..configured.clone()
+        };
+        if new == *old {
+            return None;
+        }
+        let due = [
+            (
+                new.identity != old.identity || new.removable != old.removable,
+                UnitAttention::InquiryDataChanged,
+            ),
+            (new.geometry != old.geometry, UnitAttention::CapacityChanged),
+            (new.mode != old.mode || new.read_only != old.read_only, UnitAttention::ModeParametersChanged),
+        ];
+        self.unit = new;
+        let mut installment = self.next();
+        installment.flush = flush;
+        installment.attentions =
+            due.into_iter().filter(|(due, _)| *due).map(|(_, what)| (Whom::All, what)).collect();
+        Some(installment)
+    }
+
+    fn reserved(&mut self, applied: Applied) -> Option<Installment> {
+        if !applied.changed {
+            return None;
+        }
+        self.unit.reservation = applied.view;
+        let mut installment = self.next();
+        installment.durable = true;
+        installment.attentions = applied.attentions;
+        installment.aborts = applied.aborts;
+        Some(installment)
+    }
+
+    /// SPC-4 §6.11: the others are told, the one that asked is not.
+    fn mode_selected(&mut self, values: ModeValues, me: NexusId) -> Option<Installment> {
+        if values == self.unit.mode {
+            return None;
+        }
+        let flush = cache_turned_off(self.unit.mode, values);
+        self.unit.mode = values;
+        let mut installment = self.next();
+        installment.flush = flush;
+        installment.attentions = vec![(Whom::AllBut(me), UnitAttention::ModeParametersChanged)];
+        Some(installment)
+    }
+
+    fn loaded(&mut self, me: NexusId) -> Option<Installment> {
+        if self.loaded {
+            return None;
+        }
+        self.loaded = true;
+        self.unit.readiness = self.readiness();
+        let mut installment = self.next();
+        installment.attentions = vec![(Whom::AllBut(me), UnitAttention::MediumMayHaveChanged)];
+        Some(installment)
+    }
+
+    fn ejected(&mut self) -> Result<Option<Installment>, Outcome> {
+        if !self.preventing.is_empty() {
+            return Err(Outcome::illegal(AdditionalSense::MEDIUM_REMOVAL_PREVENTED));
+        }
+        if !self.loaded {
+            return Ok(None);
+        }
+        self.loaded = false;
+        self.unit.readiness = self.readiness();
+        let mut installment = self.next();
+        installment.flush = self.unit.mode.write_cache.flushes();
+        Ok(Some(installment))
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.device == Readiness::Ready && !self.loaded {
+            Readiness::MediumNotPresent
+        } else {
+            self.device
+        }
+    }
+
+    fn next(&mut self) -> Installment {
+        self.unit.generation += 1;
+        let unit = self.unit.clone();
+        Installment { unit, attentions: Vec::new(), aborts: None, durable: false, flush: false }
+    }
+}
+
+/// What was written under WCE one is not stable yet (SBC-3 §6.5.5).
+fn cache_turned_off(before: ModeValues, after: ModeValues) -> bool {
+    before.write_cache.enabled() && !after.write_cache.enabled()
 }

@@ -3,7 +3,7 @@
 //! The classes are those of SPC-4 table 82 and SBC-3 table 34 (persistent reservations), and of SPC-2 §5.5.1 (RESERVE and
 //! RELEASE). A command's class is data in the opcode table; its fate under a reservation is decided here and nowhere
 //! else, so a command cannot slip past by being forgotten in a list. Names of initiators and what outlives the process
-//! are the ledger's.
+//! are the [`Ledger`](crate::ledger::Ledger)'s.
 
 /// An I_T nexus, as the data path compares it: control hands these out and never reuses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -25,6 +25,7 @@ pub enum Readiness {
 
 impl Readiness {
     /// Sense data of a command that needs the unit ready; `None` when it is.
+    #[inline]
     pub const fn sense(self) -> Option<Sense> {
         let additional = match self {
             Self::Ready => return None,
@@ -205,6 +206,37 @@ impl ModeValues {
     }
 }
 
+/// What one MODE SELECT changes: whole pages, as the standard has it, so that two of them that name different pages and
+/// cross each other on the way to the single writer both take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ModeChange {
+    /// From the caching page.
+    pub write_cache: Option<WriteCache>,
+    /// From the control page.
+    pub control: Option<ControlValues>,
+}
+
+/// The changeable values of the control mode page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlValues {
+    /// D_SENSE.
+    pub descriptor_sense: bool,
+    /// SWP.
+    pub software_write_protect: bool,
+}
+
+impl ModeChange {
+    /// `values` with this change made.
+    pub fn applied_to(&self, mut values: ModeValues) -> ModeValues {
+        values.write_cache = self.write_cache.unwrap_or(values.write_cache);
+        if let Some(control) = self.control {
+            values.descriptor_sense = control.descriptor_sense;
+            values.software_write_protect = control.software_write_protect;
+        }
+        values
+    }
+}
+
 /// A shard's replica of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogicalUnit {
@@ -257,6 +289,7 @@ impl LogicalUnit {
     }
 
     /// Why a write is refused, if it is.
+    #[inline]
     pub const fn write_protection(&self) -> Option<Outcome> {
         let additional = if self.read_only {
             AdditionalSense::WRITE_PROTECTED
