@@ -1,0 +1,271 @@
+//! Every kind of medium with real bytes: null, RAM, and files in a temporary folder.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(dead_code, reason = "each of the two rings is used by one of the two tests")]
+
+mod rings;
+
+use portico_backstores::open::{
+    BlockOptions, FileOptions, Identity, OpenError, Warning, current_size_bytes, open_block, open_file,
+};
+use portico_backstores::{Backstore, Medium, MediumError, MediumQueue, NullStore, Queue, RamStore, Request};
+use rings::{Blocking, Segments};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+const SIZE_BYTES: u64 = 1 << 20;
+
+fn options(folder: &Folder) -> FileOptions {
+    FileOptions { size_bytes: Some(SIZE_BYTES), queues: 1, ..FileOptions::new(folder.0.join("medium")) }
+}
+
+/// Bytes that tell where they belong.
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    (0..length).map(|i| u8::try_from(i % 253).unwrap() ^ seed).collect()
+}
+
+fn round_trip(ring: &mut Blocking, queue: &mut MediumQueue<Segments>) {
+    let written: Segments = vec![pattern(4096, 1), pattern(512, 2), pattern(65536, 3)];
+    let all = written.concat();
+    let request = Request::Write { offset_bytes: 8192, segments: written, durable: true };
+    assert_eq!(ring.run(queue, request).result, Ok(()));
+    assert_eq!(ring.run(queue, Request::Flush).result, Ok(()));
+    let segments = vec![vec![0xff; 512], vec![0xff; 1024], vec![0xff; all.len()]];
+    let done = ring.run(queue, Request::Read { offset_bytes: 8192 - 512, segments });
+    assert_eq!(done.result, Ok(()));
+    let read = done.segments.unwrap().concat();
+    assert!(read[..512].iter().all(|&byte| byte == 0), "what was never written reads as zeroes");
+    assert!(read[512..512 + all.len()] == all, "the bytes differ");
+    assert!(read[512 + all.len()..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_ram_disk_gives_back_what_was_written_and_lends_it() {
+    let store = RamStore::new(512, SIZE_BYTES / 512, false).unwrap();
+    let medium = Medium::Ram(store);
+    let mut ring = Blocking::new();
+    let mut queue = medium.open_queue(&mut ring).unwrap();
+    round_trip(&mut ring, &mut queue);
+
+    let lent = queue.lend(8192, 4096).unwrap();
+    let bytes: Vec<u8> =
+        (*lent.owner).as_ref()[lent.range.clone()].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+    assert_eq!(bytes, pattern(4096, 1));
+    assert!(queue.lend(SIZE_BYTES - 512, 1024).is_none(), "beyond the end");
+    drop(queue);
+    drop(medium);
+    assert_eq!((*lent.owner).as_ref().len(), 1 << 20, "what is lent outlives the disk");
+}
+
+#[test]
+fn a_ram_disk_is_one_disk_on_every_shard() {
+    let store = RamStore::new(4096, 16, false).unwrap();
+    let threads: Vec<_> = (0..4u8)
+        .map(|shard| {
+            let store = std::sync::Arc::clone(&store);
+            std::thread::spawn(move || {
+                let mut ring = Blocking::new();
+                let mut queue = store.open_queue(&mut ring).unwrap();
+                let offset_bytes = u64::from(shard) * 4096;
+                for round in 0..50 {
+                    let segments = vec![pattern(4096, shard ^ round)];
+                    let write = Request::Write { offset_bytes, segments, durable: false };
+                    assert_eq!(ring.run(&mut queue, write).result, Ok(()));
+                    let read = Request::Read { offset_bytes, segments: vec![vec![0; 4096]] };
+                    assert_eq!(ring.run(&mut queue, read).segments.unwrap()[0], pattern(4096, shard ^ round));
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_null_medium_forgets_writes_and_lends_zeroes() {
+    let medium = Medium::Null(NullStore::new(512, 1 << 40, false).unwrap());
+    let mut ring = Blocking::new();
+    let mut queue = medium.open_queue(&mut ring).unwrap();
+    let write = Request::Write { offset_bytes: 0, segments: vec![vec![1; 512]], durable: false };
+    assert_eq!(ring.run(&mut queue, write).result, Ok(()));
+    let done = ring.run(&mut queue, Request::Read { offset_bytes: 0, segments: vec![vec![1; 512]] });
+    assert_eq!(done.segments.unwrap(), [vec![0; 512]]);
+    let lent = queue.lend((1 << 49) - (8 << 20), 8 << 20).unwrap();
+    assert_eq!(lent.range, 0..8 << 20);
+    assert!((*lent.owner).as_ref()[lent.range].iter().all(|byte| byte.load(Ordering::Relaxed) == 0));
+    let beyond = Request::Read { offset_bytes: 1 << 49, segments: vec![vec![1; 512]] };
+    assert_eq!(ring.run(&mut queue, beyond).result, Err(MediumError::BeyondEnd));
+}
+
+#[test]
+fn a_file_is_created_sparse_and_gives_back_what_was_written_after_it_was_opened_again() {
+    let folder = Folder::new("create");
+    let opened = open_file(&options(&folder)).unwrap();
+    assert!(opened.created && opened.warnings.is_empty(), "{opened:?}");
+    let metadata = fs::metadata(folder.0.join("medium")).unwrap();
+    assert_eq!(metadata.len(), SIZE_BYTES);
+    assert_eq!((metadata.blocks(), metadata.mode() & 0o777), (0, 0o600));
+    assert_eq!(opened.store.geometry().blocks, SIZE_BYTES / 512);
+    assert!(opened.store.geometry().volatile_cache);
+
+    let mut ring = Blocking::new();
+    let medium = Medium::File(opened.store);
+    let mut queue = medium.open_queue(&mut ring).unwrap();
+    round_trip(&mut ring, &mut queue);
+    queue.close(&mut ring);
+    assert_eq!(ring.files(), 0);
+    drop(medium);
+
+    let again = open_file(&FileOptions { read_only: true, size_bytes: None, ..options(&folder) }).unwrap();
+    assert!(!again.created);
+    let mut queue = again.store.open_queue(&mut ring).unwrap();
+    let done = ring.run(&mut queue, Request::Read { offset_bytes: 8192, segments: vec![vec![0; 4096]] });
+    assert_eq!(done.segments.unwrap()[0], pattern(4096, 1));
+}
+
+#[test]
+fn requests_that_the_kernel_cuts_short_are_whole_all_the_same() {
+    let folder = Folder::new("short");
+    let medium = Medium::File(open_file(&options(&folder)).unwrap().store);
+    let mut ring = Blocking::new();
+    ring.piece_max = 1000;
+    let mut queue = medium.open_queue(&mut ring).unwrap();
+    round_trip(&mut ring, &mut queue);
+}
+
+#[test]
+fn a_file_is_opened_by_one_and_the_error_names_the_holder() {
+    let folder = Folder::new("lock");
+    let held = open_file(&options(&folder)).unwrap();
+    let refused = open_file(&options(&folder)).unwrap_err();
+    assert!(matches!(refused, OpenError::Held { .. }), "{refused}");
+    assert!(refused.to_string().contains("this process has it open already"), "{refused}");
+    let reader = FileOptions { read_only: true, ..options(&folder) };
+    assert!(matches!(open_file(&reader).unwrap_err(), OpenError::Held { .. }), "a writer excludes readers");
+    drop(held);
+    let (first, second) = (open_file(&reader).unwrap(), open_file(&reader).unwrap());
+    assert_eq!(first.identity, second.identity);
+    assert!(
+        matches!(open_file(&options(&folder)).unwrap_err(), OpenError::Held { .. }),
+        "readers exclude a writer"
+    );
+}
+
+#[test]
+fn the_lock_lasts_as_long_as_a_queue_is_open() {
+    let folder = Folder::new("queue-lock");
+    let mut ring = Blocking::new();
+    let opened = open_file(&options(&folder)).unwrap();
+    let queue = opened.store.open_queue(&mut ring).unwrap();
+    drop(opened);
+    assert!(matches!(open_file(&options(&folder)).unwrap_err(), OpenError::Held { .. }));
+    queue.close(&mut ring);
+    open_file(&options(&folder)).unwrap();
+}
+
+#[test]
+fn one_medium_has_one_identity_whatever_its_name() {
+    let folder = Folder::new("identity");
+    let opened = open_file(&options(&folder)).unwrap();
+    let other_name = folder.0.join("link");
+    std::os::unix::fs::symlink(folder.0.join("medium"), &other_name).unwrap();
+    assert_eq!(Identity::of(&other_name).unwrap(), opened.identity);
+    assert_eq!(Identity::of(&folder.0.join("none")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn an_existing_size_is_kept_and_a_strange_one_refused() {
+    let folder = Folder::new("size");
+    let path = folder.0.join("medium");
+    fs::write(&path, vec![0; 3 * 512]).unwrap();
+    let opened = open_file(&options(&folder)).unwrap();
+    let kept = Warning::SizeKept { size_bytes: 3 * 512, asked_bytes: SIZE_BYTES };
+    assert_eq!((opened.store.geometry().blocks, opened.warnings), (3, vec![kept]));
+    drop(opened.store);
+
+    let large_blocks = FileOptions { block_length: 4096, size_bytes: None, ..options(&folder) };
+    assert!(matches!(open_file(&large_blocks).unwrap_err(), OpenError::UnevenSize { size_bytes: 1536, .. }));
+    let odd_blocks = FileOptions { block_length: 520, ..options(&folder) };
+    assert!(matches!(open_file(&odd_blocks).unwrap_err(), OpenError::BlockLength(520)));
+    fs::write(&path, []).unwrap();
+    let empty = FileOptions { size_bytes: None, ..options(&folder) };
+    assert!(matches!(open_file(&empty).unwrap_err(), OpenError::Empty(_)));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(open_file(&empty).unwrap_err(), OpenError::NoSize(_)));
+    let uneven = FileOptions { size_bytes: Some(1000), ..options(&folder) };
+    assert!(matches!(open_file(&uneven).unwrap_err(), OpenError::UnevenSize { .. }));
+    assert!(!path.exists(), "what is refused leaves nothing behind");
+}
+
+#[test]
+fn what_is_no_file_or_no_device_is_told() {
+    let folder = Folder::new("kind");
+    let directory = FileOptions { size_bytes: None, ..FileOptions::new(&folder.0) };
+    assert!(matches!(open_file(&directory).unwrap_err(), OpenError::NotAFile(_)));
+    let device = FileOptions { size_bytes: None, ..FileOptions::new("/dev/null") };
+    assert!(matches!(open_file(&device).unwrap_err(), OpenError::NotAFile(_)));
+    let path = folder.0.join("medium");
+    fs::write(&path, [0; 512]).unwrap();
+    assert!(matches!(open_block(&BlockOptions::new(path)).unwrap_err(), OpenError::NotABlockDevice(_)));
+}
+
+#[test]
+fn preallocation_takes_the_space_at_once() {
+    let folder = Folder::new("preallocate");
+    let opened = open_file(&FileOptions { preallocate: true, ..options(&folder) }).unwrap();
+    if opened.warnings.is_empty() {
+        assert!(fs::metadata(folder.0.join("medium")).unwrap().blocks() * 512 >= SIZE_BYTES);
+    } else {
+        assert_eq!(opened.warnings, [Warning::NotPreallocated]);
+    }
+}
+
+#[test]
+fn o_direct_is_taken_where_blocks_allow_it_and_else_said_to_be_missing() {
+    let folder = Folder::new("direct");
+    let opened = open_file(&FileOptions { o_direct: true, block_length: 4096, ..options(&folder) }).unwrap();
+    let geometry = opened.store.geometry();
+    if opened.store.caching().direct {
+        assert!(geometry.offset_alignment <= 4096 && geometry.memory_alignment > 1);
+    } else {
+        assert!(matches!(opened.warnings[..], [Warning::NotDirect { block_length: 4096, .. }]));
+        assert_eq!((geometry.memory_alignment, geometry.offset_alignment), (1, 1));
+    }
+}
+
+#[test]
+fn write_through_and_nv_cache_have_no_volatile_cache() {
+    let folder = Folder::new("caching");
+    for (write_through, nv_cache) in [(true, false), (false, true)] {
+        let opened = open_file(&FileOptions { write_through, nv_cache, ..options(&folder) }).unwrap();
+        assert!(!opened.store.geometry().volatile_cache);
+    }
+}
+
+#[test]
+fn a_resized_file_is_noticed() {
+    let folder = Folder::new("resize");
+    let opened = open_file(&options(&folder)).unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(folder.0.join("medium")).unwrap();
+    file.write_all(&[0; 4096]).unwrap();
+    assert_eq!(current_size_bytes(&opened.store).unwrap(), Some(SIZE_BYTES + 4096));
+    assert_eq!(opened.store.geometry().size_bytes(), SIZE_BYTES, "what is served does not change by itself");
+}
+
+/// A folder of this test's own, removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("portico-backstores-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
