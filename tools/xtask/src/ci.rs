@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::lab::process::{self, End};
-use crate::lab::{self, Context, Failure, Result};
+use crate::lab::{Context, Failure, Result, halt};
 use crate::tree::Tree;
 use stages::{STAGES, Stage};
 
@@ -54,12 +54,11 @@ impl Tally {
     }
 }
 
-/// Where a stage works: the tree, its log, and the time it has left.
+/// Where a stage works: the tree and its log.
 pub(crate) struct Site {
     pub(crate) tree: Tree,
     log: File,
     log_path: PathBuf,
-    deadline: Instant,
 }
 
 impl Site {
@@ -69,15 +68,13 @@ impl Site {
         let _ = writeln!(self.log, "{line}");
     }
 
-    /// Runs a command into the log; `Err` only if it could not be run or its time was over.
+    /// Runs a command into the log; `Err` if it could not be run to its end.
     fn run(&mut self, command: &mut Command) -> Result<bool> {
         let name = command.get_program().to_string_lossy().into_owned();
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         self.say(&format!("$ {name} {}", words.join(" ")));
-        let end = process::run_into(command, self.left(), &self.log)?;
-        if end == End::TimedOut {
-            return Err(Failure::new(format!("{name} exceeded the stage's time")));
-        }
+        // The stage's own limit ends it.
+        let end = process::run_into(command, Duration::MAX, &self.log)?;
         Ok(end == End::Exited(0))
     }
 
@@ -90,10 +87,6 @@ impl Site {
     fn logged(&self) -> Result<String> {
         let bytes = fs::read(&self.log_path).context(self.log_path.display())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 
@@ -115,7 +108,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
         |stage: &&Stage| arguments.only.is_empty() || arguments.only.iter().any(|name| name == stage.name);
     let stopped = STAGES.iter().filter(chosen).try_for_each(|stage| {
         total.add(run_stage(&tree, stage)?);
-        lab::signals::go_on()
+        if halt::stopped() { Err(Failure::new("stopped by a signal")) } else { Ok(()) }
     });
     if let Err(failure) = stopped {
         println!("{failure}");
@@ -149,7 +142,8 @@ fn run_stage(tree: &Tree, stage: &Stage) -> Result<Tally> {
     let path = tree.keep("ci")?.join(format!("{}.log", stage.name));
     let log = File::create(&path).context(path.display())?;
     let start = Instant::now();
-    let mut site = Site { tree: tree.clone(), log, log_path: path.clone(), deadline: start + stage.limit };
+    let mut site = Site { tree: tree.clone(), log, log_path: path.clone() };
+    halt::after(stage.limit);
     let outcome = missing_peer(stage).map_or_else(|| (stage.run)(&mut site), Err);
     let mut tally = *outcome.as_ref().unwrap_or(&Tally::default());
     if let Err(failure) = &outcome {

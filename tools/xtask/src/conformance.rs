@@ -59,14 +59,14 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     let tree = Tree::find()?;
     crate::prepare(&tree, arguments.peer)?;
     let mut say = |line: &str| println!("{line}");
-    let pattern = arguments.test.as_deref().unwrap_or_default();
     if !arguments.record {
+        let pattern = arguments.test.as_deref().unwrap_or_default();
         return Ok(run_and_judge(&tree, arguments.peer, arguments.kind, pattern, &mut say)?.failed == 0);
     }
     let mut worst: BTreeMap<String, Outcome> = BTreeMap::new();
     for round in 1..=RECORD_ROUNDS {
         println!("round {round} of {RECORD_ROUNDS}");
-        for row in run(&tree, arguments.peer, arguments.kind, "", &mut say)? {
+        for row in run(&tree, arguments.peer, arguments.kind, "", &mut |_| ())? {
             let kept = worst.entry(row.test).or_insert_with(|| row.outcome.clone());
             if kept.status == Status::Passed {
                 *kept = row.outcome;
@@ -78,8 +78,9 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
-/// Runs the tests whose names contain `pattern`, prints those that ask for attention and the sums, and keeps the
-/// outcome of every test, with the text of those that did not pass, below the build folder.
+/// Runs the tests whose names contain `pattern`, says which of them ask for attention (with a pattern: all of them)
+/// and the sums, and keeps the outcome of every test, with the text of those that did not pass, below the build
+/// folder.
 pub(crate) fn run_and_judge(
     tree: &Tree,
     peer: Peer,
@@ -88,46 +89,47 @@ pub(crate) fn run_and_judge(
     say: &mut dyn FnMut(&str),
 ) -> Result<Sum> {
     let baselines = Baselines::read(&tree.root, peer, kind)?;
-    let rows = run(tree, peer, kind, pattern, &mut |_| ())?;
-    let verbose = rows.len() < VERBOSE_ROWS;
     let mut sum = Sum::default();
-    let (mut failed, mut later) = (0, 0);
-    for row in &rows {
+    let mut later = 0_u32;
+    let rows = run(tree, peer, kind, pattern, &mut |row| {
         let judgement = baselines.judge(&row.test, row.outcome.status);
         match (&judgement, row.outcome.status) {
             (Judgement::Fault(_), _) => sum.failed += 1,
             (_, Status::Passed) => sum.passed += 1,
             _ => sum.skipped += 1,
         }
-        failed += u32::from(row.outcome.status.is_failure());
         later += u32::from(judgement == Judgement::Later);
-        if verbose || row.outcome.status.is_failure() || judgement.is_fault() {
+        if !pattern.is_empty() || row.outcome.status.is_failure() || judgement.is_fault() {
             say(&line(row, &judgement));
         }
+    })?;
+    for family in families(&rows) {
+        say(&family);
     }
-    let skipped = rows.iter().filter(|row| row.outcome.status == Status::Skipped).count();
+    let count = |of: fn(Status) -> bool| rows.iter().filter(|row| of(row.outcome.status)).count();
     say(&format!(
-        "{} on {}: {} tests: {} passed, {failed} failed ({later} of commands that come later), {skipped} skipped by the tool; {} against what was recorded",
+        "{} on {}: {} tests, {} passed, {} failed, {} skipped; {later} of the failed are of commands that come later, \
+         {} are faults",
         peer.name(),
         kind.name(),
         rows.len(),
-        rows.iter().filter(|row| row.outcome.status == Status::Passed).count(),
+        count(|status| status == Status::Passed),
+        count(Status::is_failure),
+        count(|status| status == Status::Skipped),
         sum.failed,
     ));
     Ok(sum)
 }
 
 /// Runs the tests whose names contain `pattern`, in the order of the list, each against the same logical unit.
-fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, say: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
+fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, seen: &mut dyn FnMut(&Row)) -> Result<Vec<Row>> {
     let list = fs::read_to_string(tree.root.join(baseline::TESTS)).context(baseline::TESTS)?;
     let folder = tree.keep(&format!("conformance/{}-{}", peer.name(), kind.name()))?;
     let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Loopback)?;
     let mut rows = Vec::new();
     for test in list.lines().filter(|test| !test.is_empty() && test.contains(pattern)) {
         let row = run_one(&mut target, test, &folder)?;
-        if row.outcome.status != Status::Passed {
-            say(&line(&row, &Judgement::Fine));
-        }
+        seen(&row);
         rows.push(row);
     }
     target.stop()?;
@@ -152,7 +154,7 @@ fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
     let mut outcome = Outcome::of(&finished);
     if let Err(death) = target.check_alive() {
         // We may have been told to stop, which is no fault of the target's.
-        crate::lab::signals::go_on()?;
+        crate::lab::halt::go_on()?;
         outcome = Outcome { status: Status::Dead, reason: death.to_string().replace(['\t', '\n'], " ") };
         target.resume()?;
     }
@@ -174,6 +176,27 @@ fn line(row: &Row, judgement: &Judgement) -> String {
     format!("{:8} {:44} {}{mark}", row.outcome.status.name(), row.test, row.outcome.reason)
 }
 
+/// One line for each family of tests (`ALL.FAMILY.NAME`), in the order of the list.
+fn families(rows: &[Row]) -> Vec<String> {
+    let mut families: Vec<(&str, [u32; 3])> = Vec::new();
+    for row in rows {
+        let name = row.test.split('.').nth(1).unwrap_or_default();
+        if families.last().is_none_or(|(last, _)| *last != name) {
+            families.push((name, [0; 3]));
+        }
+        let column = match row.outcome.status {
+            Status::Passed => 0,
+            Status::Skipped => 2,
+            _ => 1,
+        };
+        families.last_mut().expect("there is one now").1[column] += 1;
+    }
+    let line = |(name, [passed, failed, skipped]): &(&str, [u32; 3])| {
+        format!("  {name:24} {passed:3} passed {failed:3} failed {skipped:3} skipped")
+    };
+    families.iter().map(line).collect()
+}
+
 fn table(rows: &[Row]) -> String {
     let mut text = String::from("test\tstatus\tseconds\treason\n");
     for Row { test, outcome, took } in rows {
@@ -188,7 +211,5 @@ const UNIT_BYTES: u64 = 100 << 20;
 /// No test takes more than 4 s where nothing is wrong.
 const TEST_LIMIT: Duration = Duration::from_secs(60);
 const RECORD_ROUNDS: u32 = 3;
-/// A run of fewer tests shows them all.
-const VERBOSE_ROWS: usize = 60;
 /// These tests want a second path to the same unit.
 const TWO_PATHS: &str = "ALL.MultipathIO.";

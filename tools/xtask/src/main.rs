@@ -43,7 +43,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    lab::signals::listen();
+    lab::halt::listen();
     let outcome = match arguments.task {
         Task::Tidy => tidy::command(),
         Task::Ci(arguments) => ci::command(&arguments),

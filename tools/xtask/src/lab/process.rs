@@ -15,7 +15,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, set_child_subreaper, waitid,
 };
 
-use super::{Context, Result, signals};
+use super::{Context, Result, halt};
 
 /// A child and its process group; dropping it kills both.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `command` as the leader of a new process group.
     pub(crate) fn start(command: &mut Command) -> Result<Running> {
-        signals::go_on()?;
+        halt::go_on()?;
         // Best effort: without it a daemonised grandchild goes to init instead of coming back to us.
         let _ = set_child_subreaper(Some(rustix::process::getpid()));
         let name = command.get_program().to_string_lossy().into_owned();
@@ -62,7 +62,7 @@ impl Running {
             if let Some(status) = self.ended()? {
                 return Ok(Some(status));
             }
-            signals::go_on()?;
+            halt::go_on()?;
             let left = limit.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Ok(None);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::process::Running;
-use super::super::{Context, Failure, Result, signals};
+use super::super::{Context, Failure, Result, halt};
 use super::{Medium, Place, READY_LIMIT, Started, Target};
 
 pub(super) fn start(target: &Target) -> Result<Started> {
@@ -65,7 +65,7 @@ fn ready_line(running: &mut Running) -> Result<String> {
     });
     let start = Instant::now();
     while start.elapsed() < READY_LIMIT {
-        signals::go_on()?;
+        halt::go_on()?;
         match receiver.recv_timeout(Duration::from_millis(20)) {
             Ok(Some(line)) => return Ok(line),
             Ok(None) => return Err(Failure::new("it ended before it was ready")),
