@@ -193,10 +193,11 @@ impl Ring {
         // SAFETY: the descriptor belongs to `io` and is open; the borrow ends with this statement.
         let descriptor = unsafe { BorrowedFd::borrow_raw(io.as_raw_fd()) };
         let waker = Waker::new(descriptor).map_err(|error| Unsupported::setup(&error))?;
-        let operations_max = options.operations_max.clamp(2, OPERATIONS_MAX);
+        let operations_max = options.operations_max.clamp(1, OPERATIONS_MAX);
         let mut ring = Self {
             io,
-            in_flight: InFlight::new(operations_max),
+            // One more, for the ring's own.
+            in_flight: InFlight::new(operations_max + 1),
             files: Files::new(options.files_max),
             fixed_files,
             backlog: VecDeque::with_capacity(operations_max as usize),
@@ -539,8 +540,7 @@ impl Ring {
 
     // --- Submission --------------------------------------------------------------------------------------------
 
-    /// Moves `operation` into a slot and queues its entry; gives it back where no slot is free. One slot more than the
-    /// caller sees is for the ring's own operation.
+    /// Moves `operation` into a slot and queues its entry; gives it back where no slot is free.
     fn start(&mut self, fd: Fd, tag: u64, operation: Operation) -> Result<(), Operation> {
         assert!(self.files.file(fd).is_some(), "an Fd is not used after close or release");
         if self.in_flight.is_full() {

@@ -336,7 +336,7 @@ fn more_operations_than_fit_in_a_submission_are_all_done() {
     let mut bench = Bench::with(Options { entries: 4, operations_max: 64, ..Options::default() });
     let file = std::fs::File::create(folder.0.join("medium")).unwrap();
     let file = bench.ring.adopt(file.into()).unwrap();
-    let room = 64 - 2;
+    let room = 64 - 1;
     for tag in 100..100 + room {
         bench.ring.sync(file, tag, true).unwrap();
     }
