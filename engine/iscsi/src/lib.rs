@@ -10,10 +10,14 @@
 //! | [`text`] | key=value data segments, split and joined over PDUs; number forms | 6.1 |
 //! | [`sn`] | serial numbers that wrap and cannot be mixed up | 4.2.2 |
 //! | [`moment`] | time as the caller tells it | – |
+//! | [`negotiate`] | the key table and its result functions | 6.2, 13 |
+//! | [`login`] | the target's side of the login phase, up to the last request | 6.3 |
 //! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
 
 pub mod framing;
+pub mod login;
 pub mod moment;
+pub mod negotiate;
 pub mod sn;
 pub mod text;
 pub mod violation;
