@@ -1,0 +1,198 @@
+//! Dialogues about blocks: ranges, lengths, caches and protection (SBC-3 §4.5, §5).
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
+mod common;
+
+use common::*;
+use portico_scsi::block::{MediumCommand, Transfer};
+use portico_scsi::cdb::Compare;
+use portico_scsi::reservation::CommandClass;
+use portico_scsi::sense::{AdditionalSense, Outcome, SenseKey};
+use portico_scsi::unit::{Geometry, Lba, LogicalUnit, Readiness, WriteCache};
+
+fn out_of_range(lba: u64) -> Answer {
+    Answer::Ended(Outcome::out_of_range(lba))
+}
+
+fn read(lba: u64, blocks: u32) -> Answer {
+    Answer::Medium(MediumCommand::Read { lba: Lba(lba), blocks, fua: false, dpo: false })
+}
+
+#[test]
+fn reads_of_every_length_of_cdb_name_the_same_blocks() {
+    let mut world = World::new(disk());
+    assert_eq!(world.send(0, &[0x08, 0, 1, 2, 3, 0]), read(0x102, 3));
+    assert_eq!(world.send(0, &read10(0x102, 3)), read(0x102, 3));
+    assert_eq!(world.send(0, &[0xa8, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0]), read(0x102, 3));
+    assert_eq!(world.send(0, &rw16(0x88, 0, 0x102, 3)), read(0x102, 3));
+}
+
+#[test]
+fn read_6_of_zero_blocks_reads_256() {
+    let mut world = World::new(disk());
+    assert_eq!(world.send(0, &[0x08, 0, 0, 0, 0, 0]), read(0, 256));
+}
+
+#[test]
+fn a_read_beyond_the_end_is_refused_with_the_first_bad_lba() {
+    let mut world = World::new(disk());
+    assert_eq!(world.send(0, &read10(1999, 1)), read(1999, 1));
+    assert_eq!(world.send(0, &read10(1999, 2)), out_of_range(2000));
+    assert_eq!(world.send(0, &read10(2000, 1)), out_of_range(2000));
+    assert_eq!(world.send(0, &read10(2001, 1)), out_of_range(2001));
+    assert_eq!(world.send(0, &rw16(0x88, 0, u64::MAX, 2)), out_of_range(u64::MAX));
+    assert_eq!(world.send(0, &rw16(0x8a, 0, 1, u32::MAX)), out_of_range(2000));
+}
+
+#[test]
+fn zero_blocks_are_no_error_where_there_is_a_block_and_an_error_beyond() {
+    let mut world = World::new(disk());
+    for code in [0x28, 0x2a, 0x2f] {
+        assert_eq!(world.send(0, &rw10(code, 0, 0, 0)), GOOD);
+        assert_eq!(world.send(0, &rw10(code, 0, 1999, 0)), GOOD);
+        assert_eq!(world.send(0, &rw10(code, 0, 2000, 0)), out_of_range(2000));
+        assert_eq!(world.send(0, &rw10(code, 0, u32::MAX, 0)), out_of_range(u64::from(u32::MAX)));
+    }
+}
+
+#[test]
+fn more_than_the_longest_transfer_is_refused_at_the_length_field() {
+    let geometry = Geometry::new(512, 1 << 40, 0, 1 << 20).unwrap();
+    let mut world = World::new(LogicalUnit { geometry, ..disk() });
+    assert_eq!(world.send(0, &rw16(0x88, 0, 0, 2048)), read(0, 2048));
+    assert_eq!(world.send(0, &rw16(0x88, 0, 0, 2049)), wrong_field(10, None));
+    assert_eq!(world.send(0, &rw10(0x2a, 0, 0, 2049)), wrong_field(7, None));
+    let verify = world.medium(0, &rw16(0x8f, 0, 0, 2049));
+    assert_eq!(verify.transfer_bytes(512), 0, "nothing travels, so nothing is too long");
+}
+
+#[test]
+fn protection_fields_are_refused_where_there_is_no_protection() {
+    let mut world = World::new(disk());
+    for protect in 1..8u8 {
+        for code in [0x28, 0x2a, 0x2f, 0x88, 0x8a, 0x8f, 0xa8, 0xaa, 0xaf] {
+            let highest = u8::try_from(protect.ilog2()).unwrap() + 5;
+            assert_eq!(
+                world.send(0, &rw16(code, protect << 5, 0, 1)),
+                wrong_field(1, Some(highest)),
+                "{code:#x}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_write_is_stable_before_good_when_fua_or_the_cache_says_so() {
+    let stable = |cache, flags| {
+        let mut world = World::new(LogicalUnit::new(disk().identity, disk().geometry, cache));
+        match world.medium(0, &rw10(0x2a, flags, 0, 1)) {
+            MediumCommand::Write { fua, .. } => fua,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!stable(WriteCache::WriteBack, 0));
+    assert!(stable(WriteCache::WriteBack, 0x08));
+    assert!(stable(WriteCache::WriteThrough, 0));
+    assert!(!stable(WriteCache::NonVolatile, 0x08), "the administrator vouches for the power");
+}
+
+#[test]
+fn dpo_and_fua_reach_the_medium() {
+    let mut world = World::new(disk());
+    assert_eq!(
+        world.medium(0, &rw10(0x28, 0x18, 5, 1)),
+        MediumCommand::Read { lba: Lba(5), blocks: 1, fua: true, dpo: true },
+    );
+}
+
+#[test]
+fn verify_compares_what_bytchk_says() {
+    let mut world = World::new(disk());
+    let mut verify = |flags| world.send(0, &rw10(0x2f, flags, 7, 4));
+    let medium = |compare| Answer::Medium(MediumCommand::Verify { lba: Lba(7), blocks: 4, compare });
+    assert_eq!(verify(0x00), medium(None));
+    assert_eq!(verify(0x10), medium(None), "DPO");
+    assert_eq!(verify(0x02), medium(Some(Compare::EachBlock)));
+    assert_eq!(verify(0x06), medium(Some(Compare::OneBlock)));
+    assert_eq!(verify(0x04), wrong_field(1, Some(2)));
+}
+
+#[test]
+fn bytes_that_travel_are_counted_for_residuals() {
+    let mut world = World::new(disk());
+    let mut transfer = |cdb: &[u8]| world.medium(0, cdb).transfer(512);
+    assert_eq!(transfer(&read10(0, 3)), Transfer::In { bytes: 1536 });
+    assert_eq!(transfer(&write10(0, 3)), Transfer::Out { bytes: 1536 });
+    assert_eq!(transfer(&rw10(0x2f, 0x00, 0, 3)), Transfer::None);
+    assert_eq!(transfer(&rw10(0x2f, 0x02, 0, 3)), Transfer::Out { bytes: 1536 });
+    assert_eq!(transfer(&rw10(0x2f, 0x06, 0, 3)), Transfer::Out { bytes: 512 });
+    assert_eq!(transfer(&rw10(0x35, 0, 0, 3)), Transfer::None);
+}
+
+#[test]
+fn synchronize_cache_flushes_to_the_end_when_it_names_no_number() {
+    let mut world = World::new(disk());
+    let flush =
+        |lba, blocks, immediate| Answer::Medium(MediumCommand::Flush { lba: Lba(lba), blocks, immediate });
+    assert_eq!(world.send(0, &rw10(0x35, 0, 100, 0)), flush(100, 1900, false));
+    assert_eq!(world.send(0, &rw10(0x35, 0x02, 100, 5)), flush(100, 5, true));
+    assert_eq!(world.send(0, &rw16(0x91, 0x06, 0, 0)), flush(0, 2000, true), "SYNC_NV is tolerated");
+    assert_eq!(world.send(0, &rw10(0x35, 0, 2000, 0)), out_of_range(2000));
+    assert_eq!(world.send(0, &rw10(0x35, 0, 1999, 2)), out_of_range(2000));
+}
+
+#[test]
+fn with_nv_cache_there_is_nothing_to_flush() {
+    let mut world = World::new(LogicalUnit::new(disk().identity, disk().geometry, WriteCache::NonVolatile));
+    assert_eq!(world.send(0, &rw10(0x35, 0, 0, 0)), GOOD);
+    assert_eq!(world.send(0, &rw10(0x35, 0, 2000, 1)), out_of_range(2000), "a wrong range is still wrong");
+}
+
+#[test]
+fn a_read_only_unit_and_a_read_only_lun_refuse_writes_and_serve_reads() {
+    let mut unit = World::new(LogicalUnit { read_only: true, ..disk() });
+    let mut lun = World::new(disk());
+    lun.read_only = true;
+    for world in [&mut unit, &mut lun] {
+        let sense = world.sense(0, &write10(0, 1));
+        assert_eq!((sense.key, sense.additional), (SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED));
+        assert_eq!(world.send(0, &read10(0, 1)), read(0, 1));
+        assert_eq!(world.data(0, &[0x1a, 0, 0x3f, 0, 255, 0])[2], 0x90, "WP and DPOFUA");
+    }
+}
+
+#[test]
+fn recheck_follows_the_current_generation() {
+    let mut world = World::new(removable());
+    let me = world.nexuses[0].0;
+    assert_eq!(world.unit().recheck(me, CommandClass::Write), Ok(()));
+    world.send(1, &RESERVE);
+    assert_eq!(world.unit().recheck(me, CommandClass::Read), Err(Outcome::RESERVATION_CONFLICT));
+    world.send(1, &RELEASE);
+    world.send(1, &EJECT);
+    let absent = Outcome::check(Readiness::MediumNotPresent.sense().unwrap());
+    assert_eq!(world.unit().recheck(me, CommandClass::Read), Err(absent));
+    world.send(1, &LOAD);
+    let read_only = LogicalUnit { read_only: true, ..world.unit().clone() };
+    assert!(read_only.recheck(me, CommandClass::Write).is_err());
+    assert_eq!(read_only.recheck(me, CommandClass::Read), Ok(()));
+}
+
+#[test]
+fn a_geometry_that_cannot_be_is_refused() {
+    assert!(Geometry::new(4096, 1, 0, 4096).is_ok());
+    for (block_length, blocks, exponent, transfer) in [
+        (520, 1, 0, 4096),
+        (256, 1, 0, 4096),
+        (512, 0, 0, 4096),
+        (512, 1 << 54, 0, 4096),
+        (512, 1, 16, 4096),
+        (4096, 1, 0, 512),
+    ] {
+        assert!(
+            Geometry::new(block_length, blocks, exponent, transfer).is_err(),
+            "{block_length} {blocks} {exponent}"
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! A logical unit with its single writer and a few nexuses, all in one thread: what a shard and control do, without the
+//! mail between them.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use portico_scsi::attention::UnitAttention;
+use portico_scsi::block::MediumCommand;
+use portico_scsi::device_server::{self, Action, Context, NexusState};
+use portico_scsi::identity::{Handler, Identity, IdentityOptions};
+use portico_scsi::ledger::{Ledger, NexusName};
+use portico_scsi::lun::{AddressMethod, Lun};
+use portico_scsi::original::{Installment, Original};
+use portico_scsi::reservation::NexusId;
+use portico_scsi::sense::{AdditionalSense, Outcome, Sense};
+use portico_scsi::unit::{Geometry, LogicalUnit, WriteCache};
+
+/// What an initiator sees of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// GOOD, with this data-in.
+    Data(Vec<u8>),
+    /// It goes to the medium.
+    Medium(MediumCommand),
+    /// It ended so.
+    Ended(Outcome),
+}
+
+pub(crate) const GOOD: Answer = Answer::Ended(Outcome::GOOD);
+pub(crate) const CONFLICT: Answer = Answer::Ended(Outcome::RESERVATION_CONFLICT);
+
+pub(crate) struct World {
+    pub(crate) original: Original,
+    pub(crate) nexuses: Vec<(NexusId, NexusState)>,
+    pub(crate) luns: Vec<Lun>,
+    pub(crate) read_only: bool,
+    pub(crate) last: Option<Installment>,
+}
+
+/// 2,000 blocks of 512 bytes with eight to a physical block, at most 1 MiB in a command.
+pub(crate) fn disk() -> LogicalUnit {
+    let identity = Identity::new(&IdentityOptions::new(0, "disk1", Handler::FileIo)).unwrap();
+    let geometry = Geometry::new(512, 2000, 3, 1 << 20).unwrap();
+    LogicalUnit::new(identity, geometry, WriteCache::WriteBack)
+}
+
+pub(crate) fn removable() -> LogicalUnit {
+    LogicalUnit { removable: true, ..disk() }
+}
+
+impl World {
+    /// `unit` with two nexuses that have been told of the power on.
+    pub(crate) fn new(unit: LogicalUnit) -> Self {
+        let mut world = Self::fresh(unit);
+        world.nexuses.iter_mut().for_each(|(_, state)| while state.attentions.take().is_some() {});
+        world
+    }
+
+    /// `unit` with two nexuses that are new to it.
+    pub(crate) fn fresh(unit: LogicalUnit) -> Self {
+        let mut original = Original::new(unit, Ledger::new());
+        let ids = [NexusId(1), NexusId(2)];
+        for id in ids {
+            original.attach(id, NexusName::new(format!("iqn.test:{},i,0x1", id.0), "iqn.test:t,t,0x1"));
+        }
+        Self {
+            original,
+            nexuses: ids.map(|id| (id, NexusState::new())).to_vec(),
+            luns: [0, 1, 300].map(|number| Lun::encode(number, AddressMethod::Peripheral).unwrap()).to_vec(),
+            read_only: false,
+            last: None,
+        }
+    }
+
+    pub(crate) fn unit(&self) -> &LogicalUnit {
+        self.original.unit()
+    }
+
+    pub(crate) fn send(&mut self, who: usize, cdb: &[u8]) -> Answer {
+        self.send_with(who, cdb, &[])
+    }
+
+    pub(crate) fn send_with(&mut self, who: usize, cdb: &[u8], data_out: &[u8]) -> Answer {
+        let context = Context {
+            luns: &self.luns,
+            relative_target_port: 1,
+            target_port_group: None,
+            read_only: self.read_only,
+        };
+        let mut reply = vec![0xee; device_server::reply_bytes_max(cdb, &context)];
+        let (me, state) = &mut self.nexuses[who];
+        let me = *me;
+        let mut action = device_server::begin(self.original.unit(), state, me, &context, cdb, &mut reply);
+        if let Action::Parameters(list) = action {
+            action = device_server::parameters(self.original.unit(), list, data_out);
+        }
+        match action {
+            Action::Finish(outcome) => Answer::Ended(outcome),
+            Action::Reply { length } => Answer::Data(reply[..length].to_vec()),
+            Action::Medium(command) => Answer::Medium(command),
+            Action::Change(change) => match self.original.apply(change, me) {
+                Ok(installment) => {
+                    self.install(installment);
+                    GOOD
+                }
+                Err(outcome) => Answer::Ended(outcome),
+            },
+            Action::Parameters(_) => panic!("parameters are asked for once"),
+        }
+    }
+
+    pub(crate) fn install(&mut self, installment: Option<Installment>) {
+        let Some(installment) = installment else { return };
+        for (whom, attention) in &installment.attentions {
+            for (id, state) in &mut self.nexuses {
+                if whom.includes(*id) {
+                    state.establish(*attention);
+                }
+            }
+        }
+        self.last = Some(installment);
+    }
+
+    pub(crate) fn data(&mut self, who: usize, cdb: &[u8]) -> Vec<u8> {
+        match self.send(who, cdb) {
+            Answer::Data(data) => data,
+            other => panic!("{cdb:02x?} was answered with {other:?}"),
+        }
+    }
+
+    pub(crate) fn medium(&mut self, who: usize, cdb: &[u8]) -> MediumCommand {
+        match self.send(who, cdb) {
+            Answer::Medium(command) => command,
+            other => panic!("{cdb:02x?} was answered with {other:?}"),
+        }
+    }
+
+    pub(crate) fn sense(&mut self, who: usize, cdb: &[u8]) -> Sense {
+        match self.send(who, cdb) {
+            Answer::Ended(Outcome { sense: Some(sense), .. }) => sense,
+            other => panic!("{cdb:02x?} was answered with {other:?}"),
+        }
+    }
+
+    pub(crate) fn told(&mut self, who: usize, attention: UnitAttention) {
+        assert_eq!(self.send(who, &TEST_UNIT_READY), Answer::Ended(attention.outcome()));
+    }
+}
+
+pub(crate) const TEST_UNIT_READY: [u8; 6] = [0; 6];
+pub(crate) const REPORT_LUNS: [u8; 12] = [0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+pub(crate) const INQUIRY: [u8; 6] = [0x12, 0, 0, 0, 255, 0];
+pub(crate) const RESERVE: [u8; 6] = [0x16, 0, 0, 0, 0, 0];
+pub(crate) const RELEASE: [u8; 6] = [0x17, 0, 0, 0, 0, 0];
+pub(crate) const EJECT: [u8; 6] = [0x1b, 0, 0, 0, 0x02, 0];
+pub(crate) const LOAD: [u8; 6] = [0x1b, 0, 0, 0, 0x03, 0];
+pub(crate) const PREVENT: [u8; 6] = [0x1e, 0, 0, 0, 1, 0];
+pub(crate) const ALLOW: [u8; 6] = [0x1e, 0, 0, 0, 0, 0];
+
+pub(crate) fn read10(lba: u32, blocks: u16) -> [u8; 10] {
+    rw10(0x28, 0, lba, blocks)
+}
+
+pub(crate) fn write10(lba: u32, blocks: u16) -> [u8; 10] {
+    rw10(0x2a, 0, lba, blocks)
+}
+
+pub(crate) fn rw10(code: u8, flags: u8, lba: u32, blocks: u16) -> [u8; 10] {
+    let [a, b, c, d] = lba.to_be_bytes();
+    let [e, f] = blocks.to_be_bytes();
+    [code, flags, a, b, c, d, 0, e, f, 0]
+}
+
+pub(crate) fn rw16(code: u8, flags: u8, lba: u64, blocks: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = code;
+    cdb[1] = flags;
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+pub(crate) fn inquiry_page(page: u8) -> [u8; 6] {
+    [0x12, 1, page, 0, 255, 0]
+}
+
+pub(crate) fn illegal(additional: AdditionalSense) -> Answer {
+    Answer::Ended(Outcome::illegal(additional))
+}
+
+pub(crate) fn wrong_field(byte: u16, bit: Option<u8>) -> Answer {
+    Answer::Ended(Outcome::invalid_cdb_field(byte, bit))
+}
