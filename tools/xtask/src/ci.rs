@@ -78,9 +78,9 @@ impl Site {
         Ok(end == End::Exited(0))
     }
 
-    /// `cargo` in the tree, with the lock file as it is.
-    fn cargo(&self, words: &[&str]) -> Command {
-        cargo(&self.tree, words)
+    /// `cargo TASK WORDS` in the tree.
+    fn cargo(&self, task: &str, words: &[&str]) -> Command {
+        cargo(&self.tree, task, words)
     }
 
     /// What the log holds so far.
@@ -118,16 +118,17 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     Ok(total.failed == 0)
 }
 
-/// `cargo` in the tree, with the lock file as it is.
-fn cargo(tree: &Tree, words: &[&str]) -> Command {
+/// `cargo TASK WORDS` in the tree.
+fn cargo(tree: &Tree, task: &str, words: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(words).arg("--locked").current_dir(&tree.root).env("CARGO_TERM_COLOR", "never");
+    command.arg(task).args(words).current_dir(&tree.root).env("CARGO_TERM_COLOR", "never");
     command
 }
 
 /// Builds the gateway as users run it, so that no harness tests an old one.
 pub(crate) fn build_release(tree: &Tree) -> Result<()> {
-    let mut command = cargo(tree, &["build", "--release", "--quiet", "--package", "portico-daemon"]);
+    let mut command =
+        cargo(tree, "build", &["--locked", "--release", "--quiet", "--package", "portico-daemon"]);
     process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --release").map(drop)
 }
 

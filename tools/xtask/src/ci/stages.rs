@@ -59,7 +59,7 @@ pub(super) const STAGES: &[Stage] = &[
         needs_root: None,
         programs: &[],
         run: |site| {
-            let mut command = site.cargo(&["fmt", "--all", "--check"]);
+            let mut command = site.cargo("fmt", &["--all", "--check", "--", "--color", "never"]);
             site.run(&mut command).map(Tally::one)
         },
     },
@@ -78,7 +78,7 @@ pub(super) const STAGES: &[Stage] = &[
         needs_root: None,
         programs: &[],
         run: |site| {
-            let mut command = site.cargo(&["clippy", "--workspace", "--all-targets", "--quiet"]);
+            let mut command = site.cargo("clippy", &["--locked", "--workspace", "--all-targets", "--quiet"]);
             site.run(command.args(["--", "-D", "warnings"])).map(Tally::one)
         },
     },
@@ -97,7 +97,7 @@ pub(super) const STAGES: &[Stage] = &[
         needs_root: None,
         programs: &[],
         run: |site| {
-            let mut command = site.cargo(&["build", "--release", "--workspace", "--quiet"]);
+            let mut command = site.cargo("build", &["--locked", "--release", "--workspace", "--quiet"]);
             site.run(&mut command).map(Tally::one)
         },
     },
@@ -154,7 +154,7 @@ fn run_tidy(site: &mut Site) -> Result<Tally> {
 }
 
 fn run_tests(site: &mut Site) -> Result<Tally> {
-    let mut command = site.cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let mut command = site.cargo("test", &["--locked", "--workspace", "--no-fail-fast"]);
     let succeeded = site.run(&mut command)?;
     let mut tally = count::cargo_test(&site.logged()?);
     if !succeeded && tally.failed == 0 {
