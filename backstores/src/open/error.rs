@@ -23,7 +23,7 @@ pub enum OpenError {
         /// Who, as far as it can be seen.
         holder: String,
     },
-    /// It is no regular file (but a directory, a device).
+    /// It is neither a regular file nor a block device.
     NotAFile(PathBuf),
     /// It is no block device.
     NotABlockDevice(PathBuf),
@@ -58,7 +58,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::Kernel { step, path, error } => write!(f, "cannot {step} {}: {error}", path.display()),
             Self::Held { path, holder } => write!(f, "{} is in use: {holder}", path.display()),
-            Self::NotAFile(path) => write!(f, "{} is not a regular file", path.display()),
+            Self::NotAFile(path) => write!(f, "{} is neither a file nor a block device", path.display()),
             Self::NotABlockDevice(path) => write!(f, "{} is not a block device", path.display()),
             Self::NoSize(path) => {
                 write!(f, "{} does not exist; give a size to create it", path.display())

@@ -1,4 +1,4 @@
-//! Opening a regular file: `HANDLER vdisk_fileio`.
+//! Opening a regular file, or a block device as if it were one: `HANDLER vdisk_fileio`.
 
 use super::error::{OpenError, Warning};
 use super::{Identity, Opened, check_block_length, holder, is_rotational, store, system};
@@ -6,7 +6,7 @@ use crate::Geometry;
 use crate::file::{Caching, DEPTH_DEFAULT, PUNTED_DEFAULT};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How a file is to be opened.
@@ -58,7 +58,7 @@ impl FileOptions {
 /// Opens, and where it is to be created creates, a file for exclusive use. Blocks.
 ///
 /// # Errors
-/// Where somebody else uses it, it is no regular file, or its size does not fit.
+/// Where somebody else uses it, it is neither a regular file nor a block device, or its size does not fit.
 pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
     let FileOptions { path, block_length, read_only, .. } = options;
     let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
@@ -68,17 +68,12 @@ pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
     }
     let mut warnings = Vec::new();
     let existed = fs::exists(path).map_err(kernel("look for"))?;
-    let file = open_or_create(options)?;
-    let found = file.metadata().map_err(kernel("look at"))?;
-    if !found.is_file() {
-        return Err(OpenError::NotAFile(path.clone()));
-    }
-    if !system::lock(&file, !read_only).map_err(kernel("lock"))? {
-        return Err(OpenError::Held { path: path.clone(), holder: holder::of_file(path) });
-    }
+    let file = claim(options)?;
     let size_bytes = settle_size(&file, options, &mut warnings)?;
+    let is_device = file.metadata().map_err(kernel("look at"))?.file_type().is_block_device();
     if options.preallocate
         && !read_only
+        && !is_device
         && !system::allocate(&file, size_bytes).map_err(kernel("allocate"))?
     {
         warnings.push(Warning::NotPreallocated);
@@ -95,11 +90,11 @@ pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
         physical_block_bytes: physical_block(*block_length, metadata.blksize()),
         memory_alignment,
         offset_alignment,
-        rotational: is_rotational(metadata.dev()),
+        rotational: is_rotational(if is_device { metadata.rdev() } else { metadata.dev() }),
         volatile_cache: !options.write_through && !options.nv_cache && !read_only,
         read_only: *read_only,
     };
-    let has_holes = metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) < size_bytes;
+    let has_holes = !is_device && metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) < size_bytes;
     let caching = Caching {
         direct: direct.is_some(),
         write_through: options.write_through,
@@ -115,27 +110,49 @@ pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
 /// The unit of `st_blocks`, whatever the file system's blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
 
-fn open_or_create(options: &FileOptions) -> Result<File, OpenError> {
+/// Opens or creates the file, for us alone.
+fn claim(options: &FileOptions) -> Result<File, OpenError> {
     let FileOptions { path, read_only, .. } = options;
-    let create = options.size_bytes.is_some() && !read_only;
-    // Non-blocking, since a FIFO without a writer would hang the open; it means nothing to regular files.
-    let flags = libc::O_NONBLOCK;
+    let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
+    let device = fs::metadata(path).ok().filter(|named| named.file_type().is_block_device());
+    let create = options.size_bytes.is_some() && !read_only && device.is_none();
+    // Without a creation, O_EXCL claims a block device. Non-blocking, since a FIFO without a writer would hang the open;
+    // it means nothing to files and disks.
+    let claim = if device.is_some() { libc::O_EXCL } else { 0 };
     let mut how = OpenOptions::new();
-    how.read(true).write(!read_only).create(create).truncate(false).mode(0o600).custom_flags(flags);
-    how.open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if !create && !read_only => OpenError::NoSize(path.clone()),
-        io::ErrorKind::IsADirectory => OpenError::NotAFile(path.clone()),
-        _ => OpenError::Kernel { step: "open", path: path.clone(), error },
-    })
+    how.read(true).write(!read_only).create(create).truncate(false).mode(0o600);
+    let file = how.custom_flags(libc::O_NONBLOCK | claim).open(path).map_err(|error| {
+        match (error.kind(), &device) {
+            (io::ErrorKind::NotFound, _) if !create && !read_only => OpenError::NoSize(path.clone()),
+            (io::ErrorKind::IsADirectory, _) => OpenError::NotAFile(path.clone()),
+            (io::ErrorKind::ResourceBusy, Some(device)) => {
+                OpenError::Held { path: path.clone(), holder: holder::of_block_device(path, device.rdev()) }
+            }
+            _ => OpenError::Kernel { step: "open", path: path.clone(), error },
+        }
+    })?;
+    let kind = file.metadata().map_err(kernel("look at"))?.file_type();
+    // What was claimed is what was looked at before: a path that changed meanwhile is refused.
+    let as_expected = if device.is_some() { kind.is_block_device() } else { kind.is_file() };
+    if !as_expected {
+        return Err(OpenError::NotAFile(path.clone()));
+    }
+    if kind.is_file() && !system::lock(&file, !read_only).map_err(kernel("lock"))? {
+        return Err(OpenError::Held { path: path.clone(), holder: holder::of_file(path) });
+    }
+    Ok(file)
 }
 
 /// The file's size; an empty file is given the size that was asked for.
 fn settle_size(file: &File, options: &FileOptions, warnings: &mut Vec<Warning>) -> Result<u64, OpenError> {
     let path = &options.path;
     let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
-    let found = file.metadata().map_err(kernel("look at"))?.len();
+    let metadata = file.metadata().map_err(kernel("look at"))?;
+    let is_file = metadata.is_file();
+    let found =
+        if is_file { metadata.len() } else { system::block_device_bytes(file).map_err(kernel("measure"))? };
     match options.size_bytes {
-        Some(asked) if found == 0 && !options.read_only => {
+        Some(asked) if found == 0 && is_file && !options.read_only => {
             file.set_len(asked).map_err(kernel("give a size to"))?;
             Ok(asked)
         }

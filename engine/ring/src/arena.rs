@@ -114,7 +114,7 @@ impl Arena {
         let mut offset = 0;
         let mut area = |class: Class| {
             let area = Area::new(class, offset, options.chunks(class));
-            offset += class.bytes() * area.holders.len();
+            offset += area.length;
             area
         };
         let (large, medium, small) = (area(Class::Large), area(Class::Medium), area(Class::Small));
@@ -142,6 +142,20 @@ impl Arena {
     }
 }
 
+impl Arena {
+    /// All of its memory, cut into pieces of at most `piece_bytes`, none of which ends inside a chunk: what a ring
+    /// registers with the kernel.
+    pub(crate) fn pieces(&self, piece_bytes: usize) -> Vec<libc::iovec> {
+        assert!(piece_bytes.is_multiple_of(Class::Large.bytes()), "a chunk must not straddle two pieces");
+        let length = self.0.areas.iter().map(|area| area.offset + area.length).max().unwrap_or(0);
+        let piece = |offset: usize| libc::iovec {
+            iov_base: self.0.mapping.start.as_ptr().wrapping_add(offset).cast(),
+            iov_len: piece_bytes.min(length - offset),
+        };
+        (0..length).step_by(piece_bytes).map(piece).collect()
+    }
+}
+
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(Class::ALL.map(|class| (class, self.usage(class)))).finish()
@@ -157,6 +171,8 @@ struct Inner {
 struct Area {
     /// Of the first chunk, from the start of the mapping.
     offset: usize,
+    /// Of all chunks, in bytes.
+    length: usize,
     /// Per chunk: how many buffers hold a range of it.
     holders: Box<[Cell<u32>]>,
     /// Per free chunk: the next free one. The last taken is the next given, it is the warmest.
@@ -169,6 +185,7 @@ impl Area {
     fn new(class: Class, offset: usize, chunks: u32) -> Self {
         debug_assert!(offset.is_multiple_of(class.bytes()));
         Self {
+            length: class.bytes() * chunks as usize,
             offset,
             holders: (0..chunks).map(|_| Cell::new(0)).collect(),
             next: (1..=chunks).map(Cell::new).collect(),

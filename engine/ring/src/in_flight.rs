@@ -1,6 +1,7 @@
 //! The table of operations that the kernel works on: what it may touch has been moved in here, and stays at its address
 //! until the completion. Nothing here is freed or moved while its slot is taken.
 
+use crate::arena::Arena;
 use crate::files::Fd;
 use crate::message::Message;
 use crate::segments::Segments;
@@ -50,7 +51,7 @@ pub(crate) struct Slot {
 impl Operation {
     /// The submission for this operation as it now stands in its slot. Pointers are made here, after the move into the
     /// slot, and nobody uses the operation again before its completion.
-    pub(crate) fn entry(&mut self, fd: types::Fd) -> squeue::Entry {
+    pub(crate) fn entry(&mut self, fd: types::Fd, registered: &Registered) -> squeue::Entry {
         match self {
             Self::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
             Self::Receive(segments) => match *segments.vectors(0) {
@@ -68,8 +69,13 @@ impl Operation {
                 let offset = *offset_bytes + *skip_bytes as u64;
                 match *segments.vectors(*skip_bytes) {
                     [one] => {
-                        let read = opcode::Read::new(fd, one.iov_base.cast(), narrow(one.iov_len));
-                        read.offset(offset).build()
+                        let (start, length) = (one.iov_base.cast::<u8>(), narrow(one.iov_len));
+                        match registered.piece_of(start.addr()) {
+                            Some(piece) => {
+                                opcode::ReadFixed::new(fd, start, length, piece).offset(offset).build()
+                            }
+                            None => opcode::Read::new(fd, start, length).offset(offset).build(),
+                        }
                     }
                     ref all => opcode::Readv::new(fd, all.as_ptr(), narrow(all.len())).offset(offset).build(),
                 }
@@ -79,8 +85,17 @@ impl Operation {
                 let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 match *segments.vectors(*skip_bytes) {
                     [one] => {
-                        let write = opcode::Write::new(fd, one.iov_base.cast(), narrow(one.iov_len));
-                        write.offset(offset).rw_flags(flags).build()
+                        let (start, length) = (one.iov_base.cast::<u8>(), narrow(one.iov_len));
+                        match registered.piece_of(start.addr()) {
+                            Some(piece) => {
+                                let write = opcode::WriteFixed::new(fd, start, length, piece);
+                                write.offset(offset).rw_flags(flags).build()
+                            }
+                            None => {
+                                let write = opcode::Write::new(fd, start, length);
+                                write.offset(offset).rw_flags(flags).build()
+                            }
+                        }
                     }
                     ref all => {
                         let write = opcode::Writev::new(fd, all.as_ptr(), narrow(all.len()));
@@ -100,6 +115,30 @@ impl Operation {
                 opcode::Read::new(*event, count.cast(), 8).build()
             }
         }
+    }
+}
+
+/// Memory that the kernel has pinned and knows by number: one arena, in pieces.
+#[derive(Default)]
+pub(crate) struct Registered {
+    pub(crate) arena: Option<Arena>,
+    start: usize,
+    length: usize,
+}
+
+/// The kernel takes pieces of a GiB at most.
+pub(crate) const PIECE_BYTES: usize = 1 << 30;
+
+impl Registered {
+    pub(crate) fn new(arena: Arena, pieces: &[libc::iovec]) -> Self {
+        let start = pieces.first().map_or(0, |piece| piece.iov_base.addr());
+        Self { arena: Some(arena), start, length: pieces.iter().map(|piece| piece.iov_len).sum() }
+    }
+
+    /// The piece in which a buffer that begins at `address` lies, all of it: no chunk straddles two.
+    fn piece_of(&self, address: usize) -> Option<u16> {
+        let offset = address.checked_sub(self.start).filter(|&offset| offset < self.length)?;
+        u16::try_from(offset / PIECE_BYTES).ok()
     }
 }
 

@@ -9,8 +9,9 @@
     reason = "submits entries that point to memory, and takes descriptors that the kernel made"
 )]
 
+use crate::arena::Arena;
 use crate::files::{Fd, Files};
-use crate::in_flight::{InFlight, Operation, Slot};
+use crate::in_flight::{InFlight, Operation, PIECE_BYTES, Registered, Slot};
 use crate::message::Message;
 use crate::probe::Unsupported;
 use crate::segments::Segments;
@@ -151,14 +152,18 @@ pub struct Ring {
     in_flight: InFlight,
     files: Files,
     fixed_files: bool,
+    registered: Registered,
     /// Entries for which the submission queue had no room while the kernel would take none.
     backlog: VecDeque<squeue::Entry>,
     waker: Waker,
-    peers: Vec<Waker>,
+    peers: Vec<(Waker, WokenAt)>,
     counters: Counters,
     /// SINGLE_ISSUER: the kernel refuses any other thread.
     _single_thread: PhantomData<Rc<()>>,
 }
+
+/// How often the ring had entered the kernel when a wake was last queued. While it still has, that wake is queued.
+type WokenAt = Option<u64>;
 
 /// What a completion belongs to, beside the slots (whose indices are the small numbers).
 const WOKEN: u64 = u64::MAX;
@@ -200,13 +205,15 @@ impl Ring {
             in_flight: InFlight::new(operations_max + 1),
             files: Files::new(options.files_max),
             fixed_files,
-            backlog: VecDeque::with_capacity(operations_max as usize),
+            registered: Registered::default(),
+            // An entry and a cancellation for each.
+            backlog: VecDeque::with_capacity(2 * operations_max as usize),
             waker,
             peers: Vec::with_capacity(PEERS_MAX),
             counters: Counters::default(),
             _single_thread: PhantomData,
         };
-        ring.doze();
+        ring.doze(Box::new(0));
         Ok(ring)
     }
 
@@ -300,6 +307,24 @@ impl Ring {
             // It can fail only for an index that is not in the table.
             let _ = self.io.submitter().register_files_update(index, &[-1]);
         }
+    }
+
+    /// Registers an arena with the kernel: its pages are pinned (all of them, at once) and need not be looked up for each
+    /// read and write of one segment. Optional: without it everything works, a little slower.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where the limit of locked memory forbids it ([`crate::probe()`] names the remedy), `AlreadyExists`
+    /// for a second arena.
+    pub fn register(&mut self, arena: &Arena) -> io::Result<()> {
+        if self.registered.arena.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let pieces = arena.pieces(PIECE_BYTES);
+        // SAFETY: the pieces are mapped, and stay so: `registered` holds the arena as long as the ring lives. That others
+        // read and write the memory meanwhile is what it is for; the kernel does so only within operations.
+        unsafe { self.io.submitter().register_buffers(&pieces) }?;
+        self.registered = Registered::new(arena.clone(), &pieces);
+        Ok(())
     }
 
     // --- Operations --------------------------------------------------------------------------------------------
@@ -413,13 +438,19 @@ impl Ring {
         if self.peers.len() == PEERS_MAX {
             return Err(Full(waker));
         }
-        self.peers.push(waker);
+        self.peers.push((waker, None));
         Ok(Peer(u32::try_from(self.peers.len() - 1).expect("below PEERS_MAX")))
     }
 
-    /// Wakes another ring, with this ring's next submission.
+    /// Wakes another ring, with this ring's next submission. Asked twice before that, it is one entry.
     pub fn wake(&mut self, peer: Peer) {
-        let target = types::Fd(self.peers[peer.0 as usize].ring());
+        let now = Some(self.counters.enters);
+        let (waker, at) = &mut self.peers[peer.0 as usize];
+        if *at == now {
+            return;
+        }
+        *at = now;
+        let target = types::Fd(waker.ring());
         let entry = opcode::MsgRingData::new(target, 0, WOKEN, None).build();
         self.push(entry.user_data(UNDELIVERED | u64::from(peer.0)).flags(squeue::Flags::SKIP_SUCCESS));
     }
@@ -480,7 +511,7 @@ impl Ring {
                 unsent if unsent & UNDELIVERED != 0 => {
                     // The other ring could not take it (it has overflowed, or ended): its eventfd always can.
                     let peer = usize::try_from(unsent & !UNDELIVERED).expect("made from an index");
-                    self.peers[peer].wake();
+                    self.peers[peer].0.wake();
                 }
                 index => {
                     let index = u32::try_from(index).expect("made from an index");
@@ -500,7 +531,7 @@ impl Ring {
 
     fn completed(&mut self, index: u32, result: i32, more: bool) -> Option<Completion> {
         let result = u32::try_from(result).map_err(|_| Errno(-result));
-        let Self { in_flight, files, fixed_files, .. } = self;
+        let Self { in_flight, files, fixed_files, registered, .. } = self;
         let slot = in_flight.slot(index);
         if more {
             assert!(matches!(slot.operation, Operation::Accept), "only an accept has several results");
@@ -512,7 +543,7 @@ impl Ring {
             && sent > 0
             && !slot.cancelled
         {
-            let entry = submission(slot, index, files, *fixed_files);
+            let entry = submission(slot, index, files, *fixed_files, registered);
             self.counters.sends_continued += 1;
             self.push(entry);
             return None;
@@ -530,8 +561,8 @@ impl Ring {
             | Operation::Write { segments, .. } => (result, Payload::Segments(segments)),
             Operation::Send(message) => (whole(&message, result), Payload::Message(message)),
             Operation::Sync { .. } | Operation::Allocate { .. } => (result, Payload::None),
-            Operation::Doze { .. } => {
-                self.doze();
+            Operation::Doze { count, .. } => {
+                self.doze(count);
                 return Some(Completion::woken());
             }
         };
@@ -549,18 +580,18 @@ impl Ring {
         self.files.started(fd.index());
         let slot = Slot { tag, file: Some(fd), cancelled: false, operation };
         let (index, slot) = self.in_flight.insert(slot);
-        let entry = submission(slot, index, &self.files, self.fixed_files);
+        let entry = submission(slot, index, &self.files, self.fixed_files, &self.registered);
         self.push(entry);
         Ok(())
     }
 
     /// Arms the read of the eventfd that wakers write. There is always a slot: it is the first operation of a new ring,
     /// and after that takes the one it has just left.
-    fn doze(&mut self) {
+    fn doze(&mut self, count: Box<u64>) {
         let event = types::Fd(self.waker.event());
-        let operation = Operation::Doze { count: Box::new(0), event };
+        let operation = Operation::Doze { count, event };
         let (index, slot) = self.in_flight.insert(Slot { tag: 0, file: None, cancelled: false, operation });
-        let entry = slot.operation.entry(event);
+        let entry = slot.operation.entry(event, &Registered::default());
         self.push(entry.user_data(u64::from(index)));
     }
 
@@ -570,6 +601,8 @@ impl Ring {
             if wanted(slot) && !slot.cancelled {
                 slot.cancelled = true;
                 cancelled += 1;
+                // Queued in order: should this slot be used again meanwhile, its new operation is submitted after this,
+                // and is not what is cancelled.
                 let builder = types::CancelBuilder::user_data(u64::from(index));
                 self.backlog.push_back(opcode::AsyncCancel2::new(builder).build().user_data(IGNORED));
             }
@@ -625,14 +658,20 @@ impl Ring {
 }
 
 /// The entry for an operation that sits in its slot.
-fn submission(slot: &mut Slot, index: u32, files: &Files, fixed: bool) -> squeue::Entry {
+fn submission(
+    slot: &mut Slot,
+    index: u32,
+    files: &Files,
+    fixed: bool,
+    registered: &Registered,
+) -> squeue::Entry {
     let fd = slot.file.expect("only the ring's own operation has none");
     let entry = if fixed {
         let index = RawFd::try_from(fd.index()).expect("the kernel took a table of this length");
-        slot.operation.entry(types::Fd(index)).flags(squeue::Flags::FIXED_FILE)
+        slot.operation.entry(types::Fd(index), registered).flags(squeue::Flags::FIXED_FILE)
     } else {
         let file = files.file(fd).expect("operations are not started, nor continued, on a closed file");
-        slot.operation.entry(types::Fd(file.as_raw_fd()))
+        slot.operation.entry(types::Fd(file.as_raw_fd()), registered)
     };
     entry.user_data(u64::from(index))
 }

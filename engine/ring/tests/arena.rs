@@ -1,5 +1,4 @@
 //! Buffers of an arena: every byte has one holder, and every chunk comes back.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
 use portico_ring::{Arena, ArenaOptions, Buffer, Class, SEGMENTS_MAX, Segments};
 use proptest::prelude::*;

@@ -290,7 +290,10 @@ fn one_ring_wakes_another_with_its_next_submission() {
     });
     let mut ring = Ring::new(Options::default()).unwrap();
     let peer = ring.introduce(receive.recv().unwrap()).unwrap();
+    let before = ring.counters().submissions;
     ring.wake(peer);
+    ring.wake(peer);
+    assert_eq!(ring.counters().submissions, before + 1, "wakes that are not yet submitted merge");
     ring.turn(Wait::Poll, Duration::ZERO).unwrap();
     assert!(sleeper.join().unwrap());
     ring.turn(Wait::Until(Duration::from_millis(5)), Duration::ZERO).unwrap();
@@ -328,6 +331,36 @@ fn a_file_is_written_made_durable_and_read_back() {
 
     bench.ring.allocate(file, 13, 0, 0, 1 << 20).unwrap();
     assert_eq!(next(&mut bench.ring).result, Ok(0));
+}
+
+#[test]
+fn registered_memory_is_read_and_written_like_other() {
+    let folder = Folder::new("registered");
+    let mut bench = Bench::new();
+    // Small, so that it fits the usual limit of locked memory.
+    let arena = Arena::new(ArenaOptions { small: 4, medium: 1, large: 1 }).unwrap();
+    bench.ring.register(&arena).unwrap();
+    assert!(bench.ring.register(&arena).is_err(), "one arena per ring");
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(folder.0.join("m")).unwrap();
+    let file = bench.ring.adopt(file.into()).unwrap();
+    for class in Class::ALL {
+        let (mut out, mut back) = (Segments::with_capacity(1), Segments::with_capacity(1));
+        let mut buffer = arena.take(class).unwrap();
+        buffer.fill(b'r');
+        // The last byte of the chunk too: no chunk straddles two registered pieces.
+        out.push(buffer).unwrap();
+        bench.ring.write(file, 1, 0, out, 0, false).unwrap();
+        let (written, out) = segments(next(&mut bench.ring));
+        assert_eq!(written as usize, class.bytes());
+        drop(out);
+        let mut buffer = arena.take(class).unwrap();
+        buffer.fill(0);
+        back.push(buffer).unwrap();
+        bench.ring.read(file, 2, 0, back, 0).unwrap();
+        let (read, back) = segments(next(&mut bench.ring));
+        assert_eq!(read as usize, class.bytes());
+        assert!(back.as_slice()[0].bytes().iter().all(|&byte| byte == b'r'));
+    }
 }
 
 #[test]
