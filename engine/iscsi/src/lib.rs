@@ -12,9 +12,11 @@
 //! | [`moment`] | time as the caller tells it | – |
 //! | [`negotiate`] | the key table and its result functions | 6.2, 13 |
 //! | [`login`] | the target's side of the login phase, up to the last request | 6.3 |
+//! | [`initiator`] | the other end, for the load generator, the simulator and tests | 4, 6, 11 |
 //! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
 
 pub mod framing;
+pub mod initiator;
 pub mod login;
 pub mod moment;
 pub mod negotiate;

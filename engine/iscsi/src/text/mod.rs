@@ -72,19 +72,33 @@ const fn is_key_byte(byte: u8) -> bool {
 }
 
 /// The text of one step as it comes in, PDU by PDU.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Incoming {
     bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl Default for Incoming {
+    /// Takes [`STEP_BYTES_MAX`].
+    fn default() -> Self {
+        Self::with_bound(STEP_BYTES_MAX)
+    }
 }
 
 impl Incoming {
+    /// A step of at most `bytes_max` bytes, which should not be below [`STEP_BYTES_REQUIRED`].
+    #[must_use]
+    pub const fn with_bound(bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), bytes_max }
+    }
+
     /// Adds the data segment of one PDU, which may be empty.
     ///
     /// # Errors
-    /// [`Violation::TextTooLong`] beyond [`STEP_BYTES_MAX`]; nothing is added then.
+    /// [`Violation::TextTooLong`] beyond the bound; nothing is added then.
     pub fn append(&mut self, data_segment: &[u8]) -> Result<(), Violation> {
-        if data_segment.len() > STEP_BYTES_MAX - self.bytes.len() {
-            return Err(Violation::TextTooLong { maximum: STEP_BYTES_MAX });
+        if data_segment.len() > self.bytes_max.saturating_sub(self.bytes.len()) {
+            return Err(Violation::TextTooLong { maximum: self.bytes_max });
         }
         self.bytes.extend_from_slice(data_segment);
         Ok(())

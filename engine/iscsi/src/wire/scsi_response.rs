@@ -133,8 +133,8 @@ pub struct ScsiResponse {
     pub expected_cmd_sn: CmdSn,
     /// MaxCmdSN.
     pub maximum_cmd_sn: CmdSn,
-    /// How many Data-In PDUs (and, on a bidirectional command, R2Ts) the target has sent for the command; 0 for a write
-    /// or a service failure (§11.4.8).
+    /// ExpDataSN: how many Data-In PDUs (on a bidirectional command R2Ts too) the target has sent for the command; 0
+    /// where it sent no Data-In, or the service failed (§11.4.8).
     pub expected_data_sn: u32,
     /// Residual of the read half of a bidirectional command.
     pub bidirectional_read_residual: Residual,

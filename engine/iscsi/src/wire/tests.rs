@@ -348,7 +348,7 @@ fn data_out_and_data_in_as_the_standard_draws_them() {
         initiator_task_tag: ITT,
         target_transfer_tag: TargetTransferTag::RESERVED,
         status: Some(DataInStatus {
-            status: 0x18,
+            status: 0x04,
             stat_sn: StatSn(0x4041_4243),
             residual: Residual::Underflow(0x200),
         }),
@@ -360,7 +360,7 @@ fn data_out_and_data_in_as_the_standard_draws_them() {
     target_sends(
         TargetPdu::DataIn(last),
         [
-            0x2583_0018,
+            0x2583_0004,
             0x1000,
             0,
             0,
