@@ -7,12 +7,16 @@ mod rings;
 use portico_backstores::open::{
     BlockOptions, FileOptions, Identity, OpenError, Warning, current_size_bytes, open_block, open_file,
 };
-use portico_backstores::{Backstore, Medium, MediumError, MediumQueue, NullStore, Queue, RamStore, Request};
+use portico_backstores::{
+    Backstore, Medium, MediumError, MediumQueue, NullStore, Queue, RamStore, Request, SharedMemory,
+};
 use rings::{Blocking, Segments};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const SIZE_BYTES: u64 = 1 << 20;
@@ -64,7 +68,7 @@ fn a_ram_disk_is_one_disk_on_every_shard() {
     let store = RamStore::new(4096, 16, false).unwrap();
     let threads: Vec<_> = (0..4u8)
         .map(|shard| {
-            let store = std::sync::Arc::clone(&store);
+            let store = Arc::clone(&store);
             std::thread::spawn(move || {
                 let mut ring = Blocking::new();
                 let mut queue = store.open_queue(&mut ring).unwrap();
@@ -80,6 +84,27 @@ fn a_ram_disk_is_one_disk_on_every_shard() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn who_reads_a_block_beside_its_writer_sees_bytes_of_the_old_or_the_new() {
+    let memory = Arc::new(SharedMemory::new(4096).unwrap());
+    let written = Arc::clone(&memory);
+    let writer = std::thread::spawn(move || {
+        for round in 0..2000 {
+            written.copy_in(0, &[if round % 2 == 0 { b'o' } else { b'n' }; 4096]);
+        }
+    });
+    let mut block = [0; 4096];
+    while !writer.is_finished() {
+        memory.copy_out(0, &mut block);
+        assert!(block.iter().all(|byte| [0, b'o', b'n'].contains(byte)));
+    }
+    writer.join().unwrap();
+    memory.copy_out(0, &mut block);
+    assert_eq!(block, [b'n'; 4096]);
+    let beyond = AssertUnwindSafe(|| memory.copy_in(4000, &[0; 97]));
+    assert!(std::panic::catch_unwind(beyond).is_err(), "no byte beyond the end is touched");
 }
 
 #[test]

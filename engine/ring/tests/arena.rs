@@ -1,6 +1,6 @@
 //! Buffers of an arena: every byte has one holder, and every chunk comes back.
 
-use portico_ring::{Arena, ArenaOptions, Buffer, Class, SEGMENTS_MAX, Segments};
+use portico_ring::{Arena, ArenaOptions, Buffer, Class, Message, MessageLimits, SEGMENTS_MAX, Segments};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -83,6 +83,26 @@ fn a_list_takes_its_fill_gives_back_the_rest_and_counts_its_bytes() {
     assert_eq!((list.length_bytes(), list.is_empty()), (0, true));
     drop(refused);
     assert_eq!(used(&arena), 0);
+}
+
+#[test]
+fn a_message_joins_headers_that_follow_each_other_and_says_when_it_is_full() {
+    let arena = Arena::new(OPTIONS).unwrap();
+    let mut message = Message::new(MessageLimits { parts: 2, header_bytes: 100 });
+    message.push_header(48).unwrap().fill(0xff);
+    assert!(message.admits(1, 52) && !message.admits(1, 53) && !message.admits(2, 0));
+    // Padding of the last PDU and the header of the next are one part.
+    message.push_header(4).unwrap().fill(0xff);
+    message.push_header(48).unwrap().fill(0xff);
+    assert!(message.push_header(1).is_none(), "the slab is full");
+    message.push_buffer(arena.take(Class::Small).unwrap()).unwrap();
+    let refused = message.push_buffer(arena.take(Class::Small).unwrap()).unwrap_err();
+    assert_eq!((message.length_bytes(), refused.len()), (100 + 4096, 4096));
+    drop(refused);
+
+    message.clear();
+    assert_eq!((message.length_bytes(), used(&arena)), (0, 0));
+    assert!(message.push_header(100).unwrap().iter().all(|&byte| byte == 0), "no byte of an earlier header");
 }
 
 /// One step of a random life.

@@ -243,6 +243,65 @@ fn a_send_to_a_peer_that_is_gone_fails_without_a_signal() {
     assert!(matches!(completion.payload, Payload::Message(_)));
 }
 
+/// Fills all that the two sockets hold, so that a send stays in flight.
+fn stuck_send(bench: &mut Bench) -> usize {
+    let mut message = Message::new(MessageLimits::default());
+    while let Some(buffer) = bench.arena.take(Class::Large) {
+        message.push_buffer(buffer).unwrap();
+    }
+    let length = message.length_bytes();
+    socket::configure(
+        &bench.ring.descriptor(bench.client),
+        socket::ConnectionOptions { send_buffer_bytes: Some(16 << 10), ..Default::default() },
+    )
+    .unwrap();
+    bench.ring.send(bench.client, SEND, message).unwrap();
+    bench.ring.turn(Wait::Until(Duration::from_millis(20)), Duration::ZERO).unwrap();
+    assert!(bench.ring.next_completion().is_none(), "the peer reads nothing, so it cannot be done");
+    length
+}
+
+#[test]
+fn a_cancelled_send_is_never_taken_for_a_whole_one() {
+    let mut bench = Bench::new();
+    let length = stuck_send(&mut bench);
+    bench.ring.cancel(SEND);
+    let completion = next(&mut bench.ring);
+    assert_eq!(completion.result, Err(Errno::CANCELED));
+    let Payload::Message(message) = completion.payload else { panic!("the message comes back") };
+    assert!(message.sent_bytes() < length);
+    drop(message);
+    assert_eq!(bench.used(), 0);
+}
+
+#[test]
+fn a_send_that_the_peer_breaks_off_fails_and_gives_its_message_back() {
+    let mut bench = Bench::new();
+    stuck_send(&mut bench);
+    // Closing with unread bytes resets the connection.
+    bench.ring.close(bench.server);
+    let completion = next(&mut bench.ring);
+    let Err(errno) = completion.result else { panic!("{completion:?}") };
+    assert!([libc::ECONNRESET, libc::EPIPE].contains(&errno.0), "{errno:?}");
+    let Payload::Message(mut message) = completion.payload else { panic!("the message comes back") };
+    assert_eq!(message.drain_segments().count(), 8);
+    assert!(message.is_empty());
+    assert_eq!(bench.used(), 0);
+}
+
+#[test]
+fn waking_a_ring_that_is_gone_harms_nobody() {
+    let gone = std::thread::spawn(|| Ring::new(Options::default()).unwrap().waker()).join().unwrap();
+    gone.wake();
+    let mut ring = Ring::new(Options::default()).unwrap();
+    let peer = ring.introduce(gone).unwrap();
+    for _ in 0..3 {
+        ring.wake(peer);
+        ring.turn(Wait::Until(Duration::from_millis(2)), Duration::ZERO).unwrap();
+        assert!(ring.next_completion().is_none());
+    }
+}
+
 #[test]
 fn a_cancelled_accept_says_that_it_is_over() {
     let mut bench = Bench::new();
