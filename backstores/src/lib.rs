@@ -1,4 +1,4 @@
-//! Where the blocks are: nothing ([`null`]), memory ([`ram`]), files and block devices ([`file`]).
+//! Where the blocks are: nothing ([`null`]), memory ([`ram`]), files and block devices ([`mod@file`]).
 //!
 //! A [`Backstore`] is one logical unit's medium, shared by all shards and unchanging. Each shard opens a [`Queue`] at it,
 //! which never blocks and, once open, never allocates. This crate imports nothing of ours: what it needs of an io_uring
@@ -14,7 +14,7 @@
 //! | [`ring`] | [`Ring`], the part of an io_uring that is needed here |
 //! | [`medium`] | [`Medium`], [`MediumQueue`]: one of the kinds below, by enum dispatch |
 //! | [`null`], [`ram`] | media without I/O |
-//! | [`file`] | files and block devices: short transfers, failed syncs, the cap on what the kernel punts |
+//! | [`mod@file`] | files and block devices: short transfers, failed syncs, the cap on what the kernel punts |
 //! | [`open`] | opening them, on a helper thread: exclusive use, alignment, size |
 //! | [`memory`] | [`SharedMemory`], which several shards read and write |
 //!

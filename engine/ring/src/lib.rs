@@ -18,7 +18,7 @@
 //! | [`message`] | [`Message`], what one send carries: headers written in place, buffers, lent memory |
 //! | [`ring`] | [`Ring`]: operations, the turn, completions |
 //! | [`waker`] | [`Waker`], with which another thread or ring ends a ring's sleep |
-//! | [`probe`] | what the kernel must offer, and the remedy where it does not |
+//! | [`mod@probe`] | what the kernel must offer, and the remedy where it does not |
 //! | [`socket`] | listening, connecting, options, addresses |
 //!
 //! `unsafe` lives in `arena` (mapped memory), `message` (lent memory), `ring` (submission, descriptors that the kernel
