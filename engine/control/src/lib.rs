@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Control: one thread, no data path. It reads the configuration, plans changes, and is the single writer of all that
+//! shards share.
+
+pub mod scst_conf;

@@ -1,0 +1,126 @@
+//! DEVICE_GROUP, TARGET_GROUP and the targets in them.
+
+use std::collections::HashMap;
+
+use portico_model::configuration::{DeviceGroup, Source, TargetGroup, TargetReference};
+
+use super::attributes::Attributes;
+use super::sections::{Expected, last_of_each, sections};
+use super::{Context, KnownDevice};
+use crate::scst_conf::NotInEffect;
+use crate::scst_conf::diagnostic::{Code, Diagnostic, nearest, quoted};
+use crate::scst_conf::schema::Level;
+use crate::scst_conf::syntax::Statement;
+use crate::scst_conf::text::Span;
+use crate::scst_conf::value;
+
+/// Reads one DEVICE_GROUP.
+pub(super) fn read(context: &mut Context<'_>, section: &Statement) -> DeviceGroup {
+    let name = &section.words[1];
+    let place = format!("DEVICE_GROUP {}", quoted(&name.text));
+    Attributes::read(context, Level::Nothing, &place, section.body());
+    let expected = [Expected::named("DEVICE"), Expected::named("TARGET_GROUP")];
+    let found = sections(context, &place, &expected, Level::Nothing, section.body());
+    context.not_in_effect.push(NotInEffect {
+        what: place.clone(),
+        instead: "every path shows as active",
+        place: "the file".to_owned(),
+        line: name.span.line,
+    });
+    let mut group = DeviceGroup {
+        name: name.text.clone(),
+        devices: Vec::new(),
+        target_groups: Vec::new(),
+        kept: Vec::new(),
+        source: Source { line: name.span.line },
+    };
+    let mut ids: HashMap<u16, Span> = HashMap::new();
+    for section in last_of_each(context, found) {
+        let word = &section.words[1];
+        if section.keyword() == "TARGET_GROUP" {
+            let target_group = target_group(context, section, &mut ids);
+            group.target_groups.extend(target_group);
+            continue;
+        }
+        refuse_contents(context, section, "a DEVICE in a DEVICE_GROUP is a reference, and has no attributes");
+        if resolve(context, section) {
+            group.devices.push(word.text.clone());
+        }
+    }
+    group
+}
+
+/// A section that may have braces, and nothing between them.
+pub(super) fn refuse_contents(context: &mut Context<'_>, section: &Statement, message: &str) {
+    if let Some(first) = section.body().first() {
+        context.report(Diagnostic::error(Code::UnknownAttribute, first.span(), message));
+    }
+}
+
+fn resolve(context: &mut Context<'_>, section: &Statement) -> bool {
+    let word = &section.words[1];
+    match context.devices.get(&word.text) {
+        Some(KnownDevice::Served(_)) => true,
+        Some(KnownDevice::Unserved(_)) => false,
+        None => {
+            let names: Vec<String> = context.devices.keys().cloned().collect();
+            let message = format!("there is no device {}", quoted(&word.text));
+            let mut error = Diagnostic::error(Code::UnknownDevice, word.span, message);
+            if let Some(near) = nearest(&word.text, names.iter().map(String::as_str)) {
+                error = error.label(format!("did you mean {}?", quoted(near)));
+            }
+            if !word.broken {
+                context.report(error);
+            }
+            false
+        }
+    }
+}
+
+fn target_group(
+    context: &mut Context<'_>,
+    section: &Statement,
+    ids: &mut HashMap<u16, Span>,
+) -> Option<TargetGroup> {
+    let level = Level::TargetGroup;
+    let name = &section.words[1];
+    let place = format!("TARGET_GROUP {}", quoted(&name.text));
+    // ALUA is named as not in effect once, for its DEVICE_GROUP, and not again for each attribute in it.
+    let named = context.not_in_effect.len();
+    let attributes = Attributes::read(context, level, &place, section.body());
+    let found = sections(context, &place, &[Expected::named("TARGET")], level, section.body());
+    let mut targets = Vec::new();
+    for section in last_of_each(context, found) {
+        let level = Level::TargetReference;
+        let place = format!("TARGET {} in a TARGET_GROUP", quoted(&section.words[1].text));
+        let attributes = Attributes::read(context, level, &place, section.body());
+        sections(context, &place, &[], level, section.body());
+        let name = section.words[1].text.clone();
+        targets.push(TargetReference { name, rel_tgt_id: attributes.number("rel_tgt_id") });
+    }
+    context.not_in_effect.truncate(named);
+
+    let Some(group_id) = attributes.number("group_id") else {
+        if attributes.one("group_id").is_none() {
+            let message = format!("{place} has no group_id");
+            let error = Diagnostic::error(Code::MissingAttribute, name.span, message);
+            context.report(error.hint("add `group_id number` to it, from 0 to 65535"));
+        }
+        return None;
+    };
+    let span = attributes.span("group_id").unwrap_or(name.span);
+    if let Some(first) = ids.insert(group_id, span) {
+        let message = format!("group_id {group_id} is used twice in one DEVICE_GROUP");
+        let error = Diagnostic::error(Code::DuplicateName, span, message).related(first, "first used here");
+        context.report(error);
+    }
+    Some(TargetGroup {
+        name: name.text.clone(),
+        group_id,
+        preferred: attributes.flag(level, "preferred"),
+        state: attributes.read_with("state", |text| value::alua_state(text).ok()).unwrap_or_default(),
+        targets,
+        kept: attributes.kept(),
+        source: Source { line: name.span.line },
+    })
+}
