@@ -456,6 +456,9 @@ impl Session {
         let opcode = TextResponse::OPCODE;
         let is_right = |task: &Task| matches!(task, Task::Text);
         let tag = self.control_task(opcode, response.initiator_task_tag, is_right)?;
+        if !core::mem::take(&mut self.text_awaited) {
+            return Err(TargetFault::UnknownTask { opcode, tag: response.initiator_task_tag });
+        }
         // §11.11.4: the tag is valid exactly where the exchange goes on.
         if response.is_final != response.target_transfer_tag.is_reserved() {
             return Err(TargetFault::TransferTagWrong { opcode });

@@ -198,6 +198,8 @@ pub struct Session {
     pub(super) text_out: OutgoingText,
     pub(super) text_in: Incoming,
     pub(super) text_exchanges: u32,
+    /// A Text Request has gone out and has no response yet.
+    pub(super) text_awaited: bool,
     pub(super) pending: Option<TargetPdu>,
     leaving: bool,
 }
@@ -227,6 +229,7 @@ impl Session {
             text_out: OutgoingText::with_bound(STEP_BYTES_MAX),
             text_in: Incoming::with_bound(TEXT_BYTES_MAX),
             text_exchanges: 0,
+            text_awaited: false,
             pending: None,
             leaving: false,
         }
@@ -303,6 +306,7 @@ impl Session {
         self.text_in.clear();
         self.text_out.clear();
         self.text_exchanges = 0;
+        self.text_awaited = false;
         for (key, value) in keys {
             self.text_out.push(key, value.as_bytes()).expect("a request fits into STEP_BYTES_MAX");
         }

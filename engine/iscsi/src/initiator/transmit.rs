@@ -2,7 +2,7 @@
 //!
 //! ExpStatSN is filled in here, so that it acknowledges all that has come until the PDU leaves.
 
-use super::session::{Burst, CDB_BYTES_MAX, Direction, PING_BYTES_MAX, Session, Tag, Task, UserData, Work};
+use super::session::{Burst, CDB_BYTES_MAX, Direction, PING_BYTES_MAX, Session, Tag, UserData, Work};
 use crate::framing;
 use crate::sn::{CmdSn, DataSn};
 use crate::wire::ahs::{self, AdditionalHeaders, CDB_BYTES_IN_BHS};
@@ -198,7 +198,8 @@ impl Session {
             self.work.pop_front();
             return None;
         };
-        task.sent += length;
+        // Out of order, a target may ask for the same data again and again.
+        task.sent = task.sent.saturating_add(length);
         if is_final && !burst.target_transfer_tag.is_reserved() {
             task.outstanding_r2ts -= 1;
         }
@@ -246,7 +247,7 @@ impl Session {
         cmd_sn: CmdSn,
         bhs: &mut Bhs,
     ) -> Outgoing<'_> {
-        debug_assert!(matches!(self.task(tag), Some(Task::Text)));
+        self.text_awaited = true;
         let segment_bytes_max = self.parameters.peer_max_recv_data_segment_length as usize;
         let piece = self.text_out.take_piece(segment_bytes_max);
         let length = u32::try_from(piece.bytes.len()).expect("a text is at most STEP_BYTES_MAX");

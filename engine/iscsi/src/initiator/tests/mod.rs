@@ -1,5 +1,6 @@
 //! Dialogues of an initiator with a target that a test plays.
 
+mod hostile;
 mod login;
 mod reading;
 mod session;
