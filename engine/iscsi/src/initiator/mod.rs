@@ -27,6 +27,6 @@ pub use login::{
 pub use receive::{Completion, Event, Placement};
 pub use session::{
     CDB_BYTES_MAX, COMMANDS_MAX, CONTROL_TASKS_MAX, Command, Direction, PING_BYTES_MAX, PINGS_PENDING_MAX,
-    Session, TEXT_BYTES_MAX, TEXT_EXCHANGES_MAX, Tag, UserData, WORK_RESERVED_MAX,
+    Session, Strictness, TEXT_BYTES_MAX, TEXT_EXCHANGES_MAX, Tag, Tolerated, UserData, WORK_RESERVED_MAX,
 };
 pub use transmit::{AHS_BYTES_MAX, Outgoing, Payload};

@@ -5,7 +5,8 @@
 
 use super::fault::TargetFault;
 use super::session::{
-    Burst, Direction, PINGS_PENDING_MAX, ScsiTask, Session, TEXT_EXCHANGES_MAX, Tag, Task, UserData, Work,
+    Burst, Direction, PINGS_PENDING_MAX, ScsiTask, Session, Strictness, TEXT_EXCHANGES_MAX, Tag, Task,
+    Tolerated, UserData, Work,
 };
 use crate::sn::{CmdSn, CommandWindow, DataSn, StatSn};
 use crate::wire::{
@@ -262,6 +263,25 @@ impl Session {
         }
     }
 
+    /// The answer to a command acknowledges it (§4.2.2.1), unless it went past the window.
+    fn check_acknowledged(&mut self, task: &ScsiTask, expected: CmdSn) -> Result<(), TargetFault> {
+        if task.immediate || task.cmd_sn.precedes(expected) {
+            return Ok(());
+        }
+        self.tolerate(TargetFault::AnsweredUnacknowledged { expected, cmd_sn: task.cmd_sn })
+    }
+
+    /// A fault that endangers no data.
+    fn tolerate(&mut self, fault: TargetFault) -> Result<(), TargetFault> {
+        match self.strictness {
+            Strictness::Letter => Err(fault),
+            Strictness::Lenient => {
+                self.tolerated = Tolerated { count: self.tolerated.count + 1, last: Some(fault) };
+                Ok(())
+            }
+        }
+    }
+
     /// Checks a Data-In PDU against its command and counts it.
     fn place(&mut self, data: &DataIn) -> Result<Placement, TargetFault> {
         let parameters = self.parameters;
@@ -289,13 +309,13 @@ impl Session {
             return Err(TargetFault::DataInBeyondBuffer { end, expected: task.expected_length });
         }
         let burst = task.burst_received.saturating_add(length);
-        if burst > parameters.max_burst_length {
-            return Err(TargetFault::BurstTooLong { length: burst, maximum: parameters.max_burst_length });
-        }
         task.next_data_sn = task.next_data_sn.next();
         task.received = task.received.saturating_add(length);
         task.burst_received = if data.is_final { 0 } else { burst };
         let user = task.user;
+        if burst > parameters.max_burst_length {
+            self.tolerate(TargetFault::BurstTooLong { length: burst, maximum: parameters.max_burst_length })?;
+        }
         Ok(match length {
             0 => Placement::None,
             _ => Placement::ReadBuffer { tag, user, offset: data.buffer_offset, length },
@@ -309,7 +329,7 @@ impl Session {
         }
         let (tag, task) = self.command(DataIn::OPCODE, data.initiator_task_tag)?;
         let task = *task;
-        is_acknowledged(&task, data.expected_cmd_sn)?;
+        self.check_acknowledged(&task, data.expected_cmd_sn)?;
         check_residual(&task, ending.status, ending.residual)?;
         self.release(tag);
         Ok(Event::Completed(Completion {
@@ -326,7 +346,7 @@ impl Session {
     fn answered<'a>(&mut self, response: &ScsiResponse, staged: &'a [u8]) -> Result<Event<'a>, TargetFault> {
         let (tag, task) = self.command(ScsiResponse::OPCODE, response.initiator_task_tag)?;
         let task = *task;
-        is_acknowledged(&task, response.expected_cmd_sn)?;
+        self.check_acknowledged(&task, response.expected_cmd_sn)?;
         let mut sense: &[u8] = &[];
         if response.response == ServiceResponse::CommandCompleted {
             sense = sense_of(staged)?;
@@ -337,7 +357,7 @@ impl Session {
                 return Err(TargetFault::BidirectionalResidual);
             }
             if task.burst_received != 0 {
-                return Err(TargetFault::BurstWithoutEnd);
+                self.tolerate(TargetFault::BurstWithoutEnd)?;
             }
             // 0 for a write; some targets count R2Ts, as RFC 3720 could be read.
             let counts = match task.direction {
@@ -346,7 +366,7 @@ impl Session {
             };
             if !counts.contains(&response.expected_data_sn) {
                 let (claimed, received) = (response.expected_data_sn, counts[1]);
-                return Err(TargetFault::ExpectedDataSnWrong { claimed, received });
+                self.tolerate(TargetFault::ExpectedDataSnWrong { claimed, received })?;
             }
             check_residual(&task, response.status, response.residual)?;
         }
@@ -494,15 +514,6 @@ impl Session {
             (tag, user)
         });
         Ok(Event::Rejected { reason: reject.reason, header: *header, task })
-    }
-}
-
-/// The answer to a command acknowledges it (§4.2.2.1), unless it went past the window.
-fn is_acknowledged(task: &ScsiTask, expected: CmdSn) -> Result<(), TargetFault> {
-    if task.immediate || task.cmd_sn.precedes(expected) {
-        Ok(())
-    } else {
-        Err(TargetFault::AnsweredUnacknowledged { expected, cmd_sn: task.cmd_sn })
     }
 }
 

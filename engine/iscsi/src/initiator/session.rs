@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use super::fault::TargetFault;
 use super::login::Established;
 use crate::negotiate::Parameters;
 use crate::sn::{CmdSn, CommandWindow, DataSn, R2tSn, StatSn};
@@ -69,6 +70,25 @@ pub enum Direction {
     Read,
     /// To the target, out of the command's write buffer.
     Write,
+}
+
+/// What becomes of faults that endanger no data: a burst of Data-In beyond MaxBurstLength or without its F bit, a wrong
+/// ExpDataSN, an answer that does not acknowledge its command. All others are faults in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// Faults as any other.
+    Letter,
+    /// Counted: for measuring other targets, some of which have such habits.
+    Lenient,
+}
+
+/// Harmless faults that a lenient session has passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerated {
+    /// How many.
+    pub count: u64,
+    /// The last one.
+    pub last: Option<TargetFault>,
 }
 
 /// A SCSI command to be sent.
@@ -201,6 +221,8 @@ pub struct Session {
     /// A Text Request has gone out and has no response yet.
     pub(super) text_awaited: bool,
     pub(super) pending: Option<TargetPdu>,
+    pub(super) strictness: Strictness,
+    pub(super) tolerated: Tolerated,
     leaving: bool,
 }
 
@@ -231,6 +253,8 @@ impl Session {
             text_exchanges: 0,
             text_awaited: false,
             pending: None,
+            strictness: Strictness::Letter,
+            tolerated: Tolerated::default(),
             leaving: false,
         }
     }
@@ -360,6 +384,17 @@ impl Session {
     #[must_use]
     pub fn outstanding_count(&self) -> usize {
         usize::from(self.commands) - self.free_commands.len()
+    }
+
+    /// How the session takes a target's harmless faults from now on; [`Strictness::Letter`] until then.
+    pub const fn judge(&mut self, strictness: Strictness) {
+        self.strictness = strictness;
+    }
+
+    /// What has been tolerated.
+    #[must_use]
+    pub const fn tolerated(&self) -> Tolerated {
+        self.tolerated
     }
 
     /// What both sides keep to.

@@ -162,6 +162,22 @@ fn a_burst_beyond_its_maximum_is_a_fault_unless_f_divides_it() {
 }
 
 #[test]
+fn a_lenient_session_counts_a_long_burst_and_goes_on() {
+    let mut dialogue = Dialogue::begin(|_| {});
+    dialogue.session.judge(Strictness::Lenient);
+    let tag = dialogue.submit(&READ_CDB, Direction::Read, 12_000, 7);
+    dialogue.sends();
+    for data_sn in 0..2 {
+        let data = dialogue.data_in(tag, data_sn, data_sn * 4000, 4000);
+        assert_eq!(dialogue.hears(TargetPdu::DataIn(data)), Ok(Heard::Nothing));
+    }
+    let last = dialogue.last_data_in(tag, 2, 8000, 4000, Residual::None);
+    assert_eq!(dialogue.hears(TargetPdu::DataIn(last)), Ok(good(12_000)));
+    let last = Some(TargetFault::BurstTooLong { length: 12_000, maximum: 8192 });
+    assert_eq!(dialogue.session.tolerated(), Tolerated { count: 1, last });
+}
+
+#[test]
 fn good_without_all_the_data_is_a_fault() {
     let (mut dialogue, tag) = reading();
     let last = dialogue.last_data_in(tag, 0, 0, 4096, Residual::None);
