@@ -1,5 +1,6 @@
 //! Dialogues of an initiator with a target that a test plays.
 
+mod both_ends;
 mod hostile;
 mod login;
 mod reading;
