@@ -4,7 +4,7 @@
 //! single writer. It never waits, never allocates, and knows no transport: a LUN and a CDB are bytes.
 //!
 //! Order of checks, each before the next: resets pending, reservation, other unit attentions (SAM-5 §5.3.3), operation
-//! code, readiness, the CDB's fields, write protection, range.
+//! code, readiness, the CDB's fields, range, write protection.
 
 use crate::attention::{Attentions, UnitAttention};
 use crate::block::{self, MediumCommand};
@@ -152,10 +152,12 @@ fn judge(
     };
     ready(unit, row)?;
     let command = cdb::decode(row, cdb)?;
-    if class == CommandClass::Write {
+    let action = serve(unit, nexus, context, command, reply)?;
+    // A write of nothing ended already, and harms nothing.
+    if class == CommandClass::Write && !matches!(action, Action::Finish(_)) {
         protect(unit, context)?;
     }
-    serve(unit, nexus, context, command, reply)
+    Ok(action)
 }
 
 /// Unit attentions and reservations, in the precedence of SAM-5 §5.3.3.

@@ -112,7 +112,7 @@ impl Original {
                 self.ledger.apply(ReservationChange::Release, me).map(|applied| self.reserved(applied))
             }
             Change::ModeSelect(change) => Ok(self.mode_selected(change.applied_to(self.unit.mode), me)),
-            Change::Load => Ok(self.loaded(me)),
+            Change::Load => self.loaded(me),
             Change::Eject => self.ejected(),
             Change::PreventRemoval { prevent: true } => {
                 self.preventing.insert(me);
@@ -237,21 +237,29 @@ impl Original {
         Some(installment)
     }
 
-    fn loaded(&mut self, me: NexusId) -> Option<Installment> {
+    /// A medium that is kept from leaving is kept from coming as well, as drives do and initiators expect.
+    fn loaded(&mut self, me: NexusId) -> Result<Option<Installment>, Outcome> {
         if self.loaded {
-            return None;
+            return Ok(None);
         }
+        self.removal_allowed()?;
         self.loaded = true;
         self.unit.readiness = self.readiness();
         let mut installment = self.next();
         installment.attentions = vec![(Whom::AllBut(me), UnitAttention::MediumMayHaveChanged)];
-        Some(installment)
+        Ok(Some(installment))
+    }
+
+    fn removal_allowed(&self) -> Result<(), Outcome> {
+        if self.preventing.is_empty() {
+            Ok(())
+        } else {
+            Err(Outcome::illegal(AdditionalSense::MEDIUM_REMOVAL_PREVENTED))
+        }
     }
 
     fn ejected(&mut self) -> Result<Option<Installment>, Outcome> {
-        if !self.preventing.is_empty() {
-            return Err(Outcome::illegal(AdditionalSense::MEDIUM_REMOVAL_PREVENTED));
-        }
+        self.removal_allowed()?;
         if !self.loaded {
             return Ok(None);
         }

@@ -157,6 +157,8 @@ fn a_read_only_unit_and_a_read_only_lun_refuse_writes_and_serve_reads() {
     for world in [&mut unit, &mut lun] {
         let sense = world.sense(0, &write10(0, 1));
         assert_eq!((sense.key, sense.additional), (SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED));
+        assert_eq!(world.send(0, &write10(0, 0)), GOOD, "nothing is written");
+        assert_eq!(world.send(0, &write10(2000, 1)), out_of_range(2000));
         assert_eq!(world.send(0, &read10(0, 1)), read(0, 1));
         assert_eq!(world.data(0, &[0x1a, 0, 0x3f, 0, 255, 0])[2], 0x90, "WP and DPOFUA");
     }

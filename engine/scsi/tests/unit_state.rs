@@ -260,6 +260,16 @@ fn one_nexus_prevents_removal_by_every_other_until_it_allows_it_or_is_gone() {
 }
 
 #[test]
+fn what_is_kept_from_leaving_is_kept_from_coming() {
+    let mut world = World::new(removable());
+    world.send(0, &EJECT);
+    world.send(0, &PREVENT);
+    assert_eq!(world.send(0, &LOAD), illegal(AdditionalSense::MEDIUM_REMOVAL_PREVENTED));
+    world.send(0, &ALLOW);
+    assert_eq!(world.send(0, &LOAD), GOOD);
+}
+
+#[test]
 fn a_fixed_medium_is_not_ejected_and_needs_no_preventing() {
     let mut world = World::new(disk());
     assert_eq!(world.send(0, &EJECT), wrong_field(4, Some(1)));
