@@ -52,7 +52,8 @@ pub struct Lengths {
 impl Lengths {
     /// Reads the lengths of the PDU that `bhs` begins, before anything else of it is believed.
     ///
-    /// `data_segment_bytes_max` is what this end declared as MaxRecvDataSegmentLength (during login 8192, §13.12).
+    /// `data_segment_bytes_max` is what this end declared as MaxRecvDataSegmentLength (during login 8192,
+    /// §13.12).
     ///
     /// # Errors
     /// More AHS or more data than that; neither can be skipped within a bound, so the connection is lost.

@@ -3,8 +3,8 @@
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
-/// A point on the caller's monotonic clock, in nanoseconds from an origin that is the caller's own. 2^64 ns are 584
-/// years; arithmetic saturates at both ends.
+/// A point on the caller's monotonic clock, in nanoseconds from an origin that is the caller's own. 2^64 ns
+/// are 584 years; arithmetic saturates at both ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 

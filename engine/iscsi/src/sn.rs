@@ -1,7 +1,7 @@
 //! Serial numbers of 32 bits that wrap, each its own type, and the command window made of two of them.
 //!
-//! They are compared as RFC 1982 asks (RFC 7143 §4.2.2.1); that order is not transitive over the whole circle, so
-//! the types have no `Ord`. This module never decides what a gap means: session and recovery do.
+//! They are compared as RFC 1982 asks (RFC 7143 §4.2.2.1); that order is not transitive over the whole
+//! circle, so the types have no `Ord`. This module never decides what a gap means: session and recovery do.
 
 /// Half of the circle: two numbers that far apart have no order (RFC 1982 §3.2).
 const HALF_CIRCLE: u32 = 1 << 31;
@@ -31,8 +31,8 @@ macro_rules! serial_number {
                 Self(self.0.wrapping_add(count))
             }
 
-            /// Whether this number comes before `other` (RFC 1982 §3.2). False for equal numbers, and for two that
-            /// are exactly half a circle apart, whichever is asked.
+            /// Whether this number comes before `other` (RFC 1982 §3.2). False for equal numbers, and for two
+            /// that are exactly half a circle apart, whichever is asked.
             #[must_use]
             pub const fn precedes(self, other: Self) -> bool {
                 let ahead = other.0.wrapping_sub(self.0);
@@ -69,11 +69,13 @@ serial_number! {
     StatSn
 }
 serial_number! {
-    /// Numbers the Data-In PDUs of a command, and the Data-Out PDUs of one R2T or of the unsolicited burst (§4.2.2.3).
+    /// Numbers the Data-In PDUs of a command, and the Data-Out PDUs of one R2T or of the unsolicited burst
+    /// (§4.2.2.3).
     DataSn
 }
 serial_number! {
-    /// Numbers the R2T PDUs of a command, and on a bidirectional one shares its count with Data-In (§4.2.2.3, §11.8.3).
+    /// Numbers the R2T PDUs of a command, and on a bidirectional one shares its count with Data-In (§4.2.2.3,
+    /// §11.8.3).
     R2tSn
 }
 
@@ -85,7 +87,8 @@ pub struct CommandWindow {
 }
 
 impl CommandWindow {
-    /// The window of these bounds, or `None` where MaxCmdSN < ExpCmdSN - 1: the receiver ignores both (§4.2.2.1).
+    /// The window of these bounds, or `None` where MaxCmdSN < ExpCmdSN - 1: the receiver ignores both
+    /// (§4.2.2.1).
     #[must_use]
     pub const fn new(expected: CmdSn, maximum: CmdSn) -> Option<Self> {
         let window = Self { expected, maximum };

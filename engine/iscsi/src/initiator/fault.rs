@@ -1,6 +1,7 @@
 //! Every way a target can be wrong towards an initiator, as precisely as a test or a log wants to have it.
 //!
-//! There is no answer to give, unlike to a [`Violation`] that a target meets: an initiator of recovery level 0 leaves.
+//! There is no answer to give, unlike to a [`Violation`] that a target meets: an initiator of recovery level
+//! 0 leaves.
 
 use crate::sn::{CmdSn, DataSn, R2tSn, StatSn};
 use crate::violation::Violation;
@@ -95,7 +96,8 @@ pub enum TargetFault {
     BurstWithoutEnd,
     /// The A bit at recovery level 0 (§11.7.2).
     AcknowledgeAtLevel0,
-    /// A status in a Data-In PDU that ends with an exception (§11.7.3): only GOOD, CONDITION MET and the INTERMEDIATE ones fit.
+    /// A status in a Data-In PDU that ends with an exception (§11.7.3): only GOOD, CONDITION MET and the
+    /// INTERMEDIATE ones fit.
     ExceptionInDataIn {
         /// The SCSI status.
         status: u8,

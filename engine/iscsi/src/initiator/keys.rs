@@ -1,7 +1,7 @@
 //! The keys that an initiator offers, and what an answer to each may be (RFC 7143 §13).
 //!
-//! An offer is a list of any keys with any values, sensible or not: tests need both. Where an offer is well-formed, the
-//! answer is checked against it.
+//! An offer is a list of any keys with any values, sensible or not: tests need both. Where an offer is
+//! well-formed, the answer is checked against it.
 
 use crate::negotiate::{Parameters, TaskReporting};
 use crate::text::value;
@@ -13,7 +13,8 @@ pub struct Offer {
 }
 
 impl Default for Offer {
-    /// What a modern initiator offers: 256 KiB segments, 1 MiB bursts, immediate and unsolicited data, 8 R2Ts.
+    /// What a modern initiator offers: 256 KiB segments, 1 MiB bursts, immediate and unsolicited data, 8
+    /// R2Ts.
     fn default() -> Self {
         Self::none()
             .with("HeaderDigest", "None")
@@ -118,8 +119,8 @@ fn rule(key: &str) -> Option<Rule> {
     RULES.iter().find(|(name, _)| *name == key).map(|(_, rule)| *rule)
 }
 
-/// Whether `answer` may come to `offered` (§6.2): well-formed, and on the side of the offer that the rule allows. Of a key that
-/// has no rule here, or of an offer that is malformed itself, any answer may come.
+/// Whether `answer` may come to `offered` (§6.2): well-formed, and on the side of the offer that the rule
+/// allows. Of a key that has no rule here, or of an offer that is malformed itself, any answer may come.
 pub(super) fn admits(key: &str, offered: &str, answer: &[u8]) -> bool {
     let Some(rule) = rule(key) else { return true };
     match rule {
@@ -141,7 +142,8 @@ pub(super) fn admits(key: &str, offered: &str, answer: &[u8]) -> bool {
     }
 }
 
-/// What to say to a key that the target proposes of its own: the standard's default is as good to us as any (§6.2).
+/// What to say to a key that the target proposes of its own: the standard's default is as good to us as any
+/// (§6.2).
 pub(super) fn answer_to_proposal(key: &str, proposed: &[u8]) -> Option<Vec<u8>> {
     let defaults = Parameters::default();
     let number = |low, high| number_within(proposed, low, high);
@@ -153,7 +155,8 @@ pub(super) fn answer_to_proposal(key: &str, proposed: &[u8]) -> Option<Vec<u8>> 
             let none: &[u8] = if key == "TaskReporting" { b"RFC3720" } else { b"None" };
             if value::list(proposed).any(|choice| choice == none) { none.to_vec() } else { reject() }
         }
-        // Yes to InitialR2T and both orders is the default and the safe side; ImmediateData stays as proposed.
+        // Yes to InitialR2T and both orders is the default and the safe side; ImmediateData stays as
+        // proposed.
         Some(Rule::Or) => value::boolean(proposed).map_or_else(reject, |_| b"Yes".to_vec()),
         Some(Rule::And) => {
             value::boolean(proposed).map_or_else(reject, |yes| value::boolean_text(yes).to_vec())

@@ -1,7 +1,7 @@
 //! The login phase from the initiator's side (RFC 7143 §6.3, §11.12, §11.13).
 //!
-//! `next_pdu` whenever it has something to send, `receive` for each PDU that comes, until that gives [`Progress::Done`] or
-//! a [`LoginFault`]. AuthMethod is None.
+//! `next_pdu` whenever it has something to send, `receive` for each PDU that comes, until that gives
+//! [`Progress::Done`] or a [`LoginFault`]. AuthMethod is None.
 
 use super::keys::{self, Offer};
 use crate::framing;
@@ -432,7 +432,8 @@ impl Login {
             return Err(LoginFault::StatSnWrong { expected, received: response.stat_sn });
         }
         self.stat_sn = Some(response.stat_sn);
-        // "MUST be set only in the Login-Final-Response" of a leading login; in all others it repeats the request's.
+        // "MUST be set only in the Login-Final-Response" of a leading login; in all others it repeats the
+        // request's.
         let leading = self.plan.tsih == Tsih::NEW;
         let is_last = response.next_stage == Some(Stage::FullFeaturePhase);
         let fits = match (leading, is_last) {

@@ -1,12 +1,14 @@
-//! The other end: an initiator of one connection at recovery level 0, for the load generator, the simulator and tests.
+//! The other end: an initiator of one connection at recovery level 0, for the load generator, the simulator
+//! and tests.
 //!
-//! [`Login`] takes a connection to the full feature phase; [`Session`] runs it. Both are values: PDUs in, PDUs out, the sockets
-//! and the buffers are the caller's. Both trust nothing: whatever a target does against RFC 7143 comes out as a
-//! [`LoginFault`] or a [`TargetFault`] that names the rule.
+//! [`Login`] takes a connection to the full feature phase; [`Session`] runs it. Both are values: PDUs in,
+//! PDUs out, the sockets and the buffers are the caller's. Both trust nothing: whatever a target does against
+//! RFC 7143 comes out as a [`LoginFault`] or a [`TargetFault`] that names the rule.
 //!
 //! The keys are read here by a table of its own, not by `negotiate`'s: two readings of §13 check each other.
 //!
-//! What it does not do: authentication, digests, several connections, recovery above level 0, bidirectional commands.
+//! What it does not do: authentication, digests, several connections, recovery above level 0, bidirectional
+//! commands.
 
 mod fault;
 mod keys;

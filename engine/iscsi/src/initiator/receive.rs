@@ -1,7 +1,8 @@
-//! What a session receives: every PDU of the target is checked against what it may be now, then turned into an event.
+//! What a session receives: every PDU of the target is checked against what it may be now, then turned into
+//! an event.
 //!
-//! Two steps, because the data of a read goes straight into the caller's buffer: `receive_header` checks the BHS and says where
-//! the data segment belongs; `receive_done`, once that is there, takes effect.
+//! Two steps, because the data of a read goes straight into the caller's buffer: `receive_header` checks the
+//! BHS and says where the data segment belongs; `receive_done`, once that is there, takes effect.
 
 use super::fault::TargetFault;
 use super::session::{
@@ -105,14 +106,15 @@ pub enum Event<'a> {
 const GOOD: u8 = 0x00;
 const CHECK_CONDITION: u8 = 0x02;
 
-/// The statuses that are no exception (§11.7.3): GOOD, CONDITION MET, INTERMEDIATE, INTERMEDIATE-CONDITION MET.
+/// The statuses that are no exception (§11.7.3): GOOD, CONDITION MET, INTERMEDIATE, INTERMEDIATE-CONDITION
+/// MET.
 const fn is_exception(status: u8) -> bool {
     !matches!(status, GOOD | 0x04 | 0x10 | 0x14)
 }
 
 impl Session {
-    /// Checks the header of the next PDU of the target and says where its data segment belongs. `receive_done` has to follow
-    /// before the next header.
+    /// Checks the header of the next PDU of the target and says where its data segment belongs.
+    /// `receive_done` has to follow before the next header.
     ///
     /// # Errors
     /// The target broke a rule; the connection is to be closed.
@@ -130,8 +132,8 @@ impl Session {
         Ok(placement)
     }
 
-    /// Takes the PDU whose header came last, now that its data segment is where it belongs. `staged` is the segment that was to
-    /// be staged, without padding; else it is empty.
+    /// Takes the PDU whose header came last, now that its data segment is where it belongs. `staged` is the
+    /// segment that was to be staged, without padding; else it is empty.
     ///
     /// # Errors
     /// The target broke a rule; the connection is to be closed.
@@ -496,7 +498,8 @@ impl Session {
         Ok(Event::None)
     }
 
-    /// A request that was rejected has no other answer; a Data-Out that was rejected leaves its command to be answered (§7.3).
+    /// A request that was rejected has no other answer; a Data-Out that was rejected leaves its command to be
+    /// answered (§7.3).
     fn rejected<'a>(&mut self, reject: &Reject, staged: &[u8]) -> Result<Event<'a>, TargetFault> {
         let header = staged.first_chunk::<BHS_BYTES>().ok_or(TargetFault::RejectWithoutHeader)?;
         let tag = Tag(crate::wire::initiator_task_tag(header).0);
@@ -517,8 +520,8 @@ impl Session {
     }
 }
 
-/// §11.4.5. Without an exception, what was moved and the residual add up to what was expected; a write may have sent more than
-/// the target took.
+/// §11.4.5. Without an exception, what was moved and the residual add up to what was expected; a write may
+/// have sent more than the target took.
 fn check_residual(task: &ScsiTask, status: u8, residual: Residual) -> Result<(), TargetFault> {
     let expected = task.expected_length;
     let due = match residual {

@@ -1,10 +1,12 @@
-//! The full feature phase from the initiator's side: the tasks of one connection, and what may still be sent (RFC 7143 §4).
+//! The full feature phase from the initiator's side: the tasks of one connection, and what may still be sent
+//! (RFC 7143 §4).
 //!
-//! A command is `submit`ted into a slot; `next_pdu` (in `transmit`) says what goes out, `receive_header` and `receive_done` (in
-//! `receive`) take what comes in, and an event ends the task. Slots and queue are made once; SCSI commands allocate nothing.
+//! A command is `submit`ted into a slot; `next_pdu` (in `transmit`) says what goes out, `receive_header` and
+//! `receive_done` (in `receive`) take what comes in, and an event ends the task. Slots and queue are made
+//! once; SCSI commands allocate nothing.
 //!
-//! What goes out is one FIFO. That keeps commands in the order of their CmdSN, unsolicited data in the order of their commands
-//! (§4.2.4.2), and the answers to R2Ts in the order in which they came (§11.8).
+//! What goes out is one FIFO. That keeps commands in the order of their CmdSN, unsolicited data in the order
+//! of their commands (§4.2.4.2), and the answers to R2Ts in the order in which they came (§11.8).
 
 use std::collections::VecDeque;
 
@@ -32,8 +34,8 @@ pub const PING_BYTES_MAX: u32 = 512;
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// The most PDUs that a text exchange may take.
 pub const TEXT_EXCHANGES_MAX: u32 = 4096;
-/// Entries of the outgoing queue that are made beforehand. A session of many commands and a MaxOutstandingR2T to match may need
-/// more, and then allocates.
+/// Entries of the outgoing queue that are made beforehand. A session of many commands and a MaxOutstandingR2T
+/// to match may need more, and then allocates.
 pub const WORK_RESERVED_MAX: usize = 1 << 16;
 
 const _: () = assert!(COMMANDS_MAX + CONTROL_TASKS_MAX < u16::MAX, "no tag is 0xffffffff");
@@ -72,8 +74,9 @@ pub enum Direction {
     Write,
 }
 
-/// What becomes of faults that endanger no data: a burst of Data-In beyond MaxBurstLength or without its F bit, a wrong
-/// ExpDataSN, an answer that does not acknowledge its command. All others are faults in any case.
+/// What becomes of faults that endanger no data: a burst of Data-In beyond MaxBurstLength or without its F
+/// bit, a wrong ExpDataSN, an answer that does not acknowledge its command. All others are faults in any
+/// case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
     /// Faults as any other.
@@ -259,8 +262,8 @@ impl Session {
         }
     }
 
-    /// Takes a command, to be sent by `next_pdu`. `None`: the target's command window is closed, or all slots are taken, or
-    /// a logout has begun. Try again after the next event.
+    /// Takes a command, to be sent by `next_pdu`. `None`: the target's command window is closed, or all slots
+    /// are taken, or a logout has begun. Try again after the next event.
     pub fn submit(&mut self, command: &Command<'_>) -> Option<Tag> {
         assert!((1..=CDB_BYTES_MAX).contains(&command.cdb.len()), "a CDB of {} bytes", command.cdb.len());
         assert!(
@@ -364,8 +367,8 @@ impl Session {
         Some(tag)
     }
 
-    /// Gives up a SCSI command that a task management function has ended: its slot is free, and a later answer to it is a fault
-    /// of the target. Gives back its user data.
+    /// Gives up a SCSI command that a task management function has ended: its slot is free, and a later
+    /// answer to it is a fault of the target. Gives back its user data.
     pub fn abandon(&mut self, tag: Tag) -> Option<UserData> {
         let user = self.scsi_task(tag)?.user;
         self.release(tag);

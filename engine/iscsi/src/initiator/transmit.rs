@@ -131,8 +131,9 @@ impl Session {
         !self.work.is_empty()
     }
 
-    /// The command PDU, with immediate data where ImmediateData allows it (§13.11). Unsolicited data, where InitialR2T allows
-    /// it (§13.10), follows at once: F is 0 then. Both together are at most FirstBurstLength (§13.14).
+    /// The command PDU, with immediate data where ImmediateData allows it (§13.11). Unsolicited data, where
+    /// InitialR2T allows it (§13.10), follows at once: F is 0 then. Both together are at most
+    /// FirstBurstLength (§13.14).
     fn emit_command(&mut self, tag: Tag, bhs: &mut Bhs) -> Outgoing<'static> {
         let parameters = self.parameters;
         let expected_stat_sn = self.expected_stat_sn;
@@ -190,7 +191,8 @@ impl Session {
         outgoing
     }
 
-    /// The next Data-Out PDU of the burst at the front of the queue; `None` where its command has ended in the meantime.
+    /// The next Data-Out PDU of the burst at the front of the queue; `None` where its command has ended in
+    /// the meantime.
     fn emit_burst(&mut self, burst: Burst, bhs: &mut Bhs) -> Option<Payload<'static>> {
         let length = (burst.end - burst.offset).min(self.parameters.peer_max_recv_data_segment_length);
         let is_final = burst.offset + length == burst.end;

@@ -1,11 +1,11 @@
 //! Text: `key=value` pairs in data segments, joined and split over PDUs (RFC 7143 §6.1).
 //!
-//! A *step* is what one side says before the other may answer: one PDU, or several tied together by the C bit, which may cut
-//! it anywhere. [`Incoming`] joins a step, [`pairs`] reads it, [`Outgoing`] is written and cut again. Values are
-//! [`value`]. What a key means is `negotiate`'s.
+//! A *step* is what one side says before the other may answer: one PDU, or several tied together by the C
+//! bit, which may cut it anywhere. [`Incoming`] joins a step, [`pairs`] reads it, [`Outgoing`] is written and
+//! cut again. Values are [`value`]. What a key means is `negotiate`'s.
 //!
-//! More lenient than the standard in two things, both harmless: the last pair may lack its NUL, and NULs with nothing between
-//! them are passed over (some initiators count the padding as text).
+//! More lenient than the standard in two things, both harmless: the last pair may lack its NUL, and NULs with
+//! nothing between them are passed over (some initiators count the padding as text).
 
 pub mod value;
 
@@ -183,8 +183,8 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Takes the next data segment, of at most `piece_bytes_max` bytes (the peer's MaxRecvDataSegmentLength, never 0). An
-    /// empty text has one piece, which is empty.
+    /// Takes the next data segment, of at most `piece_bytes_max` bytes (the peer's MaxRecvDataSegmentLength,
+    /// never 0). An empty text has one piece, which is empty.
     pub fn take_piece(&mut self, piece_bytes_max: usize) -> Piece<'_> {
         assert!(piece_bytes_max > 0, "the peer takes no data");
         let start = self.taken;

@@ -1,7 +1,7 @@
 //! The forms of values: booleans, numbers, ranges, lists, binary (RFC 7143 §6.1).
 //!
-//! Each function reads the whole value and gives `None` where it is not of that form; a malformed value of a known key is
-//! answered with `Reject` (§6.2), which is the caller's to say.
+//! Each function reads the whole value and gives `None` where it is not of that form; a malformed value of a
+//! known key is answered with `Reject` (§6.2), which is the caller's to say.
 
 /// The longest value that decodes to what §6.1 allows for a large-binary-value: 1024 bytes in hexadecimal.
 pub const LARGE_BINARY_VALUE_BYTES_MAX: usize = 2 + 2 * LARGE_BINARY_BYTES_MAX;
@@ -56,7 +56,8 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     value.split(|&byte| byte == b',')
 }
 
-/// A binary value, 0x and hexadecimal or 0b and base64, decoded into the front of `out`; how many bytes it has.
+/// A binary value, 0x and hexadecimal or 0b and base64, decoded into the front of `out`; how many bytes it
+/// has.
 #[must_use]
 pub fn binary(value: &[u8], out: &mut [u8; LARGE_BINARY_BYTES_MAX]) -> Option<usize> {
     match value {

@@ -1,4 +1,5 @@
-//! Additional Header Segments: the rest of a long CDB, and the read length of a bidirectional command (RFC 7143 §11.2.2).
+//! Additional Header Segments: the rest of a long CDB, and the read length of a bidirectional command (RFC
+//! 7143 §11.2.2).
 
 use crate::violation::Violation;
 
@@ -41,7 +42,8 @@ impl<'a> AdditionalHeaders<'a> {
     /// Reads all of the AHS bytes of a PDU, TotalAHSLength × 4 of them.
     ///
     /// # Errors
-    /// An AHS that is cut off, of a reserved type, of a length its type does not allow, or the second of its type.
+    /// An AHS that is cut off, of a reserved type, of a length its type does not allow, or the second of its
+    /// type.
     pub fn parse(mut bytes: &'a [u8]) -> Result<Self, Violation> {
         let mut headers = Self::default();
         while !bytes.is_empty() {

@@ -1,4 +1,5 @@
-//! SCSI Data-Out and SCSI Data-In: the data segment belongs into the command's buffer at the Buffer Offset (RFC 7143 §11.7).
+//! SCSI Data-Out and SCSI Data-In: the data segment belongs into the command's buffer at the Buffer Offset
+//! (RFC 7143 §11.7).
 
 use super::field::{Octet, Octets, Word};
 use super::scsi_response::{OVERFLOW, Residual, UNDERFLOW};
@@ -141,8 +142,8 @@ impl DataIn {
     /// Reads the BHS; its opcode is the caller's to know.
     ///
     /// # Errors
-    /// An AHS, a reserved task tag, S without F, A without a transfer tag, O and U both set, data that would end beyond
-    /// the 2^32 bytes a buffer can have.
+    /// An AHS, a reserved task tag, S without F, A without a transfer tag, O and U both set, data that would
+    /// end beyond the 2^32 bytes a buffer can have.
     pub fn parse(bhs: &Bhs) -> Result<Self, Violation> {
         refuse_ahs(bhs)?;
         let is_final = has_flag(bhs, FINAL);

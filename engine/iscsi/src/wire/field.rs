@@ -1,6 +1,8 @@
-//! The vocabulary of the field maps: where a field lies in the BHS, as a constant that is proved to be inside of it.
+//! The vocabulary of the field maps: where a field lies in the BHS, as a constant that is proved to be inside
+//! of it.
 //!
-//! A map written with these words reads like the diagrams of RFC 7143 §11: `const CMD_SN: Word = Word::at(24);`.
+//! A map written with these words reads like the diagrams of RFC 7143 §11: `const CMD_SN: Word =
+//! Word::at(24);`.
 
 use super::{BHS_BYTES, Bhs};
 

@@ -1,4 +1,5 @@
-//! Login Request and Login Response (RFC 7143 §11.12, §11.13); the keys in their data segment are `crate::text`.
+//! Login Request and Login Response (RFC 7143 §11.12, §11.13); the keys in their data segment are
+//! `crate::text`.
 
 use super::field::{Half, Octet, Octets, Word};
 use super::{
@@ -176,7 +177,8 @@ impl LoginRequest {
     }
 }
 
-/// Status-Class and Status-Detail (§11.13.5). Class 0 succeeds, 1 redirects, 2 blames the initiator, 3 the target.
+/// Status-Class and Status-Detail (§11.13.5). Class 0 succeeds, 1 redirects, 2 blames the initiator, 3 the
+/// target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginStatus {
     /// Status-Class.
@@ -271,8 +273,8 @@ impl LoginResponse {
     /// The opcode (§11.2.1.2).
     pub const OPCODE: u8 = 0x23;
 
-    /// Reads the BHS; its opcode is the caller's to know. Of a failed login the stage bits are reserved (§11.13.5: only
-    /// the status counts); they are parsed as security negotiation, without a next one.
+    /// Reads the BHS; its opcode is the caller's to know. Of a failed login the stage bits are reserved
+    /// (§11.13.5: only the status counts); they are parsed as security negotiation, without a next one.
     ///
     /// # Errors
     /// An AHS, a reserved task tag or stage, a transition that is none, T together with C.

@@ -1,11 +1,14 @@
-//! The PDUs of RFC 7143 §11 (and the fields that RFC 7144 adds): one file per family, the field map at its head.
+//! The PDUs of RFC 7143 §11 (and the fields that RFC 7144 adds): one file per family, the field map at its
+//! head.
 //!
-//! Each PDU is a plain `Copy` struct of its 48-byte Basic Header Segment, with `parse` and `emit`. `parse` takes any 48
-//! bytes and either gives a value whose fields are each legal and agree with each other, or names the [`Violation`].
-//! `emit` writes all 48 bytes, the reserved ones as 0. Reserved fields are ignored on the way in (§11: "any compliant
-//! receiver MUST ignore them"), and so is a bit that the diagrams draw as a constant 1.
+//! Each PDU is a plain `Copy` struct of its 48-byte Basic Header Segment, with `parse` and `emit`. `parse`
+//! takes any 48 bytes and either gives a value whose fields are each legal and agree with each other, or
+//! names the [`Violation`]. `emit` writes all 48 bytes, the reserved ones as 0. Reserved fields are ignored
+//! on the way in (§11: "any compliant receiver MUST ignore them"), and so is a bit that the diagrams draw as
+//! a constant 1.
 //!
-//! Nothing here looks at AHS bytes (that is [`ahs`]), at data segments, at sequence, or at what was negotiated.
+//! Nothing here looks at AHS bytes (that is [`ahs`]), at data segments, at sequence, or at what was
+//! negotiated.
 
 pub mod ahs;
 pub mod async_message;
@@ -128,7 +131,8 @@ impl InitiatorPdu {
     /// Reads a BHS that came from an initiator.
     ///
     /// # Errors
-    /// [`Violation::UnknownOpcode`] where the opcode is none of an initiator's; else what the PDU's own `parse` says.
+    /// [`Violation::UnknownOpcode`] where the opcode is none of an initiator's; else what the PDU's own
+    /// `parse` says.
     pub fn parse(bhs: &Bhs) -> Result<Self, Violation> {
         match opcode(bhs) {
             NopOut::OPCODE => NopOut::parse(bhs).map(Self::NopOut),
@@ -187,7 +191,8 @@ impl TargetPdu {
     /// Reads a BHS that came from a target.
     ///
     /// # Errors
-    /// [`Violation::UnknownOpcode`] where the opcode is none of a target's; else what the PDU's own `parse` says.
+    /// [`Violation::UnknownOpcode`] where the opcode is none of a target's; else what the PDU's own `parse`
+    /// says.
     pub fn parse(bhs: &Bhs) -> Result<Self, Violation> {
         match opcode(bhs) {
             NopIn::OPCODE => NopIn::parse(bhs).map(Self::NopIn),

@@ -1,7 +1,7 @@
 //! NOP-Out and NOP-In: are you there, and the answer (RFC 7143 §11.18, §11.19).
 //!
-//! A NOP-Out with a valid Initiator Task Tag asks for a NOP-In; one with a valid Target Transfer Tag answers a NOP-In that
-//! asked. Ping data, if any, is the data segment.
+//! A NOP-Out with a valid Initiator Task Tag asks for a NOP-In; one with a valid Target Transfer Tag answers
+//! a NOP-In that asked. Ping data, if any, is the data segment.
 
 use super::field::{Octets, Word};
 use super::{

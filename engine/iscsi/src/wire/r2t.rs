@@ -59,7 +59,8 @@ impl R2t {
     /// Reads the BHS; its opcode is the caller's to know.
     ///
     /// # Errors
-    /// An AHS, a data segment, a reserved tag, a length of 0, a range beyond the 2^32 bytes a buffer can have.
+    /// An AHS, a data segment, a reserved tag, a length of 0, a range beyond the 2^32 bytes a buffer can
+    /// have.
     pub fn parse(bhs: &Bhs) -> Result<Self, Violation> {
         refuse_payload(bhs)?;
         let r2t = Self {

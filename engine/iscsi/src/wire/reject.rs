@@ -1,4 +1,5 @@
-//! Reject: a PDU could not be served as a PDU (RFC 7143 §11.17). Its data segment is the complete header of that PDU.
+//! Reject: a PDU could not be served as a PDU (RFC 7143 §11.17). Its data segment is the complete header of
+//! that PDU.
 
 use super::field::{Octet, Word};
 use super::{Bhs, FINAL, INITIATOR_TASK_TAG, InitiatorTaskTag, begin, data_segment_length, refuse_ahs};
@@ -100,8 +101,8 @@ pub struct Reject {
     pub expected_cmd_sn: CmdSn,
     /// MaxCmdSN.
     pub maximum_cmd_sn: CmdSn,
-    /// For a rejected Data/R2T SNACK of a DataSN or R2TSN that will not be retransmitted: the next one that will be
-    /// sent (§11.17.3); else 0.
+    /// For a rejected Data/R2T SNACK of a DataSN or R2TSN that will not be retransmitted: the next one that
+    /// will be sent (§11.17.3); else 0.
     pub data_sn_or_r2t_sn: u32,
 }
 

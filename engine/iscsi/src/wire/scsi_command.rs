@@ -1,4 +1,5 @@
-//! SCSI Command: a CDB, its direction and length, and perhaps its first data (RFC 7143 §11.3; the priority is RFC 7144's).
+//! SCSI Command: a CDB, its direction and length, and perhaps its first data (RFC 7143 §11.3; the priority is
+//! RFC 7144's).
 
 use super::field::{Octet, Octets, Word};
 use super::{
@@ -84,7 +85,8 @@ pub struct ScsiCommand {
     pub write: bool,
     /// ATTR.
     pub attribute: TaskAttribute,
-    /// PRI, 0 (none) to [`PRIORITY_MAX`] (RFC 7144 §4.1). To be ignored unless iSCSIProtocolLevel is 2 or more.
+    /// PRI, 0 (none) to [`PRIORITY_MAX`] (RFC 7144 §4.1). To be ignored unless iSCSIProtocolLevel is 2 or
+    /// more.
     pub priority: u8,
     /// TotalAHSLength, in words of 4 bytes.
     pub total_ahs_words: u8,
@@ -94,8 +96,8 @@ pub struct ScsiCommand {
     pub lun: LunField,
     /// Names the task; never reserved.
     pub initiator_task_tag: InitiatorTaskTag,
-    /// Bytes that the initiator expects to move: out where W is set, else in (§11.3.4). On a bidirectional command the
-    /// read length is in an AHS.
+    /// Bytes that the initiator expects to move: out where W is set, else in (§11.3.4). On a bidirectional
+    /// command the read length is in an AHS.
     pub expected_data_transfer_length: u32,
     /// CmdSN.
     pub cmd_sn: CmdSn,
@@ -112,8 +114,8 @@ impl ScsiCommand {
     /// Reads the BHS; its opcode is the caller's to know.
     ///
     /// # Errors
-    /// A reserved attribute or task tag; F and W both 0; a length with neither R nor W; immediate data without W, or
-    /// beyond the expected length (§11.3.1, §11.3.4, §11.3.8).
+    /// A reserved attribute or task tag; F and W both 0; a length with neither R nor W; immediate data
+    /// without W, or beyond the expected length (§11.3.1, §11.3.4, §11.3.8).
     pub fn parse(bhs: &Bhs) -> Result<Self, Violation> {
         let command = Self {
             immediate: is_immediate(bhs),

@@ -1,4 +1,5 @@
-//! SCSI Response: how a command ended, and how its lengths came out (RFC 7143 §11.4; the status qualifier is RFC 7144's).
+//! SCSI Response: how a command ended, and how its lengths came out (RFC 7143 §11.4; the status qualifier is
+//! RFC 7144's).
 //!
 //! The data segment, where there is one, is SenseLength (2 bytes), sense data, response data (§11.4.7).
 
@@ -115,7 +116,8 @@ impl Residual {
 /// SCSI Response (§11.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScsiResponse {
-    /// Response. Where it is not Command Completed, status and residuals are undefined and parsed as 0 and none.
+    /// Response. Where it is not Command Completed, status and residuals are undefined and parsed as 0 and
+    /// none.
     pub response: ServiceResponse,
     /// The SCSI status code (SAM-5 §5.3).
     pub status: u8,
@@ -133,8 +135,8 @@ pub struct ScsiResponse {
     pub expected_cmd_sn: CmdSn,
     /// MaxCmdSN.
     pub maximum_cmd_sn: CmdSn,
-    /// ExpDataSN: how many Data-In PDUs (on a bidirectional command R2Ts too) the target has sent for the command; 0
-    /// where it sent no Data-In, or the service failed (§11.4.8).
+    /// ExpDataSN: how many Data-In PDUs (on a bidirectional command R2Ts too) the target has sent for the
+    /// command; 0 where it sent no Data-In, or the service failed (§11.4.8).
     pub expected_data_sn: u32,
     /// Residual of the read half of a bidirectional command.
     pub bidirectional_read_residual: Residual,

@@ -1,4 +1,5 @@
-//! SNACK Request: please send these again, or: these have come (RFC 7143 §11.16). Legal above recovery level 0 only.
+//! SNACK Request: please send these again, or: these have come (RFC 7143 §11.16). Legal above recovery level
+//! 0 only.
 
 use super::field::{Octets, Word};
 use super::{

@@ -1,4 +1,5 @@
-//! Task Management Function Request and Response (RFC 7143 §11.5, §11.6; functions 9 to 12 and response 7 are RFC 7144's).
+//! Task Management Function Request and Response (RFC 7143 §11.5, §11.6; functions 9 to 12 and response 7 are
+//! RFC 7144's).
 
 use super::field::{Octet, Octets, Word};
 use super::{
@@ -123,7 +124,8 @@ pub struct TaskManagementRequest {
     pub cmd_sn: CmdSn,
     /// ExpStatSN.
     pub expected_stat_sn: StatSn,
-    /// The CmdSN of the referenced task, for ABORT TASK; it lets the target tell "never seen" from "done" (§11.5.5).
+    /// The CmdSN of the referenced task, for ABORT TASK; it lets the target tell "never seen" from "done"
+    /// (§11.5.5).
     pub referenced_cmd_sn: CmdSn,
     /// The next Data-In or R2T that the initiator expects, for TASK REASSIGN (§11.5.6).
     pub expected_data_sn: DataSn,

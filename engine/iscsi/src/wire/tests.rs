@@ -193,7 +193,7 @@ fn task_management_as_the_standard_draws_it() {
 }
 
 #[test]
-fn login_as_the_standard_draws_it() {
+fn a_login_request_as_the_standard_draws_it() {
     let request = LoginRequest {
         current_stage: Stage::LoginOperationalNegotiation,
         next_stage: Some(Stage::FullFeaturePhase),
@@ -225,6 +225,10 @@ fn login_as_the_standard_draws_it() {
             0,
         ],
     );
+}
+
+#[test]
+fn a_login_response_and_a_refusal_as_the_standard_draws_them() {
     let response = LoginResponse {
         current_stage: Stage::SecurityNegotiation,
         next_stage: None,
@@ -517,7 +521,8 @@ fn reject_and_async_message_as_the_standard_draws_them() {
     );
 }
 
-/// What is wrong with the 48 bytes of an initiator's PDU, given byte 0 to 3, DataSegmentLength, and the row at 20.
+/// What is wrong with the 48 bytes of an initiator's PDU, given byte 0 to 3, DataSegmentLength, and the row
+/// at 20.
 fn refused(first: u32, lengths: u32, row_20: u32) -> Violation {
     InitiatorPdu::parse(&bytes([first, lengths, 0, 0, 1, row_20, 0, 0, 0, 0, 0, 0])).unwrap_err()
 }

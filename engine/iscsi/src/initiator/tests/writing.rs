@@ -130,7 +130,8 @@ fn unsolicited_data_of_two_commands_keeps_their_order() {
     assert_eq!(order, [first, first, first, second, second, second]);
 }
 
-/// What the session makes of one R2T that a test has spoilt, for a write of 20,000 bytes whose first 8192 are sent.
+/// What the session makes of one R2T that a test has spoilt, for a write of 20,000 bytes whose first 8192 are
+/// sent.
 fn spoilt(spoil: impl FnOnce(&mut R2t)) -> TargetFault {
     let mut dialogue = Dialogue::begin(|_| {});
     let tag = dialogue.submit(&WRITE_CDB, Direction::Write, 20_000, 7);
