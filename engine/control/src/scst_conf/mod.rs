@@ -213,3 +213,15 @@ pub fn check(path: &Path, out: &mut impl Write, colour: Colour) -> io::Result<Ve
     out.write_all(summarise(&parsed).as_bytes())?;
     Ok(parsed.verdict())
 }
+
+/// A path without the steps that lead nowhere. Links are resolved when the device is opened.
+pub(crate) fn plain_path(path: &str) -> String {
+    let mut steps: Vec<&str> = Vec::new();
+    for step in path.split('/').filter(|step| !step.is_empty() && *step != ".") {
+        match step {
+            ".." => drop(steps.pop()),
+            _ => steps.push(step),
+        }
+    }
+    steps.join("/")
+}

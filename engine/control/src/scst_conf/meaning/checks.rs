@@ -11,6 +11,7 @@ use super::attributes::{Attributes, Given};
 use super::devices::DeviceSpans;
 use super::targets::{TargetSpans, may_match_an_address};
 use crate::scst_conf::diagnostic::{Code, Diagnostic, quoted};
+use crate::scst_conf::plain_path;
 use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
 use crate::scst_conf::value;
@@ -77,18 +78,6 @@ fn shared_media<'a>(context: &mut Context<'_>, devices: impl Iterator<Item = (&'
             context.report(error);
         }
     }
-}
-
-/// A path without the steps that lead nowhere. Links are resolved when the device is opened.
-fn plain_path(path: &str) -> String {
-    let mut steps: Vec<&str> = Vec::new();
-    for step in path.split('/').filter(|step| !step.is_empty() && *step != ".") {
-        match step {
-            ".." => drop(steps.pop()),
-            _ => steps.push(step),
-        }
-    }
-    steps.join("/")
 }
 
 fn same_identity(context: &mut Context<'_>, what: &str, values: impl Iterator<Item = (String, Span)>) {
