@@ -12,6 +12,8 @@
 //! | [`moment`] | time as the caller tells it | – |
 //! | [`negotiate`] | the key table and its result functions | 6.2, 13 |
 //! | [`login`] | the target's side of the login phase, up to the last request | 6.3 |
+//! | [`session`] | the target's side of the full feature phase: order, window, tasks, answers | 4.2, 11 |
+//! | [`transfer`] | the data of one task, what came and what is to go | 4.2.5, 11.7, 11.8 |
 //! | [`initiator`] | the other end, for the load generator, the simulator and tests | 4, 6, 11 |
 //! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
 
@@ -20,7 +22,9 @@ pub mod initiator;
 pub mod login;
 pub mod moment;
 pub mod negotiate;
+pub mod session;
 pub mod sn;
 pub mod text;
+pub mod transfer;
 pub mod violation;
 pub mod wire;

@@ -1,0 +1,472 @@
+//! The full feature phase as the target sees it (RFC 7143 §4.2, §11).
+//!
+//! A [`Session`] is a value on the data path. Headers of PDUs go in as soon as they are there, and out comes what to do with
+//! the bytes that follow; commands come out in the order of their CmdSN; headers of PDUs are written for what the device
+//! server has to say. It never sees a byte of SCSI data, never interprets a CDB, keeps no clock, and after
+//! [`Session::new`] never allocates: its tables are as large as `queued_commands` makes them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | what comes in: [`Session::receive`], [`Session::data_arrived`], [`Session::next_request`] |
+//! | `emit` | what goes out: one method per PDU, with StatSN, ExpCmdSN, MaxCmdSN |
+//! | `window` | the command window and the order of delivery |
+//! | `tasks` | the task table |
+//! | `abort` | what a task management request refers to; aborting, retiring |
+//! | `keepalive` | pings |
+//!
+//! # The life of a task
+//! `receive` makes it. `next_request` delivers it, once all requests before it have been delivered and its own data segment
+//! is in. Its status ([`Session::response`], the last [`Session::next_data_in`], or another response) or
+//! [`Session::abort`] ends it: its tag is free, its place in the window is given back, late data is absorbed. The caller
+//! keeps the [`TaskId`] as long as it has buffers to clean up, and then calls [`Session::retire`].
+//!
+//! # What is not here yet, and where it goes
+//! One connection per session: what belongs to it (StatSN, CID, lengths, keepalive) is in [`Connection`], of which a session
+//! will have several. Recovery levels above 0 keep what `emit` writes until its StatSN is acknowledged. Digests are
+//! framing's.
+//!
+//! # Deviation
+//! §4.2.3.3 wants a target to wait for the answers to outstanding R2Ts before it answers a task management function that
+//! ends their tasks. Ours does not: initiators in the field stop sending that data (Linux with its default of FastAbort),
+//! and the function would time out. Late data is absorbed.
+
+mod abort;
+mod emit;
+mod keepalive;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+mod window;
+
+pub use abort::Referenced;
+pub use emit::{Completion, DataInSegment, R2tRange, TextPart};
+pub use keepalive::{Expired, KeepaliveTimes};
+pub use tasks::{Request, TaskId};
+
+use crate::login::{QUEUED_COMMANDS_MAX, SessionType};
+use crate::moment::Moment;
+use crate::negotiate::Parameters;
+use crate::sn::{CmdSn, CommandWindow, StatSn};
+use crate::transfer::read::Read;
+use crate::transfer::write::Write;
+use crate::transfer::{Progress, Segment, TransferFault};
+use crate::violation::Violation;
+use crate::wire::{
+    Cid, DataOut, InitiatorPdu, InitiatorTaskTag, Isid, LoginRequest, NopOut, ScsiCommand,
+    TaskManagementFunction, TaskManagementRequest, Tsih,
+};
+use keepalive::Keepalive;
+use tasks::{Stage, Tasks};
+use window::Window;
+
+/// How many immediate requests may be unretired at once. §4.2.2.1 asks for two per connection.
+pub const IMMEDIATE_REQUESTS_MAX: u16 = 16;
+
+/// What a session begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// What was negotiated.
+    pub parameters: Parameters,
+    /// Normal or discovery.
+    pub session_type: SessionType,
+    /// The session's handle.
+    pub tsih: Tsih,
+    /// The initiator's half of its name.
+    pub isid: Isid,
+    /// The leading connection.
+    pub cid: Cid,
+    /// The CmdSN of the first request.
+    pub cmd_sn: CmdSn,
+    /// The StatSN of the first response: the one after the final Login Response's.
+    pub stat_sn: StatSn,
+    /// The width of the command window, from 1 to [`QUEUED_COMMANDS_MAX`]; the same that the final Login Response told.
+    pub queued_commands: u16,
+    /// When to ping.
+    pub keepalive: KeepaliveTimes,
+    /// When this is.
+    pub now: Moment,
+}
+
+/// What to do with the bytes that follow a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A new task. Its data segment (immediate data, ping data, text) is next; then [`Session::data_arrived`], which is to
+    /// be called for an empty segment too.
+    Request {
+        /// The new task.
+        task: TaskId,
+        /// What to do with its data segment.
+        segment: Segment,
+    },
+    /// Data for a write. [`Session::data_arrived`] when it is in, even where it is empty.
+    Data {
+        /// Whose.
+        task: TaskId,
+        /// What to do with it.
+        segment: Segment,
+    },
+    /// Bytes that are nobody's: late data of a task that has ended, a request outside of the window, a ping's answer.
+    Absorb {
+        /// How many.
+        length_bytes: u32,
+    },
+}
+
+/// The full feature phase of one session.
+pub struct Session {
+    parameters: Parameters,
+    session_type: SessionType,
+    tsih: Tsih,
+    isid: Isid,
+    window: Window,
+    tasks: Tasks,
+    /// Immediate requests that have not been delivered, the oldest first.
+    immediate: Vec<TaskId>,
+    connection: Connection,
+}
+
+/// What belongs to a connection, and not to its session.
+struct Connection {
+    cid: Cid,
+    stat_sn: StatSn,
+    /// MaxRecvDataSegmentLength of the initiator, which may declare a new one at any time (§13.12).
+    segment_bytes_max: u32,
+    /// The task whose data segment is coming in.
+    incoming: Option<TaskId>,
+    keepalive: Keepalive,
+}
+
+impl Session {
+    /// A session whose final Login Response is going out. Allocates all that it will ever need.
+    #[must_use]
+    pub fn new(start: Start) -> Self {
+        assert!((1..=QUEUED_COMMANDS_MAX).contains(&start.queued_commands));
+        Self {
+            parameters: start.parameters,
+            session_type: start.session_type,
+            tsih: start.tsih,
+            isid: start.isid,
+            window: Window::new(start.cmd_sn, u32::from(start.queued_commands)),
+            // Twice the window: a task that has been answered gives its place to the next one while its buffers are
+            // still on their way out.
+            tasks: Tasks::new(2 * start.queued_commands + IMMEDIATE_REQUESTS_MAX),
+            immediate: Vec::with_capacity(usize::from(IMMEDIATE_REQUESTS_MAX)),
+            connection: Connection {
+                cid: start.cid,
+                stat_sn: start.stat_sn,
+                segment_bytes_max: start.parameters.peer_max_recv_data_segment_length,
+                incoming: None,
+                keepalive: Keepalive::new(start.keepalive, start.now),
+            },
+        }
+    }
+
+    /// Takes the header of a PDU, before its data segment.
+    ///
+    /// # Errors
+    /// The PDU is not taken, and its data segment belongs nowhere. Where the violation earns a Reject, that is
+    /// [`Session::reject`].
+    pub fn receive(&mut self, pdu: &InitiatorPdu, now: Moment) -> Result<Received, Violation> {
+        assert!(self.connection.incoming.is_none(), "the last data segment has not been reported");
+        self.connection.keepalive.heard(now);
+        match pdu {
+            InitiatorPdu::ScsiCommand(command) => self.command_received(command),
+            InitiatorPdu::DataOut(data) => Ok(self.data_received(data)),
+            InitiatorPdu::TaskManagement(request) => {
+                self.refuse_in_discovery(TaskManagementRequest::OPCODE)?;
+                self.request_received(Request::TaskManagement(*request), 0)
+            }
+            InitiatorPdu::NopOut(ping) => self.nop_received(ping),
+            InitiatorPdu::Text(text) => self.request_received(Request::Text(*text), text.data_segment_length),
+            InitiatorPdu::Logout(logout) => self.request_received(Request::Logout(*logout), 0),
+            // §11.12: login is over.
+            InitiatorPdu::Login(LoginRequest { .. }) => Err(Violation::LoginInFullFeaturePhase),
+            // §11.16: "SNACK is only available for ErrorRecoveryLevel > 0".
+            InitiatorPdu::Snack(_) => Err(Violation::SnackNotSupported),
+        }
+    }
+
+    fn command_received(&mut self, command: &ScsiCommand) -> Result<Received, Violation> {
+        self.refuse_in_discovery(ScsiCommand::OPCODE)?;
+        if !self.is_admissible(&Request::Command(*command))? {
+            return Ok(Received::Absorb { length_bytes: command.data_segment_length });
+        }
+        let (write, segment) = Write::begin(command, &self.parameters);
+        let reads = command.read && !command.write;
+        let read = Read::new(if reads { command.expected_data_transfer_length } else { 0 });
+        Ok(self.take(Request::Command(*command), write, read, segment))
+    }
+
+    fn request_received(&mut self, request: Request, length: u32) -> Result<Received, Violation> {
+        if !self.is_admissible(&request)? {
+            return Ok(Received::Absorb { length_bytes: length });
+        }
+        let segment = Segment { offset_bytes: 0, keep_bytes: length, discard_bytes: 0 };
+        Ok(self.take(request, Write::NONE, Read::default(), segment))
+    }
+
+    fn nop_received(&mut self, ping: &NopOut) -> Result<Received, Violation> {
+        if ping.initiator_task_tag.is_reserved() {
+            // §11.18: the answer to a ping of ours, or no more than an ExpStatSN.
+            self.connection.keepalive.answered(ping.target_transfer_tag);
+            return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
+        }
+        if !self.is_admissible(&Request::NopOut(*ping))? {
+            return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
+        }
+        // §11.19.2: as much of the data comes back as the initiator can take.
+        let keep_bytes = ping.data_segment_length.min(self.connection.segment_bytes_max);
+        let discard_bytes = ping.data_segment_length - keep_bytes;
+        let segment = Segment { offset_bytes: 0, keep_bytes, discard_bytes };
+        Ok(self.take(Request::NopOut(*ping), Write::NONE, Read::default(), segment))
+    }
+
+    fn data_received(&mut self, data: &DataOut) -> Received {
+        let absorb = Received::Absorb { length_bytes: data.data_segment_length };
+        // A task that has ended, or a command that was outside of the window: its data comes all the same.
+        let Some(task) = self.tasks.find(data.initiator_task_tag) else { return absorb };
+        let state = self.tasks.task_mut(task);
+        let Request::Command(command) = &state.request else { return absorb };
+        let segment = state.write.data_out(data, command.lun, task.ttt_base());
+        self.connection.incoming = Some(task);
+        Received::Data { task, segment }
+    }
+
+    /// Whether a request is to be taken. One outside of the window, or a duplicate inside, is silently ignored
+    /// (§4.2.2.1).
+    fn is_admissible(&self, request: &Request) -> Result<bool, Violation> {
+        if !request.is_immediate() && !self.window.admits(request.cmd_sn()) {
+            return Ok(false);
+        }
+        if self.tasks.find(request.task_tag()).is_some() {
+            return Err(Violation::TaskTagInUse(request.task_tag()));
+        }
+        if request.is_immediate() && self.tasks.immediate() >= IMMEDIATE_REQUESTS_MAX {
+            return Err(Violation::TooManyImmediateRequests);
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, request: Request, write: Write, read: Read, segment: Segment) -> Received {
+        let task = self.tasks.insert(request, write, read);
+        if request.is_immediate() {
+            self.immediate.push(task);
+        } else {
+            self.window.insert(request.cmd_sn(), task);
+        }
+        self.connection.incoming = Some(task);
+        Received::Request { task, segment }
+    }
+
+    fn refuse_in_discovery(&self, opcode: u8) -> Result<(), Violation> {
+        match self.session_type {
+            SessionType::Normal => Ok(()),
+            SessionType::Discovery => Err(Violation::NotInDiscovery { opcode }),
+        }
+    }
+
+    /// The data segment of the last [`Received::Request`] or [`Received::Data`] is in, kept and discarded bytes both. Of a
+    /// task that was retired meanwhile there is no progress to tell.
+    pub fn data_arrived(&mut self, task: TaskId) -> Progress {
+        assert_eq!(self.connection.incoming, Some(task), "segments come in one at a time");
+        self.connection.incoming = None;
+        if self.tasks.lookup(task).is_none() {
+            return Progress::default();
+        }
+        self.tasks.task_mut(task).write.arrived()
+    }
+
+    /// Bytes have come from the initiator, though no whole header: it lives.
+    pub fn heard(&mut self, now: Moment) {
+        self.connection.keepalive.heard(now);
+    }
+
+    /// The next request for the caller: immediate ones as they came, the others in the order of CmdSN. Call until there is
+    /// none.
+    pub fn next_request(&mut self) -> Option<TaskId> {
+        let task = self.next_immediate().or_else(|| {
+            let incoming = self.connection.incoming;
+            self.window.deliver(|task| Some(task) != incoming)
+        })?;
+        let state = self.tasks.task_mut(task);
+        assert_eq!(state.stage, Stage::Queued);
+        state.stage = Stage::Delivered;
+        Some(task)
+    }
+
+    fn next_immediate(&mut self) -> Option<TaskId> {
+        let incoming = self.connection.incoming;
+        let position = self.immediate.iter().position(|&task| {
+            Some(task) != incoming
+                && match &self.tasks.task(task).request {
+                    // §4.2.3.3: a function on a whole task set waits for the commands that were sent before it.
+                    Request::TaskManagement(request) if affects_task_set(request.function) => {
+                        self.window.has_delivered_all_before(request.cmd_sn)
+                    }
+                    _ => true,
+                }
+        })?;
+        Some(self.immediate.remove(position))
+    }
+
+    /// The request of a task that has not been retired.
+    #[must_use]
+    pub fn request(&self, task: TaskId) -> &Request {
+        &self.tasks.task(task).request
+    }
+
+    /// The command of a task that has not been retired, and is one.
+    #[must_use]
+    pub fn command(&self, task: TaskId) -> &ScsiCommand {
+        match self.request(task) {
+            Request::Command(command) => command,
+            other => panic!("{other:?} is no command"),
+        }
+    }
+
+    /// Whether the task has neither been answered nor aborted.
+    #[must_use]
+    pub fn is_live(&self, task: TaskId) -> bool {
+        self.tasks.lookup(task).is_some_and(|task| matches!(task.stage, Stage::Queued | Stage::Delivered))
+    }
+
+    /// The task that has this tag and has not ended.
+    #[must_use]
+    pub fn task_by_itt(&self, tag: InitiatorTaskTag) -> Option<TaskId> {
+        self.tasks.find(tag)
+    }
+
+    /// The commands that have not ended, in no order: what a function on a task set, or the end of the session, is about.
+    pub fn live_commands(&self) -> impl Iterator<Item = (TaskId, &ScsiCommand)> {
+        self.tasks.live().filter_map(|(id, task)| match &task.request {
+            Request::Command(command) => Some((id, command)),
+            _ => None,
+        })
+    }
+
+    /// The device server takes `required_bytes` of data with this command, whatever Expected Data Transfer Length says. Said
+    /// once. Bytes beyond it are discarded; R2Ts ask for no more than it.
+    pub fn want_data(&mut self, task: TaskId, required_bytes: u64) -> Progress {
+        let write = &mut self.tasks.task_mut(task).write;
+        write.want(required_bytes);
+        write.progress()
+    }
+
+    /// The data that still comes for this task is of no use. Wait until it is settled all the same: an initiator that gets
+    /// a status in the middle of its own burst may trip over it.
+    pub fn discard_data(&mut self, task: TaskId) -> Progress {
+        let write = &mut self.tasks.task_mut(task).write;
+        write.discard();
+        write.progress()
+    }
+
+    /// How far the data of a write has come.
+    #[must_use]
+    pub fn progress(&self, task: TaskId) -> Progress {
+        self.tasks.task(task).write.progress()
+    }
+
+    /// Why the data of a write cannot be used, if it cannot.
+    #[must_use]
+    pub fn fault(&self, task: TaskId) -> Option<TransferFault> {
+        self.tasks.task(task).write.fault()
+    }
+
+    /// The device server has `required_bytes` of data for the initiator, whatever Expected Data Transfer Length says. Said
+    /// once, before the first [`Session::next_data_in`]. Returns how many of them are sent.
+    pub fn begin_data_in(&mut self, task: TaskId, required_bytes: u64) -> u32 {
+        let read = &mut self.tasks.task_mut(task).read;
+        read.begin(required_bytes);
+        read.total()
+    }
+
+    /// How many requests may be in work at once, from 1 to the `queued_commands` of the start. A smaller number takes
+    /// effect as requests end: what MaxCmdSN has granted stays granted.
+    pub fn set_window(&mut self, queued_commands: u16) {
+        assert!(queued_commands >= 1 && usize::from(queued_commands) <= self.window_max());
+        self.window.set_limit(u32::from(queued_commands));
+    }
+
+    fn window_max(&self) -> usize {
+        (self.tasks.slots() - usize::from(IMMEDIATE_REQUESTS_MAX)) / 2
+    }
+
+    /// While held, MaxCmdSN stays where it is: memory is scarce.
+    pub fn hold_window(&mut self, held: bool) {
+        self.window.hold(held);
+    }
+
+    /// ExpCmdSN and MaxCmdSN.
+    #[must_use]
+    pub fn window(&self) -> CommandWindow {
+        self.window.bounds()
+    }
+
+    /// When [`Session::expire`] has something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Moment {
+        self.connection.keepalive.deadline()
+    }
+
+    /// What the passing of time asks for.
+    #[must_use]
+    pub fn expire(&self, now: Moment) -> Expired {
+        self.connection.keepalive.expire(now)
+    }
+
+    /// How many slots the task table has: what [`TaskId::slot`] stays below.
+    #[must_use]
+    pub fn task_slots(&self) -> usize {
+        self.tasks.slots()
+    }
+
+    /// What was negotiated.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The initiator has declared a new MaxRecvDataSegmentLength (§13.12).
+    pub fn set_peer_max_recv_data_segment_length(&mut self, length_bytes: u32) {
+        self.connection.segment_bytes_max = length_bytes;
+        self.parameters.peer_max_recv_data_segment_length = length_bytes;
+    }
+
+    /// The session's handle.
+    #[must_use]
+    pub fn tsih(&self) -> Tsih {
+        self.tsih
+    }
+
+    /// The initiator's half of the session's name.
+    #[must_use]
+    pub fn isid(&self) -> Isid {
+        self.isid
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn cid(&self) -> Cid {
+        self.connection.cid
+    }
+
+    /// Normal or discovery.
+    #[must_use]
+    pub fn session_type(&self) -> SessionType {
+        self.session_type
+    }
+}
+
+/// §11.5.1: the functions that end more than one task.
+const fn affects_task_set(function: TaskManagementFunction) -> bool {
+    matches!(
+        function,
+        TaskManagementFunction::AbortTaskSet
+            | TaskManagementFunction::ClearTaskSet
+            | TaskManagementFunction::LogicalUnitReset
+            | TaskManagementFunction::TargetWarmReset
+            | TaskManagementFunction::TargetColdReset
+            | TaskManagementFunction::ITNexusReset
+    )
+}
