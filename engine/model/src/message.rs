@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_iscsi::login::Completed;
-use portico_iscsi::wire::Tsih;
+use portico_iscsi::wire::{LoginStatus, Tsih};
 use portico_scsi::attention::UnitAttention;
-use portico_scsi::device_server::{Change, Outcome};
+use portico_scsi::ledger::Whom;
+use portico_scsi::original::Change;
 use portico_scsi::reservation::NexusId;
+use portico_scsi::sense::Outcome;
 use portico_scsi::unit::LogicalUnit;
 
 use crate::configuration::Configuration;
@@ -30,7 +32,8 @@ pub enum ToShard<M> {
     Configure(Arc<Configuration>),
     /// Listening sockets to accept on, replacing the ones before. A portal not among them accepts nothing more.
     Listen(Vec<Arc<OwnedFd>>),
-    /// A logical unit comes into being. Every shard gets it before any session that maps it.
+    /// A logical unit comes into being: every shard gets it before any session that maps it. Once more, with the medium,
+    /// when a device that was not ready has opened; an `Install` then makes the unit ready.
     Open(Opening<M>),
     /// New shared state of a logical unit. The shard drains as DESIGN asks and answers [`ToControl::Installed`].
     Install(Arc<Install>),
@@ -112,7 +115,8 @@ pub enum ToControl {
         /// On whose behalf.
         nexus: NexusId,
     },
-    /// A parked change whose session or task is gone: control forgets who asked, not what was changed.
+    /// A parked change whose session or task is gone: control forgets who asked, not what was changed. A change that has
+    /// not begun is not made. A shard withdraws what a session had parked before it says that the session ended.
     Withdraw {
         /// Who had asked.
         shard: ShardId,
@@ -185,34 +189,17 @@ pub struct Install {
     /// The whole new state.
     pub state: Arc<LogicalUnit>,
     /// Unit attentions to queue before the next command of these nexuses is looked at.
-    pub attentions: Vec<(NexusScope, UnitAttention)>,
-    /// Tasks that end with this change.
-    pub aborts: Option<NexusScope>,
-    /// Block ranges at which a write without an owner may still land.
+    pub attentions: Vec<(Whom, UnitAttention)>,
+    /// Tasks that end with this change. Those that are parked at control are control's to end.
+    pub aborts: Option<Whom>,
+    /// The shard flushes the medium before it answers [`ToControl::Installed`]: what it answered GOOD from a volatile
+    /// cache, before this state, is then stable.
+    pub flush: bool,
+    /// Block ranges at which a write without an owner may still land: all of the unit, those of the receiver included.
+    /// An `Install` that changes nothing else may come while an earlier one still drains. A shard looks at what it
+    /// received from control before what it received from initiators in the same turn: so a command that an initiator
+    /// sends after it learned of a session's end meets the orphans of that session.
     pub orphans: Arc<[Orphan]>,
-}
-
-/// Whom an attention or an abort is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NexusScope {
-    /// Every nexus.
-    All,
-    /// Every nexus but this one.
-    AllBut(NexusId),
-    /// This nexus alone.
-    Only(NexusId),
-}
-
-impl NexusScope {
-    /// Whether `nexus` is meant.
-    #[must_use]
-    pub fn includes(self, nexus: NexusId) -> bool {
-        match self {
-            NexusScope::All => true,
-            NexusScope::AllBut(other) => other != nexus,
-            NexusScope::Only(one) => one == nexus,
-        }
-    }
 }
 
 /// A write that was at the medium when its session ended: its blocks belong to nobody until it is through.
@@ -254,12 +241,15 @@ pub struct Adoption {
     pub session: SessionId,
     /// Its I_T nexus.
     pub nexus: NexusId,
-    /// The handle that goes into the final Login Response; 0 for a discovery session's too, but never for a normal one.
+    /// The handle that goes into the final Login Response; never 0 (RFC 7143 §11.13.3).
     pub tsih: Tsih,
     /// The target; `None` for a discovery session.
     pub target: Option<TargetId>,
     /// The logical units that this initiator sees.
     pub map: Arc<LunMap>,
+    /// What each of these units tells the nexus first: 29/00, or 29/07 where it has been there before, in this process or
+    /// in one before it under the same kernel.
+    pub greeting: UnitAttention,
     /// The command window and the timers of the target.
     pub service: Service,
     /// The login with its connection.
@@ -280,8 +270,8 @@ pub struct Service {
 /// A refused login on its way back.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Status-Class and Status-Detail of RFC 7143 §11.13.5.
-    pub status: (u8, u8),
+    /// Why (RFC 7143 §11.13.5).
+    pub status: LoginStatus,
     /// The login with its connection.
     pub question: LoginQuestion,
 }
@@ -306,4 +296,3 @@ pub enum EndReason {
     /// The gateway shuts down.
     Shutdown,
 }
-

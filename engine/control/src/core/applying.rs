@@ -1,0 +1,259 @@
+//! Bringing a configuration into force: devices first, then what initiators see, portals last (SCST_CONF, Applying).
+//!
+//! ```text
+//!  opening ──every new device is open or has failed, or patience is at an end──▶ binding ──every portal answered──▶ done
+//! ```
+//! The step between the two is one: shards get the configuration, sessions that lose their target or their access end,
+//! sessions whose LUNs are others are remapped, everybody else notices nothing. What is then not used any more is closed
+//! when the last session has let go of it; nobody waits for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_iscsi::moment::Moment;
+use portico_model::configuration::{Configuration, Device, Portal, Target};
+use portico_model::identity::{SessionId, TargetId, UnitId};
+use portico_model::lun_map::LunMap;
+use portico_model::message::{EndReason, ToShard};
+
+use super::login::units_of;
+use super::{Bound, Control, Exit, Level, Listening, Order, Orders, Stage};
+use crate::fence::Errand;
+use crate::registry::Ending;
+
+/// How long a new configuration waits for devices that are being opened before it goes on without them.
+pub const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A configuration on its way into force.
+#[derive(Debug)]
+pub(super) struct Applying {
+    configuration: Arc<Configuration>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Opening { until: Moment },
+    Binding { missing: BTreeSet<Portal> },
+}
+
+impl Applying {
+    pub(super) fn next_deadline(&self) -> Moment {
+        match self.phase {
+            Phase::Opening { until } => until,
+            Phase::Binding { .. } => Moment::NEVER,
+        }
+    }
+}
+
+impl<M: Clone> Control<M> {
+    /// Begins to bring a configuration into force, or keeps it until the one before is.
+    pub(super) fn apply(
+        &mut self,
+        configuration: Box<Configuration>,
+        force: bool,
+        now: Moment,
+        orders: &mut Orders<M>,
+    ) {
+        if matches!(self.stage, Stage::Quiescing { .. }) {
+            return;
+        }
+        if self.applying.is_some() {
+            self.next_apply = Some((configuration, force));
+            return;
+        }
+        let wanted = self.keep_what_is_used(*configuration, force, orders);
+        self.reread_ledgers(orders);
+        let before = Arc::clone(&self.configuration);
+        for device in &wanted.devices {
+            match self.unit_ids.get(device.name.as_str()) {
+                Some(unit) if before.device(&device.name) != Some(device) => {
+                    self.reconfigure_unit(*unit, device, now, orders);
+                }
+                Some(unit) => self.units.get_mut(unit).expect("a name stands for a unit").doomed = false,
+                None => self.create_unit(device, orders),
+            }
+        }
+        let phase = Phase::Opening { until: now + OPEN_PATIENCE };
+        self.applying = Some(Box::new(Applying { configuration: Arc::new(wanted), phase }));
+        self.advance(now, orders);
+    }
+
+    /// Goes on where something was waited for.
+    pub(super) fn advance(&mut self, now: Moment, orders: &mut Orders<M>) {
+        if let Some(applying) = &self.applying {
+            match &applying.phase {
+                Phase::Opening { until } => {
+                    let settled = |device: &Device| {
+                        let unit = self.unit_ids.get(device.name.as_str()).and_then(|id| self.units.get(id));
+                        unit.is_none_or(super::units::Unit::is_settled)
+                    };
+                    if *until <= now || applying.configuration.devices.iter().all(settled) {
+                        self.put_in_force(now, orders);
+                    }
+                }
+                Phase::Binding { missing } => {
+                    if missing.is_empty() {
+                        self.applied(now, orders);
+                    }
+                }
+            }
+        }
+        self.sweep_units(orders);
+    }
+
+    /// From one moment to the next, for logins and discovery, for sessions, and for portals that are no more.
+    fn put_in_force(&mut self, now: Moment, orders: &mut Orders<M>) {
+        let applying = self.applying.as_mut().expect("the caller has seen it");
+        let configuration = Arc::clone(&applying.configuration);
+        let missing: BTreeSet<Portal> = configuration
+            .portals
+            .iter()
+            .filter(|portal| !self.portals.contains_key(portal))
+            .copied()
+            .collect();
+        applying.phase = Phase::Binding { missing: missing.clone() };
+        self.configuration = Arc::clone(&configuration);
+        self.name_targets();
+        self.broadcast(orders, || ToShard::Configure(Arc::clone(&configuration)));
+        self.remap_sessions(now, orders);
+        for unit in self.units.values_mut() {
+            unit.doomed = configuration.device(&unit.name).is_none();
+        }
+        self.portals.retain(|portal, _| configuration.portals.contains(portal));
+        if missing.is_empty() {
+            self.listen(orders);
+        }
+        orders.extend(missing.into_iter().map(Order::Bind));
+        self.advance(now, orders);
+    }
+
+    /// Gives every target an identity for as long as it is configured.
+    fn name_targets(&mut self) {
+        let mut named = BTreeMap::new();
+        for target in &self.configuration.targets {
+            let id = self.target_ids.get(&target.name).copied().unwrap_or_else(|| {
+                self.last_target += 1;
+                TargetId(self.last_target)
+            });
+            named.insert(target.name.clone(), id);
+        }
+        self.target_ids = named;
+    }
+
+    /// Ends or remaps each session that the configuration in force treats differently.
+    fn remap_sessions(&mut self, now: Moment, orders: &mut Orders<M>) {
+        let targets: BTreeMap<TargetId, &Target> = self
+            .configuration
+            .targets
+            .iter()
+            .filter_map(|target| Some((*self.target_ids.get(&target.name)?, target)))
+            .filter(|(_, target)| self.configuration.serves(target))
+            .collect();
+        let mut verdicts = Vec::<(SessionId, Option<Arc<LunMap>>)>::new();
+        for (id, session) in self.registry.iter().filter(|(_, session)| session.ending.is_none()) {
+            let Some(target) = session.target else { continue };
+            let target = targets.get(&target).filter(|target| target.allows_portal(session.portal));
+            let map = target.and_then(|target| self.map_of(target, &session.initiator, session.portal));
+            if map.as_ref() != Some(&session.map) {
+                verdicts.push((id, map));
+            }
+        }
+        for (id, map) in verdicts {
+            match map {
+                Some(map) => self.remap(id, map, now, orders),
+                None => self.end_session(id, EndReason::TargetRemoved, orders),
+            }
+        }
+    }
+
+    fn end_session(&mut self, id: SessionId, reason: EndReason, orders: &mut Orders<M>) {
+        let session = self.registry.session_mut(id).expect("the caller has just seen it");
+        session.ending = Some(Ending { successor: None });
+        orders.push(Order::ToShard(session.shard, ToShard::EndSession { session: id, reason }));
+    }
+
+    fn remap(&mut self, id: SessionId, map: Arc<LunMap>, now: Moment, orders: &mut Orders<M>) {
+        let session = self.registry.session_mut(id).expect("the caller has just seen it");
+        let before = std::mem::replace(&mut session.map, Arc::clone(&map));
+        let (nexus, shard, name) = (session.nexus, session.shard, session.name().clone());
+        let (old, new) = (units_of(&before), units_of(&map));
+        let user_count = |control: &mut Self, unit: &UnitId, more: bool| {
+            let users = &mut control.units.get_mut(unit).expect("a map has units that are open").users;
+            *users = if more { *users + 1 } else { *users - 1 };
+        };
+        for unit in new.difference(&old) {
+            user_count(self, unit, true);
+            self.registry.nexuses.hold_again(nexus);
+            self.errand(*unit, Errand::NexusFound(nexus, name.clone()), now, orders);
+        }
+        orders.push(Order::ToShard(shard, ToShard::Remap { session: id, map }));
+        for unit in old.difference(&new) {
+            user_count(self, unit, false);
+            self.errand(*unit, Errand::NexusLost(nexus), now, orders);
+        }
+    }
+
+    /// The daemon has bound a portal, or could not.
+    pub(super) fn bound(
+        &mut self,
+        portal: Portal,
+        result: Result<Bound, String>,
+        now: Moment,
+        orders: &mut Orders<M>,
+    ) {
+        let Some(Phase::Binding { missing }) = self.applying.as_mut().map(|applying| &mut applying.phase)
+        else {
+            return;
+        };
+        if !missing.remove(&portal) {
+            return;
+        }
+        let last = missing.is_empty();
+        match result {
+            Ok(Bound { socket, address }) => {
+                self.portals.insert(portal, Listening { socket: Arc::new(socket), address });
+            }
+            Err(reason) if self.stage == Stage::Starting => {
+                return self.end(Exit::Unclean(format!("cannot listen on {}: {reason}", portal.0)), orders);
+            }
+            Err(reason) => {
+                let line = format!("cannot listen on {}: {reason}", portal.0);
+                orders.push(Order::Log(Level::Error, line));
+            }
+        }
+        if last {
+            self.listen(orders);
+        }
+        self.advance(now, orders);
+    }
+
+    fn listen(&mut self, orders: &mut Orders<M>) {
+        let sockets: Vec<_> = self.portals.values().map(|listening| Arc::clone(&listening.socket)).collect();
+        self.broadcast(orders, || ToShard::Listen(sockets.clone()));
+    }
+
+    fn applied(&mut self, now: Moment, orders: &mut Orders<M>) {
+        self.applying = None;
+        self.counters.configurations_applied += 1;
+        if self.stage == Stage::Starting {
+            self.stage = Stage::Serving;
+            orders.push(Order::Ready(Box::new(self.summary())));
+        } else {
+            orders.push(Order::Log(Level::Info, "the configuration is in force".to_owned()));
+        }
+        if let Some((configuration, force)) = self.next_apply.take() {
+            self.apply(configuration, force, now, orders);
+        }
+    }
+
+    fn keep_what_is_used(
+        &self,
+        wanted: Configuration,
+        _force: bool,
+        _orders: &mut Orders<M>,
+    ) -> Configuration {
+        wanted
+    }
+}

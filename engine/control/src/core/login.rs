@@ -1,0 +1,201 @@
+//! Whether a login becomes a session, where, and what it sees (RFC 7143 §6.3, §11.13.5).
+//!
+//! The shard that accepted the connection has led the login up to its last response and has looked the target up by
+//! itself, in the configuration that it had then; here it is judged by the one in force now.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_iscsi::login::SessionType;
+use portico_iscsi::moment::Moment;
+use portico_iscsi::wire::{LoginStatus, Tsih};
+use portico_model::configuration::Target;
+use portico_model::identity::{SessionId, TargetId};
+use portico_model::lun_map::{LunEntry, LunMap};
+use portico_model::message::{Adoption, EndReason, LoginQuestion, Orphan, Refusal, Service, ToShard};
+use portico_scsi::attention::UnitAttention;
+use portico_scsi::ledger::NexusName;
+
+use super::{Control, Order, Orders, Stage};
+use crate::fence::Errand;
+use crate::registry::{Ending, Grant, nexus_name};
+
+/// What a login that may be is granted.
+struct Terms {
+    initiator: Arc<str>,
+    name: NexusName,
+    target: Option<TargetId>,
+    map: Arc<LunMap>,
+    service: Service,
+}
+
+impl<M: Clone> Control<M> {
+    /// A login is complete but for its final response.
+    pub(super) fn login(&mut self, question: Box<LoginQuestion>, now: Moment, orders: &mut Orders<M>) {
+        let terms = match self.judge_login(&question) {
+            Ok(terms) => terms,
+            Err(status) => return self.refuse(question, status, orders),
+        };
+        match self.registry.of_nexus(&terms.name).filter(|_| terms.target.is_some()) {
+            Some(before) => self.reinstate(before, question, orders),
+            None => self.grant(question, terms, now, orders),
+        }
+    }
+
+    fn judge_login(&self, question: &LoginQuestion) -> Result<Terms, LoginStatus> {
+        let completed = &question.completed;
+        if self.stage != Stage::Serving {
+            return Err(LoginStatus::SERVICE_UNAVAILABLE);
+        }
+        let initiator = normalised(&completed.initiator_name);
+        let isid = completed.isid.0;
+        if completed.session_type == SessionType::Discovery {
+            let service = Service {
+                queued_commands: u32::from(completed.queued_commands),
+                nop_in_interval: Duration::ZERO,
+                nop_in_timeout: Duration::ZERO,
+            };
+            let name = nexus_name(&initiator, isid, "");
+            return Ok(Terms { initiator, name, target: None, map: Arc::default(), service });
+        }
+        let (id, target) = completed
+            .target_name
+            .as_deref()
+            .and_then(|name| self.configuration.target(name))
+            .and_then(|target| Some((*self.target_ids.get(&target.name)?, target)))
+            .ok_or(LoginStatus::NOT_FOUND)?;
+        let portal = question.local.ip().to_canonical();
+        if !target.allows_portal(portal) {
+            return Err(LoginStatus::NOT_FOUND);
+        }
+        let map = self.map_of(target, &initiator, portal).ok_or(LoginStatus::AUTHORIZATION_FAILURE)?;
+        if !self.configuration.serves(target) {
+            return Err(LoginStatus::SERVICE_UNAVAILABLE);
+        }
+        let name = nexus_name(&initiator, isid, target.name.as_str());
+        if completed.tsih != Tsih::NEW {
+            return Err(self.judge_joining(completed.tsih, &name));
+        }
+        // A session that is to be reinstated does not count against the limit.
+        let full = target.max_sessions.is_some_and(|max| self.registry.count_of(id) >= max as usize);
+        if full && self.registry.of_nexus(&name).is_none() {
+            return Err(LoginStatus::OUT_OF_RESOURCES);
+        }
+        Ok(Terms { initiator, name, target: Some(id), map, service: service_of(target) })
+    }
+
+    /// A connection that names a session wants to join it (§6.3.1, §11.12.6). Sessions have one connection each
+    /// (MaxConnections is negotiated to 1), so that there is no room in any.
+    fn judge_joining(&self, tsih: Tsih, name: &NexusName) -> LoginStatus {
+        match self.registry.of_handle(tsih) {
+            Some(session) if session.name() == name => LoginStatus::TOO_MANY_CONNECTIONS,
+            _ => LoginStatus::SESSION_DOES_NOT_EXIST,
+        }
+    }
+
+    fn refuse(&mut self, question: Box<LoginQuestion>, status: LoginStatus, orders: &mut Orders<M>) {
+        self.counters.logins_refused += 1;
+        let shard = question.shard;
+        orders
+            .push(Order::ToShard(shard, ToShard::Refuse(Box::new(Refusal { status, question: *question }))));
+    }
+
+    /// Session reinstatement (§6.3.5): the session of the same nexus ends first, whatever it is doing.
+    fn reinstate(&mut self, before: SessionId, question: Box<LoginQuestion>, orders: &mut Orders<M>) {
+        let session = self.registry.session_mut(before).expect("it was just found");
+        match &mut session.ending {
+            Some(ending) => {
+                // Two logins of one port at the same time: the later one is what the initiator wants now.
+                if let Some(earlier) = ending.successor.replace(question) {
+                    self.refuse(earlier, LoginStatus::TARGET_ERROR, orders);
+                }
+            }
+            None => {
+                let reason = EndReason::Reinstated;
+                session.ending = Some(Ending { successor: Some(question) });
+                orders.push(Order::ToShard(session.shard, ToShard::EndSession { session: before, reason }));
+                self.counters.sessions_reinstated += 1;
+            }
+        }
+    }
+
+    fn grant(&mut self, question: Box<LoginQuestion>, terms: Terms, now: Moment, orders: &mut Orders<M>) {
+        let Terms { initiator, name, target, map, service } = terms;
+        let shard = self.registry.place(target, question.shard);
+        let portal = question.local.ip().to_canonical();
+        let (peer, map_of_session) = (question.peer, Arc::clone(&map));
+        let grant = Grant { target, initiator, name: name.clone(), peer, portal, map: map_of_session, shard };
+        let Some(id) = self.registry.enter(grant) else {
+            return self.refuse(question, LoginStatus::OUT_OF_RESOURCES, orders);
+        };
+        let session = self.registry.session(id).expect("it was just entered");
+        let (nexus, tsih) = (session.nexus, session.tsih);
+        let mut greeting = UnitAttention::PowerOn;
+        for unit in units_of(&map) {
+            let unit_state = self.units.get_mut(&unit).expect("a map has units that are open");
+            unit_state.users += 1;
+            if unit_state.known_before {
+                greeting = UnitAttention::NexusLoss;
+            }
+            self.registry.nexuses.hold_again(nexus);
+            self.errand(unit, Errand::NexusFound(nexus, name.clone()), now, orders);
+        }
+        self.counters.logins_granted += 1;
+        let adoption =
+            Adoption { session: id, nexus, tsih, target, map, greeting, service, question: *question };
+        orders.push(Order::ToShard(shard, ToShard::Adopt(Box::new(adoption))));
+    }
+
+    /// A session is over on its home shard.
+    pub(super) fn session_ended(
+        &mut self,
+        id: SessionId,
+        orphans: &[Orphan],
+        now: Moment,
+        orders: &mut Orders<M>,
+    ) {
+        // Every shard is to know of the orphans before anything that the initiator can do next.
+        self.orphaned(orphans, now, orders);
+        let Some(session) = self.registry.leave(id) else {
+            debug_assert!(false, "a session ends once");
+            return;
+        };
+        for unit in units_of(&session.map) {
+            self.units.get_mut(&unit).expect("a map has units that are open").users -= 1;
+            self.errand(unit, Errand::NexusLost(session.nexus), now, orders);
+        }
+        if let Some(successor) = session.ending.and_then(|ending| ending.successor) {
+            self.login(successor, now, orders);
+        }
+        self.advance(now, orders);
+    }
+
+    /// What an initiator sees of a target at a portal; `None` if nothing.
+    pub(super) fn map_of(&self, target: &Target, initiator: &str, portal: IpAddr) -> Option<Arc<LunMap>> {
+        let luns = target.luns_for(initiator, portal)?;
+        let entries = luns.iter().filter_map(|mapping| {
+            let unit = *self.unit_ids.get(mapping.device.as_str())?;
+            Some(LunEntry { lun: mapping.lun, unit, read_only: mapping.read_only })
+        });
+        Some(Arc::new(LunMap::new(entries.collect())))
+    }
+}
+
+/// iSCSI names are compared without regard to case (RFC 7143 §4.2.7.1, RFC 3722).
+fn normalised(name: &str) -> Arc<str> {
+    name.to_ascii_lowercase().into()
+}
+
+fn service_of(target: &Target) -> Service {
+    Service {
+        queued_commands: target.queued_commands,
+        nop_in_interval: Duration::from_secs(u64::from(target.timers.nop_in_interval_s)),
+        nop_in_timeout: Duration::from_secs(u64::from(target.timers.nop_in_timeout_s)),
+    }
+}
+
+/// Each unit of a map once, ascending: two LUNs may lead to the same one.
+pub(super) fn units_of(map: &LunMap) -> std::collections::BTreeSet<portico_model::identity::UnitId> {
+    map.entries().iter().map(|entry| entry.unit).collect()
+}

@@ -1,0 +1,56 @@
+//! What a request or an errand comes to: pure, on a clone of the original, so that nothing has changed until the ledger
+//! is durable.
+
+use std::collections::BTreeMap;
+
+use portico_scsi::attention::UnitAttention;
+use portico_scsi::ledger::{NexusName, Whom};
+use portico_scsi::original::{Installment, Original};
+use portico_scsi::reservation::NexusId;
+use portico_scsi::sense::Outcome;
+
+use super::request::{Errand, Request};
+
+/// The original after something was done to it, and what is to be installed for it, if anything.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) original: Original,
+    pub(super) installment: Option<Installment>,
+}
+
+/// Judges a request of an attached nexus.
+///
+/// # Errors
+/// What its command ends with; nothing changes.
+pub(super) fn request(original: &Original, nexus: NexusId, request: Request) -> Result<Judged, Outcome> {
+    let mut original = original.clone();
+    let installment = match request {
+        Request::Change(change) => original.apply(change, nexus)?,
+        Request::Reset => Some(original.reset(UnitAttention::LogicalUnitReset)),
+    };
+    Ok(Judged { original, installment })
+}
+
+/// What an errand comes to, with these nexuses attached.
+pub(super) fn errand(original: &Original, attached: &BTreeMap<NexusId, NexusName>, errand: Errand) -> Judged {
+    let mut original = original.clone();
+    let installment = match errand {
+        Errand::Restored { ledger, .. } => {
+            // The unit is not ready yet: what makes it so will tell the shards of the reservation, too.
+            original = Original::new(original.unit().clone(), ledger);
+            for (nexus, name) in attached {
+                original.attach(*nexus, name.clone());
+            }
+            None
+        }
+        Errand::NexusFound(nexus, name) => original.attach(nexus, name),
+        Errand::NexusLost(nexus) => original.nexus_lost(nexus),
+        Errand::AbsentHolderLost => original.absent_holder_lost(),
+        Errand::Device(readiness, attention) => original.device_is(readiness).map(|mut installment| {
+            installment.attentions.extend(attention.map(|attention| (Whom::All, attention)));
+            installment
+        }),
+        Errand::Reconfigured(unit) => original.reconfigure(&unit),
+    };
+    Judged { original, installment }
+}

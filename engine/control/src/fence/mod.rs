@@ -1,0 +1,499 @@
+//! The fence of one logical unit: one change at a time, durable, on every shard, before anybody hears GOOD (DESIGN, State
+//! shared by shards).
+//!
+//! A value: requests, acknowledgements and time go in, [`Effect`]s come out. It knows nothing of other units, so that
+//! different units proceed independently, and it never waits for a medium without saying so: after
+//! [`CHANGE_PATIENCE`] the new state *stays*, the asker hears CHECK CONDITION, the unit is *draining*, and the same
+//! request repeated by the same nexus joins that drain.
+//!
+//! ```text
+//!  idle ──take up, judge──▶ persisting ──written──▶ installing ──every shard Installed──▶ GOOD, idle
+//!    ▲        │ refused         │ could not be written: CHECK CONDITION, nothing changed
+//!    └────────┴─────────────────┘
+//! ```
+//!
+//! Orphans (writes whose session is gone and that may still land) do not wait for any of that: an Install that changes
+//! nothing but their list goes out at once, also while another Install is being drained.
+
+mod judge;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_iscsi::moment::Moment;
+use portico_model::identity::{Generation, ShardId, UnitId};
+use portico_model::message::{Install, Orphan};
+use portico_scsi::ledger::{BootId, Ledger, NexusName, Whom};
+use portico_scsi::original::{Installment, Original};
+use portico_scsi::reservation::NexusId;
+use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
+use portico_scsi::unit::LogicalUnit;
+
+use judge::Judged;
+pub(crate) use request::{Asker, Effect, Errand, Request};
+use request::{Joined, Waiting};
+
+/// How long a change may take from the moment it is asked for, waiting for its turn included, before its asker hears
+/// that it has not ended. Below the timeouts of initiators (30 s and more), so that it is heard.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// Changes that wait for their turn; beyond it, BUSY.
+pub const QUEUE_MAX: usize = 256;
+/// Repetitions that wait for the same drain; beyond it, BUSY.
+pub const JOINED_MAX: usize = 64;
+/// How long after a restart a nexus that had reserved the unit may stay away: as long as the Linux initiator tries.
+pub const ABSENT_HOLDER_PATIENCE: Duration = Duration::from_secs(120);
+/// How long after a ledger that could not be written the next attempt is made; it doubles up to [`LEDGER_RETRY_MAX`].
+pub const LEDGER_RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest time between two attempts.
+pub const LEDGER_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// What a change that a medium holds up ends with: ABORTED COMMAND, COMMAND TIMEOUT DURING PROCESSING (SPC-4 annex F).
+/// The change itself goes on.
+const HELD_UP: Outcome =
+    Outcome::check(Sense::new(SenseKey::AbortedCommand, AdditionalSense { code: 0x2e, qualifier: 0x02 }));
+
+/// The fence of one unit.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    unit: UnitId,
+    original: Original,
+    state: Arc<LogicalUnit>,
+    generation: Generation,
+    /// The highest generation that each shard has answered.
+    installed: Vec<Generation>,
+    /// Nexuses that the original knows.
+    attached: BTreeMap<NexusId, NexusName>,
+    absent_holder_until: Option<Moment>,
+    running: Option<Running>,
+    errands: VecDeque<Errand>,
+    queue: VecDeque<Waiting>,
+    orphans: Vec<Orphan>,
+    /// Orphans that are through, though the shards have not been told.
+    orphans_stale: bool,
+    ledger: LedgerFile,
+}
+
+/// The change in hand.
+#[derive(Debug)]
+struct Running {
+    /// `None` for an errand of control's own, and for the repair of a ledger.
+    request: Option<(NexusId, Request)>,
+    asker: Option<Joined>,
+    joined: Vec<Joined>,
+    /// When it counts as held up.
+    patience: Moment,
+    overdue: bool,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Until the ledger is durable.
+    Persisting(Box<(Original, Installment)>),
+    /// Until the ledger of the state in force, which could not be written before, is durable.
+    Repairing,
+    /// Until every shard has answered this generation.
+    Installing(Generation),
+}
+
+/// What is known of the unit's file.
+#[derive(Debug)]
+struct LedgerFile {
+    boot: BootId,
+    /// Before it, nobody may change anything: it would be written over what was kept.
+    restored: bool,
+    /// Whether it has the ledger in force, written under this kernel.
+    kept: bool,
+    retry_at: Moment,
+    retry_after: Duration,
+}
+
+impl Fence {
+    /// The fence of a unit in this state, on so many shards, whose ledger is not known yet.
+    pub(crate) fn new(id: UnitId, unit: LogicalUnit, shards: usize, boot: BootId) -> Self {
+        let generation = Generation(0);
+        let original = Original::new(unit, Ledger::new());
+        Self {
+            unit: id,
+            state: Arc::new(LogicalUnit { generation: generation.0, ..original.unit().clone() }),
+            original,
+            generation,
+            installed: vec![generation; shards],
+            attached: BTreeMap::new(),
+            absent_holder_until: None,
+            running: None,
+            errands: VecDeque::new(),
+            queue: VecDeque::new(),
+            orphans: Vec::new(),
+            orphans_stale: false,
+            ledger: LedgerFile {
+                boot,
+                restored: false,
+                kept: true,
+                retry_at: Moment::ORIGIN,
+                retry_after: LEDGER_RETRY_MIN,
+            },
+        }
+    }
+
+    /// The state in force: what a shard is given that asks now.
+    pub(crate) fn state(&self) -> &Arc<LogicalUnit> {
+        &self.state
+    }
+
+    /// The generation of [`Fence::state`].
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether a change is held up.
+    pub(crate) fn draining(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.overdue)
+    }
+
+    /// The nexuses that it holds on to.
+    pub(crate) fn held(&self) -> impl Iterator<Item = NexusId> + '_ {
+        let coming = self.errands.iter().filter_map(|errand| match errand {
+            Errand::NexusFound(nexus, _) => Some(*nexus),
+            _ => None,
+        });
+        self.attached.keys().copied().chain(coming)
+    }
+
+    /// A nexus asks for a change.
+    pub(crate) fn request(
+        &mut self,
+        asker: Asker,
+        nexus: NexusId,
+        request: Request,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let joined = Joined { asker, deadline: now + CHANGE_PATIENCE };
+        let repeats = |running: &&mut Running| {
+            running.request == Some((nexus, request))
+                && running.asker.is_none()
+                && running.joined.len() < JOINED_MAX
+        };
+        if let Some(running) = self.running.as_mut().filter(repeats) {
+            running.joined.push(joined);
+        } else if self.queue.len() >= QUEUE_MAX {
+            effects.push(Effect::Answer(asker, Err(Outcome::BUSY)));
+        } else {
+            self.queue.push_back(Waiting { joined, nexus, request });
+            self.proceed(now, effects);
+        }
+    }
+
+    /// Nobody waits for this answer any more. What has not begun is not done.
+    pub(crate) fn withdraw(&mut self, asker: Asker) {
+        self.queue.retain(|waiting| waiting.joined.asker != asker);
+        if let Some(running) = &mut self.running {
+            running.forget(|joined| joined.asker == asker);
+        }
+    }
+
+    /// Control wants something done.
+    pub(crate) fn errand(&mut self, errand: Errand, now: Moment, effects: &mut Vec<Effect>) {
+        match &errand {
+            Errand::NexusLost(nexus) => {
+                let nexus = *nexus;
+                // Whoever asked for it is gone.
+                self.queue.retain(|waiting| waiting.nexus != nexus);
+                if let Some(running) = &mut self.running
+                    && running.request.is_some_and(|(asking, _)| asking == nexus)
+                {
+                    running.forget(|_| true);
+                }
+                // It came and went while its turn had not come: so errands stay fewer than nexuses.
+                let found =
+                    |errand: &Errand| matches!(errand, Errand::NexusFound(found, _) if *found == nexus);
+                if let Some(at) = self.errands.iter().position(found) {
+                    self.errands.remove(at);
+                    effects.push(Effect::Release(nexus));
+                    return;
+                }
+            }
+            Errand::Device(..) => self.errands.retain(|errand| !matches!(errand, Errand::Device(..))),
+            Errand::Reconfigured(_) => {
+                self.errands.retain(|errand| !matches!(errand, Errand::Reconfigured(_)));
+            }
+            Errand::Restored { .. } | Errand::NexusFound(..) | Errand::AbsentHolderLost => {}
+        }
+        self.errands.push_back(errand);
+        self.proceed(now, effects);
+    }
+
+    /// The ledger that [`Effect::Persist`] asked for is durable, or could not be made so.
+    pub(crate) fn written(&mut self, durable: bool, now: Moment, effects: &mut Vec<Effect>) {
+        let mut running = self.running.take().expect("a ledger is written for somebody");
+        self.ledger.written(durable, now);
+        match running.phase {
+            // Control's own errands are facts: they hold whether or not a disk takes note of them.
+            Phase::Persisting(judged) if durable || running.request.is_none() => {
+                let (original, installment) = *judged;
+                running.phase = Phase::Installing(self.install(original, installment, effects));
+                self.running = Some(running);
+                self.settle(now, effects);
+            }
+            Phase::Persisting(_) => {
+                running.answer(Err(Outcome::internal_failure()), effects);
+                self.proceed(now, effects);
+            }
+            Phase::Repairing => self.proceed(now, effects),
+            Phase::Installing(_) => unreachable!("nothing was being written"),
+        }
+    }
+
+    /// A shard has installed this generation, and all before it.
+    pub(crate) fn installed(
+        &mut self,
+        shard: ShardId,
+        generation: Generation,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        assert!(generation <= self.generation, "a shard cannot have installed what it was not sent");
+        let seen = &mut self.installed[usize::from(shard.0)];
+        *seen = generation.max(*seen);
+        self.settle(now, effects);
+    }
+
+    /// Writes that are nobody's any more: every shard hears of them before anything that is sent to it later.
+    pub(crate) fn orphaned(&mut self, orphans: &[Orphan], effects: &mut Vec<Effect>) {
+        if !orphans.is_empty() {
+            self.orphans.extend(orphans);
+            self.tell_orphans(effects);
+        }
+    }
+
+    /// An orphan is off the medium. The shards hear of it when the Installs before are through: it is no hurry.
+    pub(crate) fn orphan_done(&mut self, orphan: Orphan, now: Moment, effects: &mut Vec<Effect>) {
+        self.orphans.retain(|known| (known.shard, known.serial) != (orphan.shard, orphan.serial));
+        self.orphans_stale = true;
+        self.settle(now, effects);
+    }
+
+    /// Time has passed: who has waited too long hears so.
+    pub(crate) fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        if let Some(running) = &mut self.running {
+            running.expire(now, effects);
+        }
+        while let Some(waiting) = self.queue.front().filter(|waiting| waiting.joined.deadline <= now) {
+            effects.push(Effect::Answer(waiting.joined.asker, Err(Outcome::BUSY)));
+            self.queue.pop_front();
+        }
+        if self.absent_holder_until.take_if(|until| *until <= now).is_some() {
+            self.errands.push_back(Errand::AbsentHolderLost);
+        }
+        self.proceed(now, effects);
+    }
+
+    /// When [`Fence::expire`] has something to do.
+    pub(crate) fn next_deadline(&self) -> Moment {
+        let queue = self.queue.front().map_or(Moment::NEVER, |waiting| waiting.joined.deadline);
+        let absent = self.absent_holder_until.unwrap_or(Moment::NEVER);
+        let running = match &self.running {
+            Some(running) => running.next_deadline(),
+            None if !self.ledger.kept => self.ledger.retry_at,
+            None => Moment::NEVER,
+        };
+        queue.min(absent).min(running)
+    }
+
+    /// Every shard's answer counted: ends what is complete, and goes on.
+    fn settle(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let everywhere = self.installed.iter().copied().min().expect("there is a shard");
+        let done = |running: &mut Running| matches!(running.phase, Phase::Installing(at) if at <= everywhere);
+        if let Some(running) = self.running.take_if(done) {
+            running.answer(Ok(()), effects);
+            effects.push(Effect::Completed);
+            self.proceed(now, effects);
+        }
+        if self.orphans_stale && everywhere == self.generation {
+            self.tell_orphans(effects);
+        }
+    }
+
+    /// Takes up one thing after the other until one is under way: control's errands, requests, a ledger's repair.
+    fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        while self.running.is_none() {
+            if let Some(errand) = self.errands.pop_front() {
+                self.run(errand, now, effects);
+            } else if let Some(waiting) = self.queue.pop_front() {
+                self.take_up(waiting, now, effects);
+            } else if !self.ledger.kept && self.ledger.retry_at <= now {
+                effects.push(Effect::Persist(self.original.ledger().encode(self.ledger.boot)));
+                self.running = Some(Running::new(None, None, Phase::Repairing, now));
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn run(&mut self, errand: Errand, now: Moment, effects: &mut Vec<Effect>) {
+        match &errand {
+            Errand::NexusFound(nexus, name) => {
+                self.attached.insert(*nexus, name.clone());
+            }
+            Errand::NexusLost(nexus) => {
+                if self.attached.remove(nexus).is_some() {
+                    effects.push(Effect::Release(*nexus));
+                }
+            }
+            Errand::Restored { ledger, kept } => {
+                (self.ledger.restored, self.ledger.kept) = (true, *kept);
+                let absent = ledger.absent_holder().is_some();
+                self.absent_holder_until = absent.then(|| now + ABSENT_HOLDER_PATIENCE);
+            }
+            Errand::AbsentHolderLost | Errand::Device(..) | Errand::Reconfigured(_) => {}
+        }
+        let judged = judge::errand(&self.original, &self.attached, errand);
+        self.begin(None, None, judged, now, effects);
+    }
+
+    /// Judged now and not when it was asked: what came before it may have changed the answer.
+    fn take_up(&mut self, waiting: Waiting, now: Moment, effects: &mut Vec<Effect>) {
+        let Waiting { joined, nexus, request } = waiting;
+        let refusal = if !self.attached.contains_key(&nexus) {
+            // The unit was taken out of the session's map while the request was under way.
+            Some(Outcome::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED))
+        } else if self.ledger.restored {
+            None
+        } else {
+            let sense = Sense::new(SenseKey::NotReady, AdditionalSense::BECOMING_READY);
+            Some(Outcome::check(self.state.readiness.sense().unwrap_or(sense)))
+        };
+        match refusal.map_or_else(|| judge::request(&self.original, nexus, request), Err) {
+            Ok(judged) => self.begin(Some((nexus, request)), Some(joined), judged, now, effects),
+            Err(outcome) => effects.push(Effect::Answer(joined.asker, Err(outcome))),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        request: Option<(NexusId, Request)>,
+        asker: Option<Joined>,
+        judged: Judged,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Judged { original, installment } = judged;
+        let Some(installment) = installment else {
+            // Nothing that a shard sees is another one.
+            self.original = original;
+            effects.extend(asker.map(|joined| Effect::Answer(joined.asker, Ok(()))));
+            return;
+        };
+        let phase = if installment.durable {
+            // Until the answer comes the file may have the old one or the new one.
+            self.ledger.kept = false;
+            effects.push(Effect::Persist(original.ledger().encode(self.ledger.boot)));
+            Phase::Persisting(Box::new((original, installment)))
+        } else {
+            Phase::Installing(self.install(original, installment, effects))
+        };
+        self.running = Some(Running::new(request, asker, phase, now));
+    }
+
+    fn install(
+        &mut self,
+        original: Original,
+        installment: Installment,
+        effects: &mut Vec<Effect>,
+    ) -> Generation {
+        if original.ledger().absent_holder().is_none() {
+            self.absent_holder_until = None;
+        }
+        self.original = original;
+        if let Some(whom) = &installment.aborts {
+            self.abort_queue(whom, effects);
+        }
+        self.send(installment, effects)
+    }
+
+    /// Commands that are parked here are tasks of their unit like all others. Task management functions are none.
+    fn abort_queue(&mut self, whom: &Whom, effects: &mut Vec<Effect>) {
+        self.queue.retain(|waiting| {
+            let aborted = waiting.request != Request::Reset && whom.includes(waiting.nexus);
+            if aborted {
+                effects.push(Effect::Answer(waiting.joined.asker, Err(Outcome::TASK_ABORTED)));
+            }
+            !aborted
+        });
+    }
+
+    /// The same state with another list of orphans: refuses nothing, so that no drain waits for it.
+    fn tell_orphans(&mut self, effects: &mut Vec<Effect>) {
+        let unit = self.original.unit().clone();
+        let unchanged =
+            Installment { unit, attentions: Vec::new(), aborts: None, durable: false, flush: false };
+        self.send(unchanged, effects);
+    }
+
+    fn send(&mut self, installment: Installment, effects: &mut Vec<Effect>) -> Generation {
+        self.generation.0 += 1;
+        self.state = Arc::new(LogicalUnit { generation: self.generation.0, ..installment.unit });
+        self.orphans_stale = false;
+        effects.push(Effect::Install(Install {
+            unit: self.unit,
+            generation: self.generation,
+            state: Arc::clone(&self.state),
+            attentions: installment.attentions,
+            aborts: installment.aborts,
+            flush: installment.flush,
+            orphans: self.orphans.as_slice().into(),
+        }));
+        self.generation
+    }
+}
+
+impl Running {
+    fn new(request: Option<(NexusId, Request)>, asker: Option<Joined>, phase: Phase, now: Moment) -> Self {
+        let patience = now + CHANGE_PATIENCE;
+        Self { request, asker, joined: Vec::new(), patience, overdue: false, phase }
+    }
+
+    /// Tells everybody who waits.
+    fn answer(self, outcome: Result<(), Outcome>, effects: &mut Vec<Effect>) {
+        let waiting = self.asker.into_iter().chain(self.joined);
+        effects.extend(waiting.map(|joined| Effect::Answer(joined.asker, outcome)));
+    }
+
+    fn forget(&mut self, gone: impl Fn(&Joined) -> bool) {
+        self.asker.take_if(|joined| gone(joined));
+        self.joined.retain(|joined| !gone(joined));
+    }
+
+    fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let late = self.asker.take_if(|joined| joined.deadline <= now).into_iter();
+        let late = late.chain(self.joined.extract_if(.., |joined| joined.deadline <= now));
+        effects.extend(late.map(|joined| Effect::Answer(joined.asker, Err(HELD_UP))));
+        if !self.overdue && self.patience <= now {
+            self.overdue = true;
+            effects.push(Effect::Overdue);
+        }
+    }
+
+    fn next_deadline(&self) -> Moment {
+        let waiting = self.asker.iter().chain(&self.joined).map(|joined| joined.deadline);
+        let patience = if self.overdue { Moment::NEVER } else { self.patience };
+        waiting.fold(patience, Moment::min)
+    }
+}
+
+impl LedgerFile {
+    fn written(&mut self, durable: bool, now: Moment) {
+        self.kept = durable;
+        if durable {
+            self.retry_after = LEDGER_RETRY_MIN;
+        } else {
+            self.retry_at = now + self.retry_after;
+            self.retry_after = (self.retry_after * 2).min(LEDGER_RETRY_MAX);
+        }
+    }
+}

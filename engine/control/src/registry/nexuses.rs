@@ -1,0 +1,101 @@
+//! I_T nexuses: the names of both ends, and the number by which the data path compares them.
+
+use std::collections::BTreeMap;
+
+use portico_scsi::ledger::NexusName;
+use portico_scsi::reservation::NexusId;
+
+/// The tag of the one portal group that there is.
+const PORTAL_GROUP_TAG: u16 = 1;
+
+/// The name of the nexus between an initiator port (name and ISID) and a target port (RFC 7143 §4.4.1, §10.2).
+pub(crate) fn nexus_name(initiator: &str, isid: [u8; 6], target: &str) -> NexusName {
+    let isid = isid.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    NexusName::new(format!("{initiator},i,0x{isid:012x}"), format!("{target},t,0x{PORTAL_GROUP_TAG:04x}"))
+}
+
+/// The numbers of all nexuses that anything refers to.
+#[derive(Debug, Default)]
+pub(crate) struct Nexuses {
+    by_name: BTreeMap<NexusName, Nexus>,
+    names: BTreeMap<NexusId, NexusName>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Nexus {
+    id: NexusId,
+    holders: u32,
+}
+
+impl Nexuses {
+    /// The number of a nexus, made if it is new, and a hold on it: it stays the same until the last hold is let go.
+    pub(crate) fn hold(&mut self, name: &NexusName) -> NexusId {
+        if let Some(nexus) = self.by_name.get_mut(name) {
+            nexus.holders += 1;
+            return nexus.id;
+        }
+        self.next += 1;
+        let id = NexusId(self.next);
+        self.by_name.insert(name.clone(), Nexus { id, holders: 1 });
+        self.names.insert(id, name.clone());
+        id
+    }
+
+    /// One more hold on a nexus that somebody holds.
+    pub(crate) fn hold_again(&mut self, id: NexusId) {
+        let name = self.names.get(&id).expect("a nexus that is held is known");
+        self.by_name.get_mut(name).expect("both maps have the same nexuses").holders += 1;
+    }
+
+    /// Lets a hold go.
+    pub(crate) fn release(&mut self, id: NexusId) {
+        let name = self.names.get(&id).expect("a nexus that is held is known");
+        let nexus = self.by_name.get_mut(name).expect("both maps have the same nexuses");
+        nexus.holders -= 1;
+        if nexus.holders == 0 {
+            self.by_name.remove(name);
+            self.names.remove(&id);
+        }
+    }
+
+    #[cfg(test)]
+    fn name(&self, id: NexusId) -> Option<&NexusName> {
+        self.names.get(&id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(initiator: &str, isid: u8) -> NexusName {
+        nexus_name(initiator, [isid; 6], "iqn.t")
+    }
+
+    #[test]
+    fn a_nexus_is_named_as_the_standard_has_it() {
+        let name = nexus_name("iqn.a", [0x40, 0, 1, 0x37, 0, 2], "iqn.t");
+        assert_eq!(name.initiator_port(), "iqn.a,i,0x400001370002");
+        assert_eq!(name.target_port(), "iqn.t,t,0x0001");
+    }
+
+    #[test]
+    fn the_same_ports_are_the_same_nexus_while_anybody_refers_to_it() {
+        let mut nexuses = Nexuses::default();
+        let session = nexuses.hold(&port("a", 1));
+        assert_eq!(nexuses.hold(&port("a", 1)), session);
+        assert_ne!(nexuses.hold(&port("a", 2)), session, "another ISID is another initiator port");
+        nexuses.release(session);
+        assert_eq!(nexuses.hold(&port("a", 1)), session, "one hold was left");
+    }
+
+    #[test]
+    fn a_number_is_never_given_twice() {
+        let mut nexuses = Nexuses::default();
+        let before = nexuses.hold(&port("a", 1));
+        nexuses.release(before);
+        assert_eq!(nexuses.name(before), None);
+        assert_ne!(nexuses.hold(&port("a", 1)), before);
+    }
+}
