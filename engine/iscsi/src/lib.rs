@@ -14,9 +14,11 @@
 //! | [`login`] | the target's side of the login phase, up to the last request | 6.3 |
 //! | [`session`] | the target's side of the full feature phase: order, window, tasks, answers | 4.2, 11 |
 //! | [`transfer`] | the data of one task, what came and what is to go | 4.2.5, 11.7, 11.8 |
+//! | [`discovery`] | SendTargets and other text in the full feature phase | 11.10, Appendix C |
 //! | [`initiator`] | the other end, for the load generator, the simulator and tests | 4, 6, 11 |
 //! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
 
+pub mod discovery;
 pub mod framing;
 pub mod initiator;
 pub mod login;

@@ -216,12 +216,6 @@ impl Negotiator {
         }
     }
 
-    /// Whether the peer has sent this key.
-    #[must_use]
-    pub fn has_seen(&self, key: Key) -> bool {
-        self.seen & (1 << (key as u32)) != 0
-    }
-
     /// The length that the peer declared for its side, or the default.
     #[must_use]
     pub fn peer_max_recv_data_segment_length(&self) -> u32 {

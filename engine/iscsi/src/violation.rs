@@ -247,8 +247,6 @@ pub enum Violation {
     SnackNotSupported,
     /// A Text Request goes on with an exchange that there is not (§11.10.4).
     TextTransferTagUnknown(TargetTransferTag),
-    /// A second text exchange before the first has ended (§11.10.3).
-    TextExchangeOverlaps(InitiatorTaskTag),
     /// In the full feature phase, a key where, when, or by whom it may not be sent (§13).
     TextKeyMisused(Misuse),
 }
@@ -323,7 +321,6 @@ impl Violation {
             Self::LoginInFullFeaturePhase
             | Self::TextBeforeAnswer
             | Self::TextTransferTagUnknown(_)
-            | Self::TextExchangeOverlaps(_)
             | Self::TextKeyMisused(_) => Answer::Reject(RejectReason::ProtocolError),
             Self::NotInDiscovery { .. } => Answer::Reject(RejectReason::CommandNotSupported),
             Self::TaskTagInUse(_) => Answer::Reject(RejectReason::InvalidPduField),
@@ -421,9 +418,6 @@ impl core::fmt::Display for Violation {
             Self::SnackNotSupported => f.write_str("SNACK at recovery level 0"),
             Self::TextTransferTagUnknown(tag) => {
                 write!(f, "no text exchange has the transfer tag {:#010x}", tag.0)
-            }
-            Self::TextExchangeOverlaps(tag) => {
-                write!(f, "text exchange {:#010x} begins before the last has ended", tag.0)
             }
         }
     }

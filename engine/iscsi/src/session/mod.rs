@@ -44,7 +44,7 @@ pub use emit::{Completion, DataInSegment, R2tRange, TextPart};
 pub use keepalive::{Expired, KeepaliveTimes};
 pub use tasks::{Request, TaskId};
 
-use crate::login::{QUEUED_COMMANDS_MAX, SessionType};
+use crate::login::{Completed, QUEUED_COMMANDS_MAX, SessionType};
 use crate::moment::Moment;
 use crate::negotiate::Parameters;
 use crate::sn::{CmdSn, CommandWindow, StatSn};
@@ -86,6 +86,25 @@ pub struct Start {
     pub keepalive: KeepaliveTimes,
     /// When this is.
     pub now: Moment,
+}
+
+impl Start {
+    /// What follows from a login that was accepted under this handle.
+    #[must_use]
+    pub fn after(login: &Completed, tsih: Tsih, keepalive: KeepaliveTimes, now: Moment) -> Self {
+        Self {
+            parameters: login.parameters,
+            session_type: login.session_type,
+            tsih,
+            isid: login.isid,
+            cid: login.cid,
+            cmd_sn: login.cmd_sn,
+            stat_sn: login.stat_sn.next(),
+            queued_commands: login.queued_commands,
+            keepalive,
+            now,
+        }
+    }
 }
 
 /// What to do with the bytes that follow a header.
