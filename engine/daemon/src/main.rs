@@ -1,2 +1,180 @@
-//! Placeholder.
-fn main() {}
+//! `porticod`: the composition root. Reads the command line, makes the threads, and is the control thread from then on.
+
+mod cli;
+mod devices;
+mod host;
+mod shards;
+
+use std::io::{self, IsTerminal};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use portico_backstores::Medium;
+use portico_control::core::Exit;
+use portico_control::http::{Limits, Server};
+use portico_control::ledger_store::{LedgerStore, SystemFolder, boot_id};
+use portico_control::runtime::{Post, Runtime, mailboxes};
+use portico_control::scst_conf::{self, Colour, Verdict};
+use portico_model::configuration::{Configuration, Portal, embedded_default};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+use cli::Cli;
+use devices::Media;
+use host::Process;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(file) = &cli.check {
+        return check(file);
+    }
+    log_to_stderr();
+    match run(&cli) {
+        Ok(Exit::Clean) => ExitCode::SUCCESS,
+        Ok(Exit::Unclean(reason)) => {
+            eprintln!("porticod: {reason}");
+            ExitCode::FAILURE
+        }
+        Err(reason) => {
+            eprintln!("porticod: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit, String> {
+    let data_folder = cli.data_folder()?;
+    let configuration = configuration(cli, &data_folder)?;
+    let cores = shards::cores(cli.cores.as_ref().map(|cores| &cores.0[..]))?;
+    let folder = |name: &str| {
+        let path = data_folder.join(name);
+        SystemFolder::open(path.clone()).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    folder("")?;
+    let boot = std::fs::read_to_string(BOOT_ID).map_err(|error| format!("{BOOT_ID}: {error}"))?;
+    let boot = boot_id(&boot).ok_or_else(|| format!("{BOOT_ID}: not a boot id: {boot:?}"))?;
+    let ledgers = LedgerStore::new(folder("ledgers")?, boot);
+
+    let (mailbox, post, inbox) = mailboxes(cores.len());
+    let plan = shards::Plan {
+        cores,
+        memory_mib: cli.shard_memory,
+        spin: Duration::from_micros(configuration.core.poll_us.into()),
+        origin: Instant::now(),
+    };
+    let (queues, threads) = shards::start(&plan, &mailbox)?;
+    let listener = TcpListener::bind(cli.metrics).map_err(|error| {
+        format!("metrics: {}", host::explain(cli.metrics, &error).replace("--portal", "--metrics"))
+    })?;
+    let metrics = Server::start(listener, post.clone(), Limits::default())
+        .map_err(|error| format!("metrics: {error}"))?;
+    if !cli.metrics.ip().is_loopback() {
+        tracing::warn!("metrics are served beyond loopback, to anybody who asks");
+    }
+    let shards = plan.cores.len();
+    let process =
+        Process { metrics: metrics.local_addr(), data_folder, shards, embedded: cli.config.is_none() };
+    let media = Arc::new(Media { shards: u32::try_from(shards).expect("at most SHARDS_MAX") });
+    let runtime = Runtime::new(shards, boot, inbox, media, queues, process, ledgers)
+        .map_err(|error| format!("no helper threads: {error}"))?;
+    watch_signals(cli, post.clone())?;
+    post.apply(configuration, false);
+    let exit = runtime.run();
+    threads.join();
+    drop(metrics);
+    Ok(exit)
+}
+
+/// Where Linux says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What the command line asks for: a file, or the embedded default.
+fn configuration(cli: &Cli, data_folder: &Path) -> Result<Configuration, String> {
+    let mut configuration = match &cli.config {
+        None => embedded_default(data_folder),
+        Some(file) => {
+            let mut configuration = read(file)?;
+            configuration.portals = Portal::everywhere();
+            configuration
+        }
+    };
+    if !cli.portal.is_empty() {
+        configuration.portals = cli.portal.iter().copied().map(Portal).collect();
+    }
+    Ok(configuration)
+}
+
+/// Reads a configuration file; what is wrong with it goes to standard error.
+fn read(file: &Path) -> Result<Configuration, String> {
+    let parsed = scst_conf::load(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    eprint!("{}", parsed.report(colour(&io::stderr())));
+    match (parsed.verdict().is_taken(), parsed.configuration) {
+        (true, Some(configuration)) => Ok(configuration),
+        _ => Err(format!("{}: the configuration has errors; nothing was changed", file.display())),
+    }
+}
+
+/// SIGINT and SIGTERM end the gateway, a second one at once; SIGHUP brings it to what the file says now.
+fn watch_signals(cli: &Cli, post: Post<Medium>) -> Result<(), String> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+    let (file, portal) = (cli.config.clone(), cli.portal.clone());
+    let watcher = move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => reload(file.as_ref(), &portal, &post),
+                _ => post.shut_down(),
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watcher)
+        .map(drop)
+        .map_err(|error| format!("no thread for signals: {error}"))
+}
+
+fn reload(file: Option<&PathBuf>, portal: &[std::net::SocketAddr], post: &Post<Medium>) {
+    let Some(file) = file else {
+        tracing::warn!("SIGHUP: there is no configuration file to read again");
+        return;
+    };
+    match read(file) {
+        Ok(mut configuration) => {
+            configuration.portals = match portal {
+                [] => Portal::everywhere(),
+                portal => portal.iter().copied().map(Portal).collect(),
+            };
+            tracing::info!(file = %file.display(), "SIGHUP: the configuration is applied");
+            post.apply(configuration, false);
+        }
+        Err(reason) => tracing::error!("SIGHUP: {reason}"),
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    let verdict = scst_conf::check(file, &mut io::stdout().lock(), colour(&io::stdout()));
+    match verdict {
+        Ok(Verdict::Sound | Verdict::Warned { .. }) => ExitCode::SUCCESS,
+        Ok(Verdict::Refused { .. }) => ExitCode::from(1),
+        Ok(Verdict::Unreadable) | Err(_) => ExitCode::from(2),
+    }
+}
+
+fn colour(stream: &impl IsTerminal) -> Colour {
+    if stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() { Colour::On } else { Colour::Off }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("PORTICO_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

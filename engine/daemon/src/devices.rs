@@ -1,0 +1,97 @@
+//! How a DEVICE of the configuration becomes a medium. Runs on control's helper threads; may block.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use portico_backstores::open::{BlockOptions, FileOptions, open_block, open_file};
+use portico_backstores::{Medium, NullStore, RamStore};
+use portico_control::core::Opened;
+use portico_control::runtime::Devices;
+use portico_model::configuration::{Device, Handler};
+
+/// Opens devices for so many shards.
+#[derive(Debug)]
+pub(crate) struct Media {
+    /// Shards, each of which opens a queue.
+    pub shards: u32,
+}
+
+impl Devices for Media {
+    type Medium = Medium;
+
+    fn open(&self, device: &Device) -> Result<Opened<Medium>, String> {
+        let medium = self.medium(device)?;
+        let geometry = medium.geometry();
+        Ok(Opened {
+            medium,
+            size_bytes: geometry.size_bytes(),
+            physical_block_bytes: Some(geometry.physical_block_bytes),
+            read_only: geometry.read_only,
+        })
+    }
+}
+
+impl Media {
+    fn medium(&self, device: &Device) -> Result<Medium, String> {
+        let block = device.block_size_bytes;
+        let blocks = |bytes: u64| bytes / u64::from(block);
+        match &device.handler {
+            Handler::NullIo { size_bytes, .. } => {
+                let store = NullStore::new(block, blocks(*size_bytes), device.read_only);
+                store.map(Medium::Null).map_err(|error| error.to_string())
+            }
+            Handler::Ram { size_bytes } => {
+                let store = RamStore::new(block, blocks(*size_bytes), device.read_only);
+                store.map(Medium::Ram).map_err(|error| format!("{size_bytes} bytes of memory: {error}"))
+            }
+            Handler::FileIo { filename, size_bytes } => self.file(device, filename, *size_bytes),
+            Handler::BlockIo { filename, .. } => {
+                let opened = open_block(&BlockOptions {
+                    block_length: Some(block),
+                    read_only: device.read_only,
+                    write_through: device.write_through,
+                    nv_cache: device.nv_cache,
+                    queues: self.shards,
+                    ..BlockOptions::new(filename)
+                });
+                let opened = opened.map_err(|error| error.to_string())?;
+                warn(device, &opened.warnings);
+                Ok(Medium::File(opened.store))
+            }
+        }
+    }
+
+    fn file(&self, device: &Device, filename: &str, size_bytes: Option<u64>) -> Result<Medium, String> {
+        if let Some(folder) = Path::new(filename).parent().filter(|folder| !folder.exists()) {
+            return Err(format!("{filename}: the folder {} is not there", folder.display()));
+        }
+        let opened = open_file(&FileOptions {
+            size_bytes,
+            block_length: device.block_size_bytes,
+            read_only: device.read_only,
+            write_through: device.write_through,
+            nv_cache: device.nv_cache,
+            o_direct: device.o_direct,
+            queues: self.shards,
+            ..FileOptions::new(filename)
+        });
+        let opened = opened.map_err(|error| error.to_string())?;
+        warn(device, &opened.warnings);
+        if opened.created {
+            tracing::info!(device = device.name, filename, "file created");
+        }
+        Ok(Medium::File(Arc::clone(&opened.store)))
+    }
+}
+
+fn warn(device: &Device, warnings: &[portico_backstores::open::Warning]) {
+    for warning in warnings {
+        tracing::warn!(device = device.name, "{warning}");
+    }
+    if device.nv_cache {
+        tracing::warn!(
+            device = device.name,
+            "nv_cache 1: SYNCHRONIZE CACHE flushes nothing, the administrator vouches for the power"
+        );
+    }
+}

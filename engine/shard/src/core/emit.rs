@@ -1,0 +1,256 @@
+//! From a session's list to a message: PDUs are made here, in the order in which they are sent.
+
+use portico_backstores::Queue as _;
+use portico_iscsi::session::{Completion, TaskId};
+use portico_iscsi::wire::BHS_BYTES;
+use portico_model::message::EndReason;
+use portico_ring::{Lent, Message};
+use portico_scsi::sense::Outcome;
+
+use super::{Core, Record};
+use crate::driver::Driver;
+use crate::outgoing::{Outgoing, Rare};
+use crate::session::Session;
+use crate::slab::Key;
+use crate::task::{Task, Work};
+use crate::unit::Unit;
+
+/// Bytes after which a message takes no further PDU: what one connection may keep from the others at a time, and how much
+/// memory one that does not read can hold.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Parts that one PDU may need: its header, the buffers of a data segment of 256 KiB in the smallest chunks, padding.
+const PARTS_PER_PDU: usize = 68;
+
+/// Bytes of the slab that one PDU may need beside rare ones: header and padding.
+const SLAB_PER_PDU: usize = BHS_BYTES + 4 + 2 + portico_scsi::sense::SENSE_BYTES_MAX + 4;
+
+/// What became of one entry of the list.
+enum Emitted {
+    /// It has said all that it has to say for now.
+    Through,
+    /// It has more, for which this message has no room.
+    Full,
+}
+
+impl<D: Driver> Core<D> {
+    /// Fills a message from the list of a session.
+    pub fn emit(&mut self, session_key: Key<Session>, message: &mut Message) {
+        let scarce = self.budget.is_scarce();
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.wire.hold_window(scarce);
+        }
+        loop {
+            let Some(session) = self.sessions.get_mut(session_key) else { return };
+            let Some(entry) = session.outgoing.pop_front() else { return };
+            if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
+                session.outgoing.push_front(entry);
+                return;
+            }
+            let emitted = match &entry {
+                Outgoing::DataIn(task) => self.emit_data_in(session_key, *task, message),
+                Outgoing::Status(task) => self.emit_status(session_key, *task, message),
+                Outgoing::R2t(task) => self.emit_r2t(session_key, *task, message),
+                Outgoing::Rare(rare) => self.emit_rare(session_key, rare, message),
+            };
+            if let Emitted::Full = emitted
+                && let Some(session) = self.sessions.get_mut(session_key)
+            {
+                session.outgoing.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    fn emit_data_in(&mut self, session_key: Key<Session>, key: Key<Task>, message: &mut Message) -> Emitted {
+        loop {
+            let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
+            let Some(task) = self.tasks.get_mut(key) else { return Emitted::Through };
+            if task.aborted || task.ended.is_some_and(|outcome| outcome != Outcome::GOOD) {
+                // It failed on the way: what is left to send is its status.
+                task.listed = false;
+                self.settle(key);
+                return Emitted::Through;
+            }
+            if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
+                return Emitted::Full;
+            }
+            let available = match &task.work {
+                Work::Read(read) => read.ready_bytes,
+                _ => u32::MAX,
+            };
+            let mut bhs = [0; BHS_BYTES];
+            let Some(segment) = session.wire.next_data_in(task.name, available, &mut bhs) else {
+                // What is missing is not there yet, or there was nothing to send at all.
+                task.listed = false;
+                self.settle(key);
+                return Emitted::Through;
+            };
+            push(message, &bhs);
+            let length = segment.length_bytes as usize;
+            let unit = task.unit.and_then(|unit| self.units.get(unit));
+            push_data(task, unit, segment.offset_bytes, length, message);
+            pad(message, length);
+            if segment.ends_task {
+                let moved_bytes = u64::from(segment.offset_bytes + segment.length_bytes);
+                self.retire(key, moved_bytes);
+                return Emitted::Through;
+            }
+        }
+    }
+
+    fn emit_status(&mut self, session_key: Key<Session>, key: Key<Task>, message: &mut Message) -> Emitted {
+        let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
+        let Some(task) = self.tasks.get(key).filter(|task| !task.aborted) else { return Emitted::Through };
+        let outcome = task.ended.unwrap_or(Outcome::GOOD);
+        let unit = task.unit.and_then(|unit| self.units.get(unit));
+        let format = unit.map(|unit| unit.state.sense_format()).unwrap_or_default();
+        let sense = outcome.sense_data(format);
+        let sense = sense.as_ref().map_or(&[][..], |sense| sense.as_bytes());
+        let sense_bytes = u16::try_from(sense.len()).expect("sense data is short");
+        let mut bhs = [0; BHS_BYTES];
+        let completion = Completion { status: outcome.status.code(), sense_bytes };
+        session.wire.response(task.name, completion, &mut bhs);
+        push(message, &bhs);
+        if sense_bytes > 0 {
+            push(message, &sense_bytes.to_be_bytes());
+            push(message, sense);
+            pad(message, sense.len() + 2);
+        }
+        let moved_bytes = match &task.work {
+            Work::Write(write) => write.stored_bytes.into(),
+            _ => 0,
+        };
+        self.retire(key, moved_bytes);
+        Emitted::Through
+    }
+
+    /// The status of a task has been put into a message: it is recorded, and gone.
+    fn retire(&mut self, key: Key<Task>, moved_bytes: u64) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let Task { unit, operation, times, ended, .. } = *task;
+        self.record(&Record { unit, operation, times, ended, moved_bytes });
+        self.release(key);
+    }
+
+    fn emit_r2t(&mut self, session_key: Key<Session>, key: Key<Task>, message: &mut Message) -> Emitted {
+        loop {
+            let room_bytes = self.r2t_room_bytes(key);
+            let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
+            let Some(task) = self.tasks.get(key) else { return Emitted::Through };
+            if task.aborted || task.ended.is_some() {
+                return Emitted::Through;
+            }
+            if !message.admits(1, BHS_BYTES) {
+                return Emitted::Full;
+            }
+            let mut bhs = [0; BHS_BYTES];
+            let Some(range) = session.wire.next_r2t(task.name, room_bytes, &mut bhs) else {
+                return Emitted::Through;
+            };
+            push(message, &bhs);
+            self.called(key, range.length_bytes);
+        }
+    }
+
+    fn emit_rare(&mut self, session_key: Key<Session>, rare: &Rare, message: &mut Message) -> Emitted {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
+        let data: &[u8] = match rare {
+            Rare::Pong { data, .. } | Rare::Text { data, .. } => data,
+            Rare::Reject { header, .. } => header,
+            Rare::Ping | Rare::TaskManagement { .. } | Rare::Logout { .. } | Rare::AskForLogout { .. } => &[],
+        };
+        if !message.admits(2, BHS_BYTES + data.len() + 4) && !message.is_empty() {
+            return Emitted::Full;
+        }
+        let mut bhs = [0; BHS_BYTES];
+        let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
+        let finished = match rare {
+            Rare::Pong { name, .. } => {
+                session.wire.nop_in(*name, length_bytes, &mut bhs);
+                Some(*name)
+            }
+            Rare::Ping => {
+                session.wire.ping(now, &mut bhs);
+                None
+            }
+            Rare::TaskManagement { name, result } => {
+                session.wire.task_management_response(*name, *result, &mut bhs);
+                Some(*name)
+            }
+            Rare::Logout { name, result } => {
+                session.wire.logout_response(*name, *result, &mut bhs);
+                self.ending.push((session.connection, EndReason::Logout));
+                Some(*name)
+            }
+            Rare::Text { name, part, .. } => {
+                session.wire.text_response(*name, *part, &mut bhs);
+                Some(*name)
+            }
+            Rare::Reject { reason, header } => {
+                session.wire.reject(*reason, header, &mut bhs);
+                None
+            }
+            Rare::AskForLogout { seconds } => {
+                session.wire.ask_for_logout(*seconds, &mut bhs);
+                None
+            }
+        };
+        push(message, &bhs);
+        push_long(message, data);
+        pad(message, data.len());
+        if let Some(name) = finished {
+            self.retire_request(session_key, name);
+        }
+        Emitted::Through
+    }
+
+    /// A request that was no command has been answered.
+    fn retire_request(&mut self, session_key: Key<Session>, name: TaskId) {
+        let task = self.sessions.get(session_key).and_then(|session| session.task(name));
+        task.into_iter().for_each(|task| self.release(task));
+    }
+}
+
+/// Moves `length` bytes of a task's data-in, from `offset` on, into a message.
+fn push_data(task: &mut Task, unit: Option<&Unit>, offset: u32, length: usize, message: &mut Message) {
+    if let Work::Read(read) = &task.work
+        && read.lent
+    {
+        let queue = unit.and_then(|unit| unit.queue.as_ref()).expect("a unit that lends has a queue");
+        let lent = queue.lend(read.offset_bytes + u64::from(offset), length);
+        let lent = lent.expect("a range that was lent as a whole is lent in parts");
+        message.push_lent(Lent::new(lent.owner, lent.range)).expect("a PDU's parts fit");
+        return;
+    }
+    let mut rest = length;
+    while rest > 0 {
+        let front = task.outflow.front_mut().expect("what is ready is there");
+        let part = if front.len() > rest {
+            front.split_to(rest)
+        } else {
+            task.outflow.pop_front().expect("it was just there")
+        };
+        rest -= part.len();
+        message.push_buffer(part).expect("a PDU's parts fit");
+    }
+}
+
+fn push(message: &mut Message, bytes: &[u8]) {
+    message.push_header(bytes.len()).expect("there was room").copy_from_slice(bytes);
+}
+
+/// The data of a rare PDU, which may be longer than a header: the slab of an empty message holds it.
+fn push_long(message: &mut Message, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        push(message, bytes);
+    }
+}
+
+fn pad(message: &mut Message, length: usize) {
+    let padding = length.next_multiple_of(4) - length;
+    if padding > 0 {
+        message.push_header(padding).expect("there was room").fill(0);
+    }
+}

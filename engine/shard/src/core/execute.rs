@@ -1,0 +1,234 @@
+//! From a command whose turn it is to what it does: the device server is asked, and its answer begun.
+
+use portico_iscsi::session::TaskId;
+use portico_model::message::ToControl;
+use portico_model::meter::Operation;
+use portico_scsi::block::MediumCommand;
+use portico_scsi::device_server::{self, Action};
+use portico_scsi::lun::Lun;
+use portico_scsi::no_unit;
+use portico_scsi::original::Change;
+use portico_scsi::sense::{AdditionalSense, Outcome};
+
+use super::Core;
+use crate::driver::Driver;
+use crate::inbound::take_fitting;
+use crate::outgoing::Outgoing;
+use crate::session::Session;
+use crate::slab::Key;
+use crate::task::{Task, Work};
+
+impl<D: Driver> Core<D> {
+    /// It is this command's turn.
+    pub fn start(&mut self, session_key: Key<Session>, name: TaskId) {
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        let Some(key) = session.task(name) else { return };
+        let command = *session.wire.command(name);
+        let lun = Lun::from_bytes(command.lun.0);
+        let at = lun.number().and_then(|number| session.find(number));
+        if let Some(at) = at
+            && let Some(refusal) = self.take_place(session_key, key, at)
+        {
+            self.finish(key, refusal);
+            return;
+        }
+        let action = self.judge(session_key, at, lun, &command.cdb);
+        self.act(key, action);
+    }
+
+    /// Files the task with its unit, or says why there is no place for it.
+    fn take_place(&mut self, session_key: Key<Session>, key: Key<Task>, at: usize) -> Option<Outcome> {
+        let session = self.sessions.get_mut(session_key)?;
+        let lun = &mut session.luns[at];
+        let unit = self.units.get_mut(lun.unit)?;
+        if self.quiescing {
+            return Some(Outcome::BUSY);
+        }
+        if lun.tasks >= unit.nexus_commands_max {
+            return Some(Outcome::TASK_SET_FULL);
+        }
+        let task = self.tasks.get_mut(key)?;
+        lun.tasks += 1;
+        unit.tasks += 1;
+        task.lun = Some(at);
+        task.unit = Some(lun.unit);
+        None
+    }
+
+    /// Asks the device server. Data-in that it makes is in the pool's scratch afterwards.
+    fn judge(&mut self, session_key: Key<Session>, at: Option<usize>, lun: Lun, cdb: &[u8]) -> Action {
+        let session = self.sessions.get_mut(session_key).expect("the caller has it");
+        let mut nexus_state = at.map(|at| session.luns[at].nexus);
+        let context = session.context(at);
+        let room = device_server::reply_bytes_max(cdb, &context);
+        if self.pool.scratch.len() < room {
+            self.pool.scratch.resize(room, 0);
+        }
+        let reply = &mut self.pool.scratch[..];
+        let unit = at.and_then(|at| self.units.get(session.luns[at].unit));
+        match (unit, &mut nexus_state) {
+            (Some(unit), Some(state)) => {
+                let action = device_server::begin(&unit.state, state, session.nexus, &context, cdb, reply);
+                let at = at.expect("a state was found by it");
+                session.luns[at].nexus = *state;
+                action
+            }
+            _ => no_unit::begin(lun, &context, cdb, reply),
+        }
+    }
+
+    fn act(&mut self, key: Key<Task>, action: Action) {
+        match action {
+            Action::Finish(outcome) => self.finish(key, outcome),
+            Action::Reply { length } => self.reply(key, length),
+            Action::Parameters(list) => {
+                let Some(task) = self.tasks.get_mut(key) else { return };
+                task.work = Work::Parameters(list);
+                let session = self.sessions.get_mut(task.session).expect("a task has a session");
+                session.wire.want_data(task.name, list.length as u64);
+                self.data_came(key);
+            }
+            Action::Medium(command) => self.begin_medium(key, command),
+            Action::Change(change) => self.park(key, change),
+        }
+    }
+
+    fn begin_medium(&mut self, key: Key<Task>, command: MediumCommand) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.class = command.class();
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a medium command has a unit");
+        let block_bytes = unit.state.geometry.block_length();
+        match command {
+            MediumCommand::Read { lba, .. } => {
+                task.operation = Operation::Read;
+                self.begin_read(key, lba.0 * u64::from(block_bytes), command.transfer_bytes(block_bytes));
+            }
+            MediumCommand::Write { lba, fua, .. } => {
+                task.operation = Operation::Write;
+                let offset = lba.0 * u64::from(block_bytes);
+                self.begin_write(key, offset, command.transfer_bytes(block_bytes), block_bytes, fua);
+            }
+            MediumCommand::Verify { .. } => self.begin_verify(key, command, block_bytes),
+            MediumCommand::Flush { immediate, .. } => {
+                task.work = Work::Flush;
+                self.pump_flush(key);
+                if immediate {
+                    self.finish_before_flush(key);
+                }
+            }
+        }
+    }
+
+    /// IMMED: the status does not wait for the flush, which goes on without its task. One that is still to be handed over
+    /// is waited for.
+    fn finish_before_flush(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.at_medium > 0 {
+            task.at_medium = 0;
+            self.disown_flushes(key);
+            self.finish(key, Outcome::GOOD);
+        }
+    }
+
+    /// Data-in of the device server, which is in the pool's scratch.
+    fn reply(&mut self, key: Key<Task>, length: usize) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let session = self.sessions.get_mut(task.session).expect("a task has a session");
+        let moved = session.wire.begin_data_in(task.name, length as u64) as usize;
+        let mut rest = &self.pool.scratch[..moved];
+        while !rest.is_empty() {
+            let Some(mut buffer) = take_fitting(self.driver.arena(), rest.len()) else {
+                self.counters.refused_for_memory += 1;
+                self.finish(key, Outcome::BUSY);
+                return;
+            };
+            let (now, later) = rest.split_at(rest.len().min(buffer.capacity()));
+            buffer.set_len(now.len());
+            buffer.copy_from_slice(now);
+            task.outflow.push_back(buffer);
+            rest = later;
+        }
+        task.ended = Some(Outcome::GOOD);
+        self.list_data_in(key);
+    }
+
+    /// Lists a task's Data-In, or its status where it has none to send.
+    pub(super) fn list_data_in(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if !task.listed {
+            task.listed = true;
+            let session = task.session;
+            self.list(session, Outgoing::DataIn(key));
+        }
+    }
+
+    /// Lists R2Ts of a task that still waits for data.
+    pub(super) fn list_r2t(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        if task.ended.is_none() && !task.aborted && !session.wire.progress(task.name).is_complete {
+            let session = task.session;
+            self.list(session, Outgoing::R2t(key));
+        }
+    }
+
+    /// More of a task's data is there, or as much as will come.
+    pub fn data_came(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get(key) else { return };
+        if task.aborted {
+            return;
+        }
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        if task.ended.is_some() {
+            return self.settle(key);
+        }
+        if let Some(fault) = session.wire.fault(task.name) {
+            let condition = fault.condition();
+            let (code, qualifier) =
+                (condition.additional_sense_code, condition.additional_sense_code_qualifier);
+            return self.finish(key, Outcome::aborted(AdditionalSense { code, qualifier }));
+        }
+        match task.work {
+            Work::Parameters(_) => self.pump_parameters(key),
+            Work::Write(_) => self.pump_write(key),
+            Work::Verify(_) => self.pump_verify(key),
+            Work::None | Work::Read(_) | Work::Flush | Work::Parked(_) => {}
+        }
+        self.list_r2t(key);
+    }
+
+    /// Reads the parameter list once all of it is there.
+    fn pump_parameters(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Parameters(list) = task.work else { return };
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        if !session.wire.progress(task.name).is_complete {
+            return;
+        }
+        let data: Vec<u8> = task.inflow.drain(..).flat_map(|buffer| buffer.to_vec()).collect();
+        task.inflow_bytes = 0;
+        task.work = Work::None;
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("parameters are for a unit");
+        let action = device_server::parameters(&unit.state, list, &data);
+        self.act(key, action);
+    }
+
+    /// Mails a change to control; the task waits for the answer.
+    fn park(&mut self, key: Key<Task>, change: Change) {
+        let ticket = Self::ticket_of(key);
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(unit) = task.unit.and_then(|unit| self.units.get(unit)) else {
+            self.finish(key, Outcome::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED));
+            return;
+        };
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        task.work = Work::Parked(ticket);
+        self.outbox.push_back(ToControl::Change {
+            shard: self.shard,
+            ticket,
+            unit: unit.id,
+            nexus: session.nexus,
+            change,
+        });
+    }
+}

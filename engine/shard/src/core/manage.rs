@@ -1,0 +1,221 @@
+//! Task management (SAM-5 §7, RFC 7143 §11.5). What concerns one nexus is done here; what others can see, the resets, goes
+//! through control and its fence.
+//!
+//! TST is 001b: each nexus has its own task set, so CLEAR TASK SET clears that of the nexus that asks (SPC-4 §7.5.8).
+
+use std::time::Duration;
+
+use portico_iscsi::session::{Referenced, TaskId};
+use portico_iscsi::wire::{LunField, TaskManagementFunction, TaskManagementRequest, TaskManagementResult};
+use portico_model::identity::Ticket;
+use portico_model::message::ToControl;
+use portico_scsi::lun::Lun;
+use portico_scsi::sense::Outcome;
+
+use super::Core;
+use crate::driver::Driver;
+use crate::management::{Management, PATIENCE_S};
+use crate::outgoing::Rare;
+use crate::session::Session;
+use crate::slab::Key;
+use crate::task::Task;
+use crate::unit::Unit;
+
+/// Marks the tickets of resets, so that they are not taken for tasks: keys use 56 bits.
+const RESET_TICKET: u64 = 1 << 63;
+
+impl<D: Driver> Core<D> {
+    /// A task management request whose turn it is.
+    pub fn manage(&mut self, session_key: Key<Session>, name: TaskId, request: &TaskManagementRequest) {
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let key = self.managements.insert(Management {
+            session: session_key,
+            name,
+            tasks: 0,
+            resets: 0,
+            result: TaskManagementResult::Complete,
+            deadline: self.now + Duration::from_secs(PATIENCE_S),
+            cold: request.function == TaskManagementFunction::TargetColdReset,
+        });
+        let unit = self.unit_at(session, request.lun);
+        let result = match (request.function, unit) {
+            (TaskManagementFunction::AbortTask, _) => self.abort_one(session_key, key, request),
+            (TaskManagementFunction::AbortTaskSet | TaskManagementFunction::ClearTaskSet, Some(unit)) => {
+                self.abort_task_set(session_key, unit, key);
+                TaskManagementResult::Complete
+            }
+            (TaskManagementFunction::LogicalUnitReset, Some(unit)) => {
+                self.ask_reset(key, unit);
+                TaskManagementResult::Complete
+            }
+            (
+                TaskManagementFunction::AbortTaskSet
+                | TaskManagementFunction::ClearTaskSet
+                | TaskManagementFunction::LogicalUnitReset
+                | TaskManagementFunction::ClearAca,
+                None,
+            ) => TaskManagementResult::LunDoesNotExist,
+            (TaskManagementFunction::TargetWarmReset | TaskManagementFunction::TargetColdReset, _) => {
+                self.ask_resets(session_key, key)
+            }
+            // I_T NEXUS RESET, the queries: TaskReporting and iSCSIProtocolLevel do not promise them yet (RFC 7144).
+            (
+                TaskManagementFunction::QueryTask
+                | TaskManagementFunction::QueryTaskSet
+                | TaskManagementFunction::ITNexusReset
+                | TaskManagementFunction::QueryAsynchronousEvent
+                | TaskManagementFunction::Other(_),
+                _,
+            ) => TaskManagementResult::FunctionNotSupported,
+            // NACA is not supported, so there is never an ACA to clear; TASK REASSIGN needs recovery level 2.
+            (TaskManagementFunction::ClearAca, Some(_)) => TaskManagementResult::FunctionNotSupported,
+            (TaskManagementFunction::TaskReassign, _) => TaskManagementResult::ReassignmentNotSupported,
+        };
+        if let Some(management) = self.managements.get_mut(key) {
+            management.result = result;
+        }
+        self.answer_management(key);
+    }
+
+    fn unit_at(&self, session: &Session, lun: LunField) -> Option<Key<Unit>> {
+        let at = session.find(Lun::from_bytes(lun.0).number()?)?;
+        Some(session.luns[at].unit)
+    }
+
+    /// ABORT TASK (RFC 7143 §11.5.5 and §11.6.1).
+    fn abort_one(
+        &mut self,
+        session_key: Key<Session>,
+        management: Key<Management>,
+        request: &TaskManagementRequest,
+    ) -> TaskManagementResult {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return TaskManagementResult::TaskDoesNotExist;
+        };
+        match session.wire.referenced(request) {
+            Referenced::Task(name) => {
+                if let Some(task) = session.task(name) {
+                    self.abort(task, Some(management));
+                }
+                TaskManagementResult::Complete
+            }
+            Referenced::NeverArrived => TaskManagementResult::Complete,
+            Referenced::Nothing => TaskManagementResult::TaskDoesNotExist,
+        }
+    }
+
+    fn abort_task_set(&mut self, session: Key<Session>, unit: Key<Unit>, management: Key<Management>) {
+        let tasks: Vec<Key<Task>> =
+            self.tasks_where(|task| task.session == session && task.unit == Some(unit));
+        for task in tasks {
+            self.abort(task, Some(management));
+        }
+    }
+
+    pub(super) fn tasks_where(&self, wanted: impl Fn(&Task) -> bool) -> Vec<Key<Task>> {
+        self.tasks.iter().filter(|(_, task)| !task.aborted && wanted(task)).map(|(key, _)| key).collect()
+    }
+
+    /// Aborts a task: nothing of it is answered any more and nothing more goes to the medium. What is there already is
+    /// waited for by `management`.
+    pub(super) fn abort(&mut self, key: Key<Task>, management: Option<Key<Management>>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.aborted {
+            return;
+        }
+        task.aborted = true;
+        task.inflow.clear();
+        task.inflow_bytes = 0;
+        task.outflow.clear();
+        if let Some(session) = self.sessions.get_mut(task.session) {
+            session.wire.abort(task.name);
+        }
+        if task.at_medium > 0 {
+            task.awaited_by = management;
+            if let Some(management) = management.and_then(|management| self.managements.get_mut(management)) {
+                management.tasks += 1;
+            }
+        }
+        self.settle(key);
+    }
+
+    fn ask_resets(&mut self, session_key: Key<Session>, management: Key<Management>) -> TaskManagementResult {
+        let Some(session) = self.sessions.get(session_key) else { return TaskManagementResult::Rejected };
+        let units: Vec<Key<Unit>> = session.luns.iter().map(|lun| lun.unit).collect();
+        for unit in units {
+            self.ask_reset(management, unit);
+        }
+        TaskManagementResult::Complete
+    }
+
+    fn ask_reset(&mut self, key: Key<Management>, unit: Key<Unit>) {
+        let Some(unit) = self.units.get(unit) else { return };
+        let Some(management) = self.managements.get_mut(key) else { return };
+        let Some(session) = self.sessions.get(management.session) else { return };
+        management.resets += 1;
+        self.outbox.push_back(ToControl::Reset {
+            shard: self.shard,
+            ticket: Ticket(key.to_bits() | RESET_TICKET),
+            unit: unit.id,
+            nexus: session.nexus,
+        });
+    }
+
+    /// Control's answer to a reset; `false` when the ticket is not one of a reset.
+    pub(super) fn reset_answered(&mut self, ticket: Ticket, outcome: Result<(), Outcome>) -> bool {
+        if ticket.0 & RESET_TICKET == 0 {
+            return false;
+        }
+        let key = Key::from_bits(ticket.0 & !RESET_TICKET);
+        if let Some(management) = self.managements.get_mut(key) {
+            management.resets = management.resets.saturating_sub(1);
+            if outcome.is_err() {
+                management.result = TaskManagementResult::Rejected;
+            }
+        }
+        self.answer_management(key);
+        true
+    }
+
+    pub(super) fn management_task_done(&mut self, key: Key<Management>) {
+        if let Some(management) = self.managements.get_mut(key) {
+            management.tasks = management.tasks.saturating_sub(1);
+        }
+        self.answer_management(key);
+    }
+
+    fn answer_management(&mut self, key: Key<Management>) {
+        let Some(management) = self.managements.get(key) else { return };
+        if management.tasks > 0 || management.resets > 0 {
+            return;
+        }
+        let management = self.managements.remove(key).expect("it was just there");
+        self.list_management_answer(management.session, management.name, management.result);
+        if management.cold {
+            self.end_target_sessions(management.session);
+        }
+    }
+
+    fn list_management_answer(&mut self, session: Key<Session>, name: TaskId, result: TaskManagementResult) {
+        self.list_rare(session, Rare::TaskManagement { name, result });
+    }
+
+    /// Gives up on functions whose medium does not answer.
+    pub fn expire_managements(&mut self) {
+        if self.managements.is_empty() {
+            return;
+        }
+        let now = self.now;
+        let late: Vec<Key<Management>> = self
+            .managements
+            .iter()
+            .filter(|(_, management)| management.deadline <= now)
+            .map(|(key, _)| key)
+            .collect();
+        for key in late {
+            let Some(management) = self.managements.remove(key) else { continue };
+            tracing::warn!("a task management function was rejected: its tasks hang at the medium");
+            self.list_management_answer(management.session, management.name, TaskManagementResult::Rejected);
+        }
+    }
+}

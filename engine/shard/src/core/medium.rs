@@ -1,0 +1,324 @@
+//! Requests at the media: handing them over, taking them back, and what a fence asks of them meanwhile.
+
+use portico_backstores::{
+    Completion, FileHandle, MediumError, Queue as _, QueueFull, Request, Slot, Source, Submitted, Tag,
+};
+use portico_model::identity::Generation;
+use portico_model::message::ToControl;
+use portico_ring::{Fd, Segments};
+use portico_scsi::reservation::{CommandClass, NexusId};
+use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
+
+use super::Core;
+use crate::driver::Driver;
+use crate::slab::Key;
+use crate::tag;
+use crate::task::Task;
+use crate::unit::{Blocks, Unit};
+
+/// One request at a medium.
+#[derive(Debug)]
+pub struct Op {
+    /// For whom. Gone, perhaps, when it comes back.
+    pub task: Key<Task>,
+    /// Where.
+    pub unit: Key<Unit>,
+    /// On whose behalf.
+    pub nexus: NexusId,
+    /// What reservations think of it.
+    pub class: CommandClass,
+    /// Which blocks.
+    pub blocks: Blocks,
+    /// What it is to its task.
+    pub kind: OpKind,
+    /// The generation whose drain waits for it.
+    pub fenced: Option<Generation>,
+    /// Its serial number among the orphans.
+    pub orphan: Option<u64>,
+}
+
+impl Op {
+    /// A flush that the Install of `generation` waits for.
+    pub(super) fn flush_for(unit: Key<Unit>, generation: Generation) -> Self {
+        Self {
+            task: Key::nobody(),
+            unit,
+            nexus: NexusId(0),
+            class: CommandClass::Unrestricted,
+            blocks: Blocks { lba: 0, count: 0 },
+            kind: OpKind::Flush,
+            fenced: Some(generation),
+            orphan: None,
+        }
+    }
+
+    /// The flush before the shutdown.
+    pub(super) fn last_flush(unit: Key<Unit>) -> Self {
+        Self { fenced: None, kind: OpKind::LastFlush, ..Self::flush_for(unit, Generation(0)) }
+    }
+}
+
+/// What a request is to its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpKind {
+    /// A piece of a READ or VERIFY that begins here in the transfer.
+    Fetch {
+        /// In bytes.
+        at_bytes: u64,
+    },
+    /// A piece of a WRITE.
+    Store {
+        /// Its length.
+        length_bytes: u64,
+    },
+    /// SYNCHRONIZE CACHE.
+    Flush,
+    /// The flush of a medium before the shutdown.
+    LastFlush,
+}
+
+/// Why a request was not handed over.
+pub(super) enum Refused {
+    /// The command ends like this.
+    Ends(Outcome),
+    /// The queue has no room now. The list that came with the request is back.
+    Full(Option<Segments>),
+}
+
+impl<D: Driver> Core<D> {
+    /// Asks the current state whether this piece may touch the medium, and hands it over if so.
+    ///
+    /// # Errors
+    /// What the command ends with, or that there is no room.
+    pub(super) fn hand_over(
+        &mut self,
+        key: Key<Task>,
+        kind: OpKind,
+        blocks: Blocks,
+        request: Request<Segments>,
+    ) -> Result<(), Refused> {
+        let task = self.tasks.get_mut(key).expect("a task that hands something over is there");
+        let unit_key = task.unit.expect("only commands of a unit reach a medium");
+        let unit = self.units.get_mut(unit_key).expect("a unit stays while it has tasks");
+        let session = self.sessions.get(task.session).expect("tasks end before their session does");
+        if let Err(outcome) = unit.admits(session.nexus, task.class, blocks) {
+            self.drop_request(request);
+            return Err(Refused::Ends(outcome));
+        }
+        let Some(queue) = &mut unit.queue else {
+            self.drop_request(request);
+            return Err(Refused::Ends(not_ready()));
+        };
+        let (class, nexus) = (task.class, session.nexus);
+        let op = Op { task: key, unit: unit_key, nexus, class, blocks, kind, fenced: None, orphan: None };
+        let op = self.ops.insert(op);
+        let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
+        match queue.submit(&mut adapter, Tag(op.to_bits()), request) {
+            Err(QueueFull(request)) => {
+                self.ops.remove(op);
+                Err(Refused::Full(match request {
+                    Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
+                    Request::Flush => None,
+                }))
+            }
+            Ok(submitted) => {
+                unit.at_medium += 1;
+                task.at_medium += 1;
+                task.times.handed.get_or_insert(self.now);
+                if let Submitted::Done(completion) = submitted {
+                    self.medium_done(completion);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn drop_request(&mut self, request: Request<Segments>) {
+        if let Request::Read { segments, .. } | Request::Write { segments, .. } = request {
+            self.pool.keep_list(segments);
+        }
+    }
+
+    /// An operation of the ring that belongs to a unit's queue has ended.
+    pub fn medium_completed(
+        &mut self,
+        unit_index: usize,
+        slot: u32,
+        result: Result<u32, i32>,
+        segments: Option<Segments>,
+    ) {
+        let Some(unit_key) = self.units.key_at(unit_index) else { return };
+        let unit = self.units.get_mut(unit_key).expect("it was just found");
+        let Some(queue) = &mut unit.queue else { return };
+        let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
+        if let Some(completion) = queue.completed(&mut adapter, Slot(slot), result, segments) {
+            self.medium_done(completion);
+        }
+    }
+
+    /// A request is done.
+    pub(super) fn medium_done(&mut self, completion: Completion<Segments>) {
+        let Completion { tag, result, segments } = completion;
+        let op = self.ops.remove(Key::from_bits(tag.0)).expect("a request is done once");
+        self.released = true;
+        if op.kind == OpKind::LastFlush && result.is_err() {
+            let unit = self.units.get(op.unit).map(|unit| unit.id);
+            self.failed_flushes.extend(unit);
+        }
+        self.leave_medium(&op);
+        let Some(task) = self.tasks.get_mut(op.task) else {
+            self.pool.keep_list_if(segments);
+            return;
+        };
+        task.at_medium -= 1;
+        task.times.back = Some(self.now);
+        if task.aborted || task.ended.is_some() {
+            self.pool.keep_list_if(segments);
+            self.settle(op.task);
+            return;
+        }
+        if let Err(error) = result {
+            let device = task.unit.and_then(|unit| self.units.get(unit)).map(|unit| unit.device.clone());
+            tracing::warn!(device = device.as_deref(), lba = op.blocks.lba, ?op.kind, %error, "medium error");
+            self.pool.keep_list_if(segments);
+            self.finish(op.task, outcome_of(error, op.kind, op.blocks));
+            return;
+        }
+        match op.kind {
+            OpKind::Fetch { at_bytes } => {
+                let segments = segments.expect("a read gives its segments back");
+                self.fetched(op.task, at_bytes, segments);
+            }
+            OpKind::Store { length_bytes } => {
+                self.pool.keep_list_if(segments);
+                self.stored(op.task, length_bytes);
+            }
+            OpKind::Flush | OpKind::LastFlush => self.finish(op.task, Outcome::GOOD),
+        }
+    }
+
+    /// What a fence, an orphan or a closing unit wants to know when a request is off the medium.
+    fn leave_medium(&mut self, op: &Op) {
+        let Some(unit) = self.units.get_mut(op.unit) else { return };
+        unit.at_medium -= 1;
+        if let Some(generation) = op.fenced {
+            unit.drains.piece_done(generation);
+        }
+        let orphan = op.orphan.and_then(|serial| unit.remove_orphan(self.shard, serial));
+        if let Some(orphan) = orphan {
+            self.outbox.push_back(ToControl::OrphanDone { orphan });
+        }
+        if op.fenced.is_some() {
+            self.answer_installed(op.unit);
+        }
+        self.close_if_idle(op.unit);
+    }
+
+    /// Takes what does not come by the ring out of every queue.
+    pub fn reap_media(&mut self) {
+        let mut done = std::mem::take(&mut self.pool.done);
+        for index in 0..self.units.places() {
+            let Some(unit_key) = self.units.key_at(index) else { continue };
+            let unit = self.units.get_mut(unit_key).expect("it was just found");
+            let Some(queue) = &mut unit.queue else { continue };
+            let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
+            queue.reap(&mut adapter, &mut done);
+            for completion in done.drain(..) {
+                self.medium_done(completion);
+            }
+        }
+        self.pool.done = done;
+    }
+}
+
+/// NOT READY, because the medium is not there.
+pub(super) fn not_ready() -> Outcome {
+    Outcome::check(Sense::new(SenseKey::NotReady, AdditionalSense::NOT_READY_CAUSE_NOT_REPORTABLE))
+}
+
+/// What a command ends with whose piece failed. The INFORMATION is the first block of the piece.
+fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
+    match error {
+        MediumError::NoSpace => Outcome::out_of_space(),
+        MediumError::WriteProtected => {
+            Outcome::check(Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED))
+        }
+        MediumError::Gone => not_ready(),
+        MediumError::Refused | MediumError::Cancelled | MediumError::Other(_) => Outcome::internal_failure(),
+        MediumError::Unrecovered | MediumError::DataLost | MediumError::BeyondEnd => match kind {
+            OpKind::Fetch { .. } => Outcome::read_error(blocks.lba),
+            OpKind::Store { .. } => Outcome::write_error(blocks.lba),
+            OpKind::Flush | OpKind::LastFlush => {
+                Outcome::check(Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR))
+            }
+        },
+    }
+}
+
+/// The shard's ring as a medium's queue sees it: it adds the unit to the queue's own slot.
+pub(crate) struct Adapter<'a, D> {
+    pub(crate) driver: &'a mut D,
+    pub(crate) unit: Key<Unit>,
+}
+
+impl<D> Adapter<'_, D> {
+    fn tag(&self, slot: Slot) -> u64 {
+        tag::of_medium(self.unit.index(), slot.0)
+    }
+}
+
+impl<D: Driver> portico_backstores::Ring for Adapter<'_, D> {
+    type Segments = Segments;
+
+    fn adopt(&mut self, source: Source) -> std::io::Result<FileHandle> {
+        self.driver.adopt_medium(source).map(|fd| FileHandle(fd.to_bits()))
+    }
+
+    fn release(&mut self, file: FileHandle) {
+        self.driver.close(Fd::from_bits(file.0));
+    }
+
+    fn read(
+        &mut self,
+        file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        segments: Segments,
+        skip_bytes: usize,
+    ) -> Result<(), Segments> {
+        let tag = self.tag(slot);
+        self.driver
+            .read(Fd::from_bits(file.0), tag, offset_bytes, segments, skip_bytes)
+            .map_err(|full| full.0)
+    }
+
+    fn write(
+        &mut self,
+        file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        segments: Segments,
+        skip_bytes: usize,
+        durable: bool,
+    ) -> Result<(), Segments> {
+        let (fd, tag) = (Fd::from_bits(file.0), self.tag(slot));
+        self.driver.write(fd, tag, offset_bytes, segments, skip_bytes, durable).map_err(|full| full.0)
+    }
+
+    fn sync(&mut self, file: FileHandle, slot: Slot) -> bool {
+        let tag = self.tag(slot);
+        self.driver.sync(Fd::from_bits(file.0), tag, true).is_ok()
+    }
+
+    fn length_bytes(segments: &Segments) -> usize {
+        segments.length_bytes()
+    }
+
+    fn slices(segments: &Segments) -> impl Iterator<Item = &[u8]> {
+        segments.slices()
+    }
+
+    fn slices_mut(segments: &mut Segments) -> impl Iterator<Item = &mut [u8]> {
+        segments.slices_mut()
+    }
+}

@@ -1,0 +1,319 @@
+//! Everything of a shard but its connections: sessions, tasks, units, and what moves between them.
+//!
+//! Connections hand in what they understood ([`Core::start`], [`Core::data`], …); the medium and control hand in what came
+//! of it; both leave PDUs in the sessions' lists, from which `emit` makes messages.
+
+mod emit;
+mod execute;
+mod install;
+mod manage;
+mod medium;
+mod read;
+mod sessions;
+mod verify;
+mod write;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use portico_iscsi::moment::Moment;
+use portico_iscsi::session::TaskId;
+use portico_model::configuration::Configuration;
+use portico_model::identity::{Generation, SessionId, ShardId, Ticket, UnitId};
+use portico_model::message::{EndReason, ToControl};
+use portico_model::meter::{Operation, ShardCounters};
+use portico_ring::{ArenaOptions, Buffer};
+use portico_scsi::bits::Status;
+use portico_scsi::sense::{Outcome, SenseKey};
+
+use crate::budget::Budget;
+use crate::connection::Connection;
+use crate::driver::Driver;
+use crate::management::Management;
+use crate::outgoing::{Outgoing, Rare};
+use crate::pool::Pool;
+use crate::session::Session;
+use crate::slab::{Key, Slab};
+use crate::task::{Task, Times, Work};
+use crate::unit::Unit;
+
+pub use medium::{Op, OpKind};
+
+/// The state of a shard without its connections.
+pub struct Core<D> {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The world.
+    pub driver: D,
+    /// The clock as of the beginning of this turn.
+    pub now: Moment,
+    /// What logins and discovery are answered from.
+    pub configuration: Arc<Configuration>,
+    /// Sessions homed here.
+    pub sessions: Slab<Session>,
+    /// By their names between threads.
+    pub session_keys: BTreeMap<SessionId, Key<Session>>,
+    /// Commands in hand.
+    pub tasks: Slab<Task>,
+    /// Logical units.
+    pub units: Slab<Unit>,
+    /// By their names between threads.
+    pub unit_keys: BTreeMap<UnitId, Key<Unit>>,
+    /// Requests at media.
+    pub ops: Slab<Op>,
+    /// Task management functions that wait.
+    pub managements: Slab<Management>,
+    /// Who may hold how much of the arena.
+    pub budget: Budget,
+    /// Reusable messages, lists and queues.
+    pub pool: Pool,
+    /// Tasks that wait for memory or for room in a queue, first come first served.
+    pub starved: VecDeque<Key<Task>>,
+    /// Connections that have got something to send.
+    pub to_flush: Vec<Key<Connection>>,
+    /// Connections for whose next receive there was no memory.
+    pub thirsty: Vec<Key<Connection>>,
+    /// Units whose last flush failed.
+    pub failed_flushes: Vec<UnitId>,
+    /// Flushes that Installs wait for and media have no room for.
+    pub flushes_due: Vec<(Key<Unit>, Generation)>,
+    /// Connections that end when what they have to send is sent.
+    pub ending: Vec<(Key<Connection>, EndReason)>,
+    /// Mail for control that its queue has not taken yet.
+    pub outbox: VecDeque<ToControl>,
+    /// What the shard counts about itself.
+    pub counters: ShardCounters,
+    /// New commands are refused.
+    pub quiescing: bool,
+    /// Whether latencies are recorded.
+    pub measures: bool,
+    arena_bytes: u64,
+    next_serial: u64,
+    released: bool,
+}
+
+impl<D: Driver> Core<D> {
+    /// An empty shard.
+    pub fn new(shard: ShardId, driver: D, arena: ArenaOptions, configuration: Arc<Configuration>) -> Self {
+        Self {
+            shard,
+            driver,
+            now: Moment::ORIGIN,
+            configuration,
+            sessions: Slab::with_capacity(64),
+            session_keys: BTreeMap::new(),
+            tasks: Slab::with_capacity(1024),
+            units: Slab::with_capacity(64),
+            unit_keys: BTreeMap::new(),
+            ops: Slab::with_capacity(4096),
+            managements: Slab::with_capacity(16),
+            budget: Budget::new(arena.total_bytes()),
+            pool: Pool::default(),
+            starved: VecDeque::with_capacity(1024),
+            to_flush: Vec::with_capacity(256),
+            thirsty: Vec::new(),
+            failed_flushes: Vec::new(),
+            flushes_due: Vec::new(),
+            ending: Vec::new(),
+            outbox: VecDeque::with_capacity(1024),
+            counters: ShardCounters::default(),
+            quiescing: false,
+            measures: true,
+            arena_bytes: arena.total_bytes(),
+            next_serial: 0,
+            released: false,
+        }
+    }
+
+    /// A number that this shard gives out once.
+    fn serial(&mut self) -> u64 {
+        self.next_serial += 1;
+        self.next_serial
+    }
+
+    /// Puts an entry into a session's list of PDUs.
+    pub fn list(&mut self, session: Key<Session>, entry: Outgoing) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.outgoing.push_back(entry);
+            self.to_flush.push(session.connection);
+        }
+    }
+
+    /// Puts a rare PDU into a session's list.
+    pub fn list_rare(&mut self, session: Key<Session>, rare: Rare) {
+        self.list(session, Outgoing::Rare(Box::new(rare)));
+    }
+
+    /// Makes a task of the request of this name, before it is its turn.
+    ///
+    /// # Panics
+    /// When the session gives out names beyond its bound.
+    pub fn arrive(&mut self, session_key: Key<Session>, name: TaskId) -> Key<Task> {
+        let task = Task::new(session_key, name, self.now, self.pool.spare());
+        let key = self.tasks.insert(task);
+        let session = self.sessions.get_mut(session_key).expect("a command has a session");
+        let place = session.tasks.get_mut(name.slot()).expect("a name is below the session's bound");
+        *place = Some(key);
+        key
+    }
+
+    /// Data-Out of a task, in the order of its bytes. Not wanted any more where the task has ended.
+    pub fn data(&mut self, key: Key<Task>, buffer: Buffer) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.ended.is_none() && !task.aborted {
+            task.inflow_bytes += buffer.len();
+            task.inflow.push_back(buffer);
+        }
+    }
+
+    /// The task ends like this: its status goes out when nothing of it is at the medium any more, and the data that the
+    /// initiator was going to send for it has come.
+    pub fn finish(&mut self, key: Key<Task>, outcome: Outcome) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.ended.is_none() {
+            task.ended = Some(outcome);
+            task.inflow.clear();
+            task.inflow_bytes = 0;
+            let session = self.sessions.get_mut(task.session).expect("a task has a session");
+            if session.wire.is_live(task.name) {
+                session.wire.discard_data(task.name);
+            }
+        }
+        self.settle(key);
+    }
+
+    /// Lets a task go on whose pieces may all be back: sends its status, or lets go of it where it was aborted.
+    fn settle(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.at_medium > 0 {
+            return;
+        }
+        if task.aborted {
+            self.release(key);
+        } else if task.ended.is_some() && !task.listed {
+            let session = self.sessions.get(task.session).expect("a task has a session");
+            if session.wire.progress(task.name).is_settled {
+                task.listed = true;
+                let session = task.session;
+                self.list(session, Outgoing::Status(key));
+            }
+        }
+    }
+
+    /// Lets go of a task: its memory, its place in its session and unit. Whoever waited for it hears of it.
+    fn release(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.remove(key) else { return };
+        self.released = true;
+        if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
+            self.budget.give(&mut unit.share, task.booked_bytes);
+            unit.tasks -= 1;
+        }
+        if let Some(session) = self.sessions.get_mut(task.session) {
+            session.wire.retire(task.name);
+            if let Some(place) = session.tasks.get_mut(task.name.slot()).filter(|place| **place == Some(key))
+            {
+                *place = None;
+            }
+            let at = match task.lun {
+                Some(at) if session.luns.get(at).is_some_and(|lun| Some(lun.unit) == task.unit) => Some(at),
+                Some(_) => task.unit.and_then(|unit| session.sees(unit)),
+                None => None,
+            };
+            if let Some(lun) = at.and_then(|at| session.luns.get_mut(at)) {
+                lun.tasks = lun.tasks.saturating_sub(1);
+            }
+        }
+        if let Work::Parked(ticket) = task.work {
+            self.outbox.push_back(ToControl::Withdraw { shard: self.shard, ticket });
+        }
+        let awaited_by = task.awaited_by;
+        self.pool.keep(task.into_spare());
+        if let Some(management) = awaited_by {
+            self.management_task_done(management);
+        }
+    }
+
+    /// Records a task whose status has been handed to the connection.
+    fn record(&mut self, record: &Record) {
+        let Some(unit) = record.unit.and_then(|unit| self.units.get_mut(unit)) else { return };
+        let meter = unit.meter.operation(record.operation);
+        meter.commands += 1;
+        match record.ended {
+            Some(outcome) if outcome.status == Status::CheckCondition => {
+                let attention = outcome.sense.is_some_and(|sense| sense.key == SenseKey::UnitAttention);
+                meter.errors += u64::from(!attention);
+            }
+            _ => meter.bytes += record.moved_bytes,
+        }
+        if self.measures {
+            let times = record.times;
+            let total = nanoseconds(times.arrived, self.now);
+            meter.total.saturating_record(total);
+            meter.total_ns += total;
+            if let Some(handed) = times.handed {
+                meter.waited.saturating_record(nanoseconds(times.arrived, handed));
+                meter.at_medium.saturating_record(nanoseconds(handed, times.back.unwrap_or(self.now)));
+            }
+        }
+    }
+
+    /// Puts a task among those that wait for memory or room.
+    fn starve(&mut self, key: Key<Task>) {
+        if let Some(task) = self.tasks.get_mut(key)
+            && !task.starved
+        {
+            task.starved = true;
+            self.starved.push_back(key);
+        }
+    }
+
+    /// Lets those who wait try again, if anything was given back since the last time.
+    pub fn feed_starved(&mut self) {
+        if !std::mem::take(&mut self.released) {
+            return;
+        }
+        for _ in 0..self.starved.len() {
+            let Some(key) = self.starved.pop_front() else { return };
+            let Some(task) = self.tasks.get_mut(key) else { continue };
+            task.starved = false;
+            if task.aborted {
+                continue;
+            }
+            match task.work {
+                Work::Read(_) => self.pump_read(key),
+                Work::Write(_) => self.pump_write(key),
+                Work::Verify(_) => self.pump_verify(key),
+                Work::Flush => self.pump_flush(key),
+                Work::None | Work::Parameters(_) | Work::Parked(_) => {}
+            }
+        }
+    }
+
+    /// Something was given back: memory, or room in a queue.
+    pub fn note_released(&mut self) {
+        self.released = true;
+    }
+
+    /// Whether somebody waits and something was given back: then another turn must not sleep first.
+    pub fn is_hungry(&self) -> bool {
+        self.released && !self.starved.is_empty()
+    }
+
+    /// The ticket by which control's answer finds a task.
+    fn ticket_of(key: Key<Task>) -> Ticket {
+        Ticket(key.to_bits())
+    }
+}
+
+/// What the histograms keep of a task.
+struct Record {
+    unit: Option<Key<Unit>>,
+    operation: Operation,
+    times: Times,
+    ended: Option<Outcome>,
+    moved_bytes: u64,
+}
+
+fn nanoseconds(from: Moment, to: Moment) -> u64 {
+    u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX)
+}

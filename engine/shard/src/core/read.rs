@@ -1,0 +1,166 @@
+//! READ: pieces from the medium, sent in order.
+
+use std::collections::VecDeque;
+
+use portico_backstores::{Queue as _, Request};
+use portico_ring::Segments;
+use portico_scsi::sense::Outcome;
+
+use super::medium::Refused;
+use super::{Core, OpKind};
+use crate::driver::Driver;
+use crate::inbound::take_fitting;
+use crate::slab::Key;
+use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Piece, Read, Task, Work};
+use crate::unit::Blocks;
+
+impl<D: Driver> Core<D> {
+    /// A READ of `required_bytes` from `offset_bytes`; the initiator may have asked for fewer.
+    pub(super) fn begin_read(&mut self, key: Key<Task>, offset_bytes: u64, required_bytes: u64) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a READ has a unit");
+        let session = self.sessions.get_mut(task.session).expect("a task has a session");
+        let length_bytes = session.wire.begin_data_in(task.name, required_bytes);
+        if length_bytes == 0 {
+            self.finish(key, Outcome::GOOD);
+            return;
+        }
+        let queue = unit.queue.as_ref();
+        let lent = queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
+        let pieces = self.pool.pieces();
+        task.work =
+            Work::Read(Read { offset_bytes, length_bytes, handed_bytes: 0, ready_bytes: 0, lent, pieces });
+        if lent { self.read_lent(key) } else { self.pump_read(key) }
+    }
+
+    /// The medium lies in memory: all of it is ready at once, if it may be read.
+    fn read_lent(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Read(read) = &mut task.work else { return };
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a READ has a unit");
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        let block_bytes = unit.state.geometry.block_length();
+        let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
+        let admitted = unit.admits(session.nexus, task.class, blocks);
+        task.times.handed = Some(self.now);
+        task.times.back = Some(self.now);
+        match admitted {
+            Err(outcome) => self.finish(key, outcome),
+            Ok(()) => {
+                (read.handed_bytes, read.ready_bytes) = (read.length_bytes, read.length_bytes);
+                task.ended = Some(Outcome::GOOD);
+                self.list_data_in(key);
+            }
+        }
+    }
+
+    /// Hands as many pieces to the medium as there is room for.
+    pub(super) fn pump_read(&mut self, key: Key<Task>) {
+        loop {
+            let Some(task) = self.tasks.get_mut(key) else { return };
+            let Work::Read(read) = &mut task.work else { return };
+            let rest = (read.length_bytes - read.handed_bytes) as usize;
+            if task.ended.is_some() || task.aborted || rest == 0 || read.pieces.len() >= PIECES_MAX {
+                return;
+            }
+            let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a READ has a unit");
+            let block_bytes = unit.state.geometry.block_length();
+            let length = rest.min(PIECE_BYTES_MAX);
+            // A medium moves whole blocks, even where the initiator takes only a part of the last.
+            let whole = length.next_multiple_of(block_bytes as usize);
+            if !self.budget.take(&mut unit.share, whole as u64) {
+                return self.starve(key);
+            }
+            task.booked_bytes += whole as u64;
+            let at_bytes = read.handed_bytes;
+            let offset_bytes = read.offset_bytes + u64::from(at_bytes);
+            let Some(segments) = self.take_memory(whole) else {
+                self.give_back(key, whole as u64);
+                return self.starve(key);
+            };
+            let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) else { return };
+            read.pieces.push_back(Piece { at_bytes, filled: None });
+            read.handed_bytes += u32::try_from(length).expect("a piece is small");
+            let blocks = Blocks::at(offset_bytes, whole as u64, block_bytes);
+            let kind = OpKind::Fetch { at_bytes: at_bytes.into() };
+            let request = Request::Read { offset_bytes, segments };
+            match self.hand_over(key, kind, blocks, request) {
+                Ok(()) => {}
+                Err(Refused::Ends(outcome)) => return self.finish(key, outcome),
+                Err(Refused::Full(list)) => {
+                    self.pool.keep_list_if(list);
+                    self.give_back(key, whole as u64);
+                    if let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) {
+                        read.pieces.pop_back();
+                        read.handed_bytes = at_bytes;
+                    }
+                    return self.starve(key);
+                }
+            }
+        }
+    }
+
+    /// A piece has come from the medium: for a READ it is sent when those before it are.
+    pub(super) fn fetched(&mut self, key: Key<Task>, at_bytes: u64, segments: Segments) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let read = match &mut task.work {
+            Work::Read(read) => read,
+            Work::Verify(_) => return self.verified(key, at_bytes, segments),
+            _ => return self.pool.keep_list(segments),
+        };
+        if let Some(piece) = read.pieces.iter_mut().find(|piece| u64::from(piece.at_bytes) == at_bytes) {
+            piece.filled = Some(segments);
+        }
+        while let Some(Piece { filled: Some(_), .. }) = read.pieces.front() {
+            let piece = read.pieces.pop_front().expect("it was just there");
+            let mut list = piece.filled.expect("it was just there");
+            for segment in list.drain() {
+                let mut buffer = segment.into_buffer();
+                buffer.truncate((read.length_bytes - read.ready_bytes) as usize);
+                read.ready_bytes += u32::try_from(buffer.len()).expect("a buffer is small");
+                task.outflow.push_back(buffer);
+            }
+            self.pool.keep_list(list);
+        }
+        if read.ready_bytes == read.length_bytes {
+            task.ended = Some(Outcome::GOOD);
+        }
+        self.list_data_in(key);
+        self.pump_read(key);
+    }
+
+    /// Buffers for `length` bytes, in as few chunks as the arena has.
+    pub(super) fn take_memory(&mut self, length: usize) -> Option<Segments> {
+        let mut list = self.pool.list();
+        let mut rest = length;
+        while rest > 0 {
+            let full = list.len() == list.capacity();
+            let Some(mut buffer) = (!full).then(|| take_fitting(self.driver.arena(), rest)).flatten() else {
+                self.pool.keep_list(list);
+                return None;
+            };
+            buffer.set_len(rest.min(buffer.capacity()));
+            rest -= buffer.len();
+            list.push(buffer).expect("there was room for one more");
+        }
+        Some(list)
+    }
+
+    /// Takes a booking of this task back.
+    pub(super) fn give_back(&mut self, key: Key<Task>, bytes: u64) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let bytes = bytes.min(task.booked_bytes);
+        task.booked_bytes -= bytes;
+        if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
+            self.budget.give(&mut unit.share, bytes);
+        }
+    }
+}
+
+/// The queue of pieces that a READ begins with.
+impl crate::pool::Pool {
+    /// Room for the pieces of one READ.
+    pub(crate) fn pieces(&mut self) -> VecDeque<Piece> {
+        self.spare_pieces.pop().unwrap_or_else(|| VecDeque::with_capacity(PIECES_MAX))
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions that come, change their map, and end.
+
+use std::sync::Arc;
+
+use portico_model::identity::SessionId;
+use portico_model::lun_map::LunMap;
+use portico_model::message::{EndReason, Orphan, ToControl};
+use portico_scsi::attention::UnitAttention;
+
+use super::{Core, OpKind};
+use crate::driver::Driver;
+use crate::session::Session;
+use crate::slab::Key;
+use crate::task::Task;
+
+impl<D: Driver> Core<D> {
+    /// Takes a session in; its connection is already there.
+    pub fn adopt(&mut self, session: Session) -> Key<Session> {
+        let id = session.id;
+        let key = self.sessions.insert(session);
+        self.session_keys.insert(id, key);
+        self.note_alignment(key);
+        key
+    }
+
+    fn note_alignment(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let wants = |unit| self.units.get(unit).is_some_and(|unit| unit.memory_alignment > SEGMENT_ALIGNMENT);
+        session.wants_aligned = session.luns.iter().any(|lun| wants(lun.unit));
+    }
+
+    /// A medium has come or gone: sessions that see it may want other memory.
+    pub fn note_alignments(&mut self) {
+        for index in 0..self.sessions.places() {
+            if let Some(key) = self.sessions.key_at(index) {
+                self.note_alignment(key);
+            }
+        }
+    }
+
+    /// Another map for a session. The initiator is told that the inventory is another (SPC-4 §6.33).
+    pub fn remap(&mut self, id: SessionId, map: Arc<LunMap>) {
+        let Some(&key) = self.session_keys.get(&id) else { return };
+        let gone = self.tasks_where(|task| {
+            let Some(at) = task.lun.filter(|_| task.session == key) else { return false };
+            let session = self.sessions.get(key).expect("a session with a name is there");
+            let before = session.luns.get(at).map(|lun| lun.entry);
+            before.is_none_or(|entry| map.find(entry.lun).map(|now| now.unit) != Some(entry.unit))
+        });
+        for task in gone {
+            self.abort(task, None);
+        }
+        let session = self.sessions.get_mut(key).expect("a session with a name is there");
+        session.remap(map, |unit| self.unit_keys.get(&unit).copied());
+        session.establish_everywhere(UnitAttention::ReportedLunsChanged);
+        self.renumber_tasks(key);
+        self.note_alignment(key);
+    }
+
+    /// Tasks remember the index of their LUN, which a new map may have moved.
+    fn renumber_tasks(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get(key) else { return };
+        for (_, task) in self.tasks.iter_mut().filter(|(_, task)| task.session == key) {
+            task.lun = task.unit.and_then(|unit| session.sees(unit));
+        }
+    }
+
+    /// A session is over: its tasks are aborted, its writes at a medium become orphans, control is told.
+    pub fn end_session(&mut self, key: Key<Session>, reason: EndReason) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let id = session.id;
+        let tasks: Vec<Key<Task>> = self.tasks_where(|task| task.session == key);
+        for task in tasks {
+            self.abort(task, None);
+        }
+        let orphans = self.orphan_writes(key);
+        for index in 0..self.managements.places() {
+            if let Some(management) = self.managements.key_at(index)
+                && self.managements.get(management).is_some_and(|management| management.session == key)
+            {
+                self.managements.remove(management);
+            }
+        }
+        self.sessions.remove(key);
+        self.session_keys.remove(&id);
+        self.outbox.push_back(ToControl::SessionEnded { session: id, reason, orphans });
+    }
+
+    /// Makes orphans of the writes of a session that are at a medium.
+    fn orphan_writes(&mut self, key: Key<Session>) -> Vec<Orphan> {
+        let mut orphans = Vec::new();
+        for index in 0..self.ops.places() {
+            let Some(op_key) = self.ops.key_at(index) else { continue };
+            let op = self.ops.get(op_key).expect("it was just found");
+            let of_session = self.tasks.get(op.task).is_some_and(|task| task.session == key);
+            if !of_session || !matches!(op.kind, OpKind::Store { .. }) || op.orphan.is_some() {
+                continue;
+            }
+            let serial = self.serial();
+            let op = self.ops.get_mut(op_key).expect("it was just found");
+            op.orphan = Some(serial);
+            let Some(unit) = self.units.get_mut(op.unit) else { continue };
+            let orphan = Orphan {
+                shard: self.shard,
+                serial,
+                unit: unit.id,
+                lba: op.blocks.lba,
+                blocks: op.blocks.count,
+            };
+            unit.add_orphan(orphan);
+            orphans.push(orphan);
+        }
+        orphans
+    }
+
+    /// TARGET COLD RESET: the sessions of this session's target that are homed here end when their lists are sent; those
+    /// elsewhere are ended by control when it hears of it.
+    pub(super) fn end_target_sessions(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get(key) else { return };
+        self.ending.push((session.connection, EndReason::ColdReset));
+    }
+}
+
+/// Alignment that any place in a connection's staging has: PDUs are padded to 4 bytes (RFC 7143 §11.1).
+const SEGMENT_ALIGNMENT: usize = 4;

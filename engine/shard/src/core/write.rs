@@ -1,0 +1,256 @@
+//! WRITE: data as they come, handed to the medium in pieces; and SYNCHRONIZE CACHE.
+
+use portico_backstores::Request;
+use portico_ring::{Buffer, Segments};
+use portico_scsi::sense::{AdditionalSense, Outcome};
+
+use super::medium::Refused;
+use super::{Core, OpKind};
+use crate::driver::Driver;
+use crate::slab::Key;
+use crate::task::{PIECE_BYTES_MAX, Task, Work, Write};
+use crate::unit::Blocks;
+
+/// Bytes of one WRITE that are asked for and not on the medium yet.
+const WRITE_BYTES_MAX: u32 = 1 << 20;
+
+const _: () = assert!(WRITE_BYTES_MAX as usize >= PIECE_BYTES_MAX);
+
+impl<D: Driver> Core<D> {
+    /// A WRITE of `required_bytes` at `offset_bytes`. An initiator that sends fewer writes the whole blocks among them.
+    pub(super) fn begin_write(
+        &mut self,
+        key: Key<Task>,
+        offset_bytes: u64,
+        required_bytes: u64,
+        block_bytes: u32,
+        durable: bool,
+    ) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let session = self.sessions.get_mut(task.session).expect("a task has a session");
+        session.wire.want_data(task.name, required_bytes);
+        let moved = session.moved_bytes(task.name, required_bytes);
+        let unsolicited_bytes = session.unsolicited_bytes(task.name);
+        task.work = Work::Write(Write {
+            offset_bytes,
+            length_bytes: moved - moved % block_bytes,
+            handed_bytes: 0,
+            stored_bytes: 0,
+            called_bytes: unsolicited_bytes,
+            booked_bytes: 0,
+            durable,
+        });
+        if !self.book_write(key) && unsolicited_bytes > 0 {
+            // The last defence (ARCHITECTURE, Scarcity): what came without being asked for is let go.
+            self.counters.refused_for_memory += 1;
+            return self.finish(key, Outcome::TASK_SET_FULL);
+        }
+        self.data_came(key);
+    }
+
+    /// Books the memory that a WRITE may fill at a time; a task that gets none waits for it.
+    fn book_write(&mut self, key: Key<Task>) -> bool {
+        let Some(task) = self.tasks.get_mut(key) else { return false };
+        let Work::Write(write) = &mut task.work else { return false };
+        let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a WRITE has a unit");
+        let wanted = write.length_bytes.min(WRITE_BYTES_MAX).max(write.called_bytes);
+        if !self.budget.take(&mut unit.share, wanted.into()) {
+            self.starve(key);
+            return false;
+        }
+        write.booked_bytes = wanted;
+        task.booked_bytes = wanted.into();
+        true
+    }
+
+    /// How many bytes an R2T of this task may ask for now.
+    pub(super) fn r2t_room_bytes(&self, key: Key<Task>) -> u32 {
+        match self.tasks.get(key).map(|task| &task.work) {
+            Some(Work::Write(write)) => {
+                (write.booked_bytes + write.stored_bytes).saturating_sub(write.called_bytes)
+            }
+            Some(Work::Parameters(_) | Work::Verify(_)) => u32::MAX,
+            _ => 0,
+        }
+    }
+
+    /// An R2T for so many bytes has gone out.
+    pub(super) fn called(&mut self, key: Key<Task>, bytes: u32) {
+        if let Some(Task { work: Work::Write(write), .. }) = self.tasks.get_mut(key) {
+            write.called_bytes += bytes;
+        }
+    }
+
+    /// Hands over what has come: whole pieces, and the rest once all of it is there.
+    pub(super) fn pump_write(&mut self, key: Key<Task>) {
+        if let Some(Task { work: Work::Write(Write { booked_bytes: 0, length_bytes: 1.., .. }), .. }) =
+            self.tasks.get(key)
+        {
+            if !self.book_write(key) {
+                return;
+            }
+            self.list_r2t(key);
+        }
+        loop {
+            let Some(task) = self.tasks.get_mut(key) else { return };
+            let Work::Write(write) = &task.work else { return };
+            if task.ended.is_some() || task.aborted {
+                return;
+            }
+            let rest = (write.length_bytes - write.handed_bytes) as usize;
+            let session = self.sessions.get(task.session).expect("a task has a session");
+            let complete = session.wire.progress(task.name).is_complete;
+            if rest == 0 {
+                if complete && task.at_medium == 0 {
+                    self.finish(key, Outcome::GOOD);
+                }
+                return;
+            }
+            let length = rest.min(PIECE_BYTES_MAX);
+            if task.inflow_bytes < length {
+                if complete {
+                    // The initiator ended its data early; nothing of the blocks that are not whole is written.
+                    let why = AdditionalSense::NOT_ENOUGH_UNSOLICITED_DATA;
+                    self.finish(key, Outcome::aborted(why));
+                }
+                return;
+            }
+            if !self.hand_over_inflow(key, length) {
+                return;
+            }
+        }
+    }
+
+    /// Hands the first `length` bytes of a task's data to the medium; tells whether they went.
+    fn hand_over_inflow(&mut self, key: Key<Task>, length: usize) -> bool {
+        let Some(segments) = self.piece_of_inflow(key, length) else {
+            self.starve(key);
+            return false;
+        };
+        let Some(task) = self.tasks.get_mut(key) else { return false };
+        let Work::Write(write) = &mut task.work else { return false };
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a WRITE has a unit");
+        let block_bytes = unit.state.geometry.block_length();
+        let offset_bytes = write.offset_bytes + u64::from(write.handed_bytes);
+        write.handed_bytes += u32::try_from(length).expect("a piece is small");
+        let durable = write.durable;
+        let blocks = Blocks::at(offset_bytes, length as u64, block_bytes);
+        let kind = OpKind::Store { length_bytes: length as u64 };
+        let request = Request::Write { offset_bytes, segments, durable };
+        match self.hand_over(key, kind, blocks, request) {
+            Ok(()) => true,
+            Err(Refused::Ends(outcome)) => {
+                self.finish(key, outcome);
+                false
+            }
+            Err(Refused::Full(list)) => {
+                self.put_back(key, list.expect("a write's list comes back"), length);
+                self.starve(key);
+                false
+            }
+        }
+    }
+
+    /// The queue had no room: the data wait in front of what has come meanwhile.
+    fn put_back(&mut self, key: Key<Task>, mut list: Segments, length: usize) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            if let Work::Write(write) = &mut task.work {
+                write.handed_bytes -= u32::try_from(length).expect("a piece is small");
+            }
+            while let Some(segment) = list.pop() {
+                task.inflow.push_front(segment.into_buffer());
+            }
+            task.inflow_bytes += length;
+        }
+        self.pool.keep_list(list);
+    }
+
+    /// The first `length` bytes of a task's data as the medium wants them: as they are, or copied where they are not
+    /// aligned or in too many parts. `None` when there is no memory for that now; then nothing was taken.
+    fn piece_of_inflow(&mut self, key: Key<Task>, length: usize) -> Option<Segments> {
+        let task = self.tasks.get_mut(key)?;
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a WRITE has a unit");
+        let alignment = unit.memory_alignment.max(1);
+        let mut list = self.pool.list();
+        let mut rest = length;
+        let mut fits = true;
+        while rest > 0 {
+            let Some(buffer) = task.inflow.front_mut() else { unreachable!("the bytes were counted") };
+            if list.len() == list.capacity() {
+                fits = false;
+                break;
+            }
+            let part = if buffer.len() > rest {
+                buffer.split_to(rest)
+            } else {
+                task.inflow.pop_front().expect("it was just there")
+            };
+            rest -= part.len();
+            fits &= part.is_aligned(alignment - 1) && part.len().is_multiple_of(alignment);
+            list.push(part).expect("there was room for one more");
+        }
+        if fits {
+            task.inflow_bytes -= length;
+            return Some(list);
+        }
+        // Copy: into memory of the right alignment, in few parts.
+        while let Some(segment) = list.pop() {
+            task.inflow.push_front(segment.into_buffer());
+        }
+        self.pool.keep_list(list);
+        let mut copy = self.take_memory(length)?;
+        let task = self.tasks.get_mut(key).expect("it was just there");
+        for target in copy.slices_mut() {
+            copy_from_front(&mut task.inflow, target);
+        }
+        task.inflow_bytes -= length;
+        self.counters.copied_bytes += length as u64;
+        Some(copy)
+    }
+
+    /// A piece is on the medium.
+    pub(super) fn stored(&mut self, key: Key<Task>, length_bytes: u64) {
+        if let Some(Task { work: Work::Write(write), .. }) = self.tasks.get_mut(key) {
+            write.stored_bytes += u32::try_from(length_bytes).expect("a piece is small");
+        }
+        self.list_r2t(key);
+        self.pump_write(key);
+    }
+
+    /// Hands a flush to the medium.
+    pub(super) fn pump_flush(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get(key) else { return };
+        if task.at_medium > 0 || task.ended.is_some() || task.aborted {
+            return;
+        }
+        match self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush) {
+            Ok(()) => {}
+            Err(Refused::Ends(outcome)) => self.finish(key, outcome),
+            Err(Refused::Full(_)) => self.starve(key),
+        }
+    }
+
+    /// Lets the flushes of a task go on without it.
+    pub(super) fn disown_flushes(&mut self, key: Key<Task>) {
+        for (_, op) in self.ops.iter_mut() {
+            if op.task == key && op.kind == OpKind::Flush {
+                op.task = Key::nobody();
+            }
+        }
+    }
+}
+
+/// Fills `target` from the front of `buffers`.
+fn copy_from_front(buffers: &mut std::collections::VecDeque<Buffer>, mut target: &mut [u8]) {
+    while !target.is_empty() {
+        let front = buffers.front_mut().expect("the bytes were counted");
+        let length = front.len().min(target.len());
+        let (now, later) = target.split_at_mut(length);
+        now.copy_from_slice(&front[..length]);
+        target = later;
+        drop(front.split_to(length));
+        if front.is_empty() {
+            buffers.pop_front();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! How connections end, and what is done on time.
+
+use portico_model::message::EndReason;
+use portico_ring::Message;
+
+use crate::connection::{Connection, Phase};
+use crate::driver::Driver;
+use crate::slab::Key;
+use crate::turn::{Mailbox, Shard};
+
+impl<D: Driver, M: Mailbox> Shard<D, M> {
+    /// Closes a connection now, and ends its session with it.
+    pub(crate) fn close(&mut self, key: Key<Connection>, reason: EndReason) {
+        let Some(connection) = self.connections.remove(key) else { return };
+        if reason == EndReason::Violation {
+            self.core.counters.violations += 1;
+        }
+        tracing::debug!(peer = %connection.peer, ?reason, "connection closed");
+        self.core.driver.close(connection.fd);
+        if let Phase::FullFeature(session) = connection.phase {
+            self.core.end_session(session, reason);
+        }
+    }
+
+    /// Closes a connection that was to close when everything was sent.
+    pub(crate) fn close_if_through(&mut self, key: Key<Connection>) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if let Some(reason) = connection.closing
+            && !connection.sending
+            && connection.replies.is_empty()
+        {
+            self.close(key, reason);
+        }
+    }
+
+    /// Sessions that task management ends, once what they have to say is listed.
+    pub(crate) fn end_those_that_end(&mut self) {
+        for (key, reason) in std::mem::take(&mut self.core.ending) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.closing.get_or_insert(reason);
+                self.core.to_flush.push(key);
+            }
+        }
+    }
+
+    /// Logins that take too long, and initiators that do not answer.
+    pub(crate) fn expire_connections(&mut self) {
+        for index in 0..self.connections.places() {
+            let Some(key) = self.connections.key_at(index) else { continue };
+            let connection = self.connections.get_mut(key).expect("it was just found");
+            match connection.phase {
+                Phase::FullFeature(session) => self.expire_session(key, session),
+                Phase::Login(_) | Phase::Leaving(_) if connection.login_deadline <= self.core.now => {
+                    tracing::info!(peer = %connection.peer, "login took too long");
+                    self.close(key, EndReason::Silent);
+                }
+                Phase::Login(_) | Phase::Leaving(_) => {}
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Moves the PDUs of the login into a message.
+    pub(crate) fn fill_replies(&mut self, message: &mut Message) {
+        for (bhs, text) in self.replies.drain(..) {
+            let padded = text.len().next_multiple_of(4);
+            let place = message.push_header(bhs.len() + padded).expect("a login's replies fit a message");
+            place[..bhs.len()].copy_from_slice(&bhs);
+            place[bhs.len()..bhs.len() + text.len()].copy_from_slice(&text);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The full feature phase of a connection: PDUs that come, and the requests that they make.
+
+use portico_iscsi::framing::Digests;
+use portico_iscsi::login::Completed;
+use portico_iscsi::moment::Moment;
+use portico_iscsi::session::KeepaliveTimes;
+use portico_iscsi::session::{Expired, Received, Request, Start, TaskId};
+use portico_iscsi::violation::{Answer, Violation};
+use portico_iscsi::wire::{Bhs, InitiatorPdu, Tsih};
+use portico_model::message::{EndReason, Service};
+
+use crate::connection::{Connection, Framed, Pdu, Phase};
+use crate::driver::Driver;
+use crate::outgoing::Rare;
+use crate::purpose::Purpose;
+use crate::session::Session;
+use crate::slab::Key;
+use crate::turn::{Mailbox, Shard};
+
+/// PDUs of one connection that one turn understands, so that its neighbours get their turn.
+const PDUS_PER_TURN: usize = 128;
+
+/// The longest data segment that we send: what a READ has ready at a time (`task::PIECES_MAX`) must fill it.
+const SEND_BYTES_MAX: u32 = 256 << 10;
+
+impl<D: Driver, M: Mailbox> Shard<D, M> {
+    /// Understands what has come on a connection.
+    pub(crate) fn advance(&mut self, key: Key<Connection>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match connection.phase {
+            Phase::Login(_) => self.advance_login(key),
+            Phase::Leaving(_) => self.leave_if_still(key),
+            Phase::FullFeature(session) => self.advance_session(key, session),
+        }
+    }
+
+    fn advance_session(&mut self, key: Key<Connection>, session: Key<Session>) {
+        for _ in 0..PDUS_PER_TURN {
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            if connection.closing.is_some() {
+                return;
+            }
+            match connection.pdu {
+                Pdu::Header => {
+                    let Some(state) = self.core.sessions.get(session) else { return };
+                    let limit = state.wire.parameters().own_max_recv_data_segment_length;
+                    match connection.frame(Digests::NONE, limit) {
+                        Ok(Framed::Incomplete) => return,
+                        Ok(Framed::Header(bhs, lengths)) => {
+                            let purpose = match self.understand(session, &bhs) {
+                                Ok(purpose) => purpose,
+                                Err(violation) => self.answer_violation(key, session, &bhs, &violation),
+                            };
+                            let Some(connection) = self.connections.get_mut(key) else { return };
+                            connection.pdu = Pdu::Data { purpose, lengths };
+                        }
+                        Err(violation) => {
+                            self.answer_violation(key, session, &[0; 48], &violation);
+                            return;
+                        }
+                    }
+                }
+                Pdu::Data { .. } if !connection.has_data() => return,
+                Pdu::Data { .. } => self.data_segment(key, session),
+            }
+        }
+        self.make_ready(key);
+    }
+
+    /// What the data segment of a PDU is for.
+    fn understand(&mut self, session_key: Key<Session>, bhs: &Bhs) -> Result<Purpose, Violation> {
+        let pdu = InitiatorPdu::parse(bhs)?;
+        let now = self.core.now;
+        let session = self.core.sessions.get_mut(session_key).expect("the caller has it");
+        match session.wire.receive(&pdu, now)? {
+            Received::Request { task: name, segment } => {
+                let task = self.core.arrive(session_key, name);
+                Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
+            }
+            Received::Data { task: name, segment } => {
+                let task = session.task(name).unwrap_or_else(Key::nobody);
+                Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
+            }
+            Received::Absorb { .. } => Ok(Purpose::Nothing),
+        }
+    }
+
+    /// All of a data segment has come.
+    fn data_segment(&mut self, key: Key<Connection>, session_key: Key<Session>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Pdu::Data { purpose, lengths } = std::mem::replace(&mut connection.pdu, Pdu::Header) else {
+            return;
+        };
+        let total = lengths.data_bytes() as usize;
+        let Purpose::Request { task, name, keep_bytes } = purpose else {
+            connection.inbound.skip(total);
+            return;
+        };
+        let kept = keep_bytes as usize;
+        connection.inbound.take(kept, |buffer| self.core.data(task, buffer));
+        connection.inbound.skip(total - kept);
+        let Some(session) = self.core.sessions.get_mut(session_key) else { return };
+        session.wire.data_arrived(name);
+        self.core.data_came(task);
+        self.serve_requests(key, session_key);
+    }
+
+    /// Requests whose turn it is.
+    fn serve_requests(&mut self, key: Key<Connection>, session_key: Key<Session>) {
+        while let Some(session) = self.core.sessions.get_mut(session_key) {
+            let Some(name) = session.wire.next_request() else { return };
+            match *session.wire.request(name) {
+                Request::Command(_) => self.core.start(session_key, name),
+                Request::TaskManagement(request) => self.core.manage(session_key, name, &request),
+                Request::NopOut(_) => {
+                    let data = self.core.take_data(session_key, name);
+                    self.core.list_rare(session_key, Rare::Pong { name, data });
+                }
+                Request::Text(_) => self.text(key, session_key, name),
+                Request::Logout(request) => {
+                    let result = session.wire.logout_result(&request);
+                    self.core.list_rare(session_key, Rare::Logout { name, result });
+                }
+            }
+        }
+    }
+
+    /// Carries out what a violation earns. What follows the header of the PDU is thrown away.
+    fn answer_violation(
+        &mut self,
+        key: Key<Connection>,
+        session: Key<Session>,
+        bhs: &Bhs,
+        violation: &Violation,
+    ) -> Purpose {
+        if let Some(connection) = self.connections.get(key) {
+            tracing::info!(peer = %connection.peer, %violation, "protocol violation");
+        }
+        match violation.answer() {
+            Answer::Reject(reason) => {
+                self.core.counters.violations += 1;
+                self.core.list_rare(session, Rare::Reject { reason, header: *bhs });
+            }
+            Answer::DropConnection | Answer::DropSession | Answer::LoginStatus(_) => {
+                self.close(key, EndReason::Violation);
+            }
+            Answer::Ignore => {}
+        }
+        Purpose::Nothing
+    }
+
+    /// Pings an initiator that is silent, and gives up one that stays so.
+    pub(crate) fn expire_session(&mut self, key: Key<Connection>, session_key: Key<Session>) {
+        let Some(session) = self.core.sessions.get(session_key) else { return };
+        match session.wire.expire(self.core.now) {
+            Expired::Nothing => {}
+            Expired::Ping => {
+                let listed = session.outgoing.iter().any(|entry| entry.is_ping());
+                if !listed {
+                    self.core.list_rare(session_key, Rare::Ping);
+                }
+            }
+            Expired::PeerSilent => self.close(key, EndReason::Silent),
+        }
+    }
+}
+
+/// The session that a completed login begins.
+pub(crate) fn session_of(
+    completed: &Completed,
+    tsih: Tsih,
+    service: &Service,
+    now: Moment,
+) -> portico_iscsi::session::Session {
+    let mut parameters = completed.parameters;
+    parameters.peer_max_recv_data_segment_length =
+        parameters.peer_max_recv_data_segment_length.min(SEND_BYTES_MAX);
+    portico_iscsi::session::Session::new(Start {
+        parameters,
+        session_type: completed.session_type,
+        tsih,
+        isid: completed.isid,
+        cid: completed.cid,
+        cmd_sn: completed.cmd_sn,
+        stat_sn: completed.stat_sn.next(),
+        queued_commands: completed.queued_commands,
+        keepalive: KeepaliveTimes { interval: service.nop_in_interval, timeout: service.nop_in_timeout },
+        now,
+    })
+}
+
+impl<D: Driver> crate::core::Core<D> {
+    /// The data of a request that is no command.
+    pub(crate) fn take_data(&mut self, session: Key<Session>, name: TaskId) -> Vec<u8> {
+        let task = self.sessions.get(session).and_then(|session| session.task(name));
+        let Some(task) = task.and_then(|task| self.tasks.get_mut(task)) else { return Vec::new() };
+        task.inflow_bytes = 0;
+        task.inflow.drain(..).flat_map(|buffer| buffer.to_vec()).collect()
+    }
+}

@@ -1,0 +1,501 @@
+//! The bytes that came on a connection and were not yet understood, and where the next ones shall go.
+//!
+//! A receive has up to three kinds of places, in order: what is missing of the PDU at hand goes into slots of its own,
+//! aligned as a medium wants it; predicted PDUs go into pairs of a header window and an aligned slot; everything else goes
+//! into staging. A wrong prediction costs a copy, never a byte. Nothing here knows what a PDU means.
+
+use std::collections::VecDeque;
+
+use portico_ring::{Arena, Buffer, Class, Segments};
+
+/// Bytes of a Basic Header Segment (RFC 7143 §11.2.1).
+pub const HEADER_BYTES: usize = 48;
+
+/// A data segment from this size on is worth a slot and a receive of its own.
+pub const LARGE_DATA_BYTES: usize = 16 << 10;
+
+/// PDUs without large data after which staging is used in full again.
+const LARGE_HOLD: u8 = 4;
+
+/// Equal small writes in a row after which the next ones are predicted.
+const STREAK_MIN: u8 = 4;
+
+/// Header and slot pairs of one receive.
+const PREDICTED_MAX: usize = 30;
+
+/// Staging that is smaller than this is given up for a new chunk, where it cannot be reclaimed.
+const STAGING_TAIL_MIN: usize = 1 << 10;
+
+/// Segments that the list of one receive must have room for.
+pub const RECEIVE_SEGMENTS: usize = 64;
+
+const _: () = assert!(2 * PREDICTED_MAX + 2 <= RECEIVE_SEGMENTS);
+
+/// The receiving half of a connection.
+#[derive(Debug)]
+pub struct Inbound {
+    arrived: VecDeque<Buffer>,
+    arrived_bytes: usize,
+    unfilled: VecDeque<Buffer>,
+    staging: Option<Buffer>,
+    staging_class: Class,
+    /// Whether the last place of the receive that is under way is staging.
+    staging_planned: bool,
+    large_hold: u8,
+    streak: Streak,
+    copied_bytes: u64,
+}
+
+/// What the last PDUs looked like, for a session whose media want aligned memory.
+#[derive(Debug, Default, Clone, Copy)]
+struct Streak {
+    data_bytes: usize,
+    length: u8,
+}
+
+/// What a receive shall be planned for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expectation {
+    /// Bytes missing of the PDU whose header is known; 0 between PDUs.
+    pub missing_bytes: usize,
+    /// Of what has arrived, bytes that belong to that PDU's data segment.
+    pub arrived_data_bytes: usize,
+    /// Whether the data shall end in memory that a medium can take directly (O_DIRECT).
+    pub aligned: bool,
+}
+
+impl Inbound {
+    /// Nothing arrived; staging of the smallest class until there is traffic.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            arrived: VecDeque::new(),
+            arrived_bytes: 0,
+            unfilled: VecDeque::new(),
+            staging: None,
+            staging_class: Class::Small,
+            staging_planned: false,
+            large_hold: 0,
+            streak: Streak::default(),
+            copied_bytes: 0,
+        }
+    }
+
+    /// Puts bytes in front of everything that will come: what another shard had received.
+    ///
+    /// Returns `false` where the arena has no memory for them.
+    pub fn inject(&mut self, arena: &Arena, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let Some(mut buffer) = take_fitting(arena, bytes.len()) else { return false };
+            let (now, later) = bytes.split_at(bytes.len().min(buffer.capacity()));
+            buffer.set_len(now.len());
+            buffer.copy_from_slice(now);
+            self.push(buffer);
+            bytes = later;
+        }
+        true
+    }
+
+    /// Fills `list` with the places for the next receive. An empty list means that the arena has nothing left.
+    pub fn plan(&mut self, arena: &Arena, expected: Expectation, list: &mut Segments) {
+        debug_assert!(list.is_empty());
+        let mut planned = 0;
+        while let Some(buffer) = self.unfilled.pop_front() {
+            planned += buffer.len();
+            list.push(buffer).expect("no more is left unfilled than was planned");
+        }
+        let missing = expected.missing_bytes.saturating_sub(planned);
+        if missing > 0 && !self.fits_staging(expected) {
+            self.plan_slots(arena, expected, missing, list);
+        } else if planned == 0 && expected.missing_bytes == 0 && expected.aligned {
+            self.plan_prediction(arena, list);
+        }
+        self.staging_planned = false;
+        if list.len() < 2 * PREDICTED_MAX {
+            self.plan_staging(arena, list);
+        }
+    }
+
+    fn fits_staging(&self, expected: Expectation) -> bool {
+        let room = self.staging.as_ref().map_or(0, Buffer::len);
+        expected.missing_bytes < LARGE_DATA_BYTES && expected.missing_bytes + HEADER_BYTES <= room
+    }
+
+    /// Slots for `missing` bytes of a data segment, and the part of it that has arrived moved in front of them.
+    fn plan_slots(&mut self, arena: &Arena, expected: Expectation, mut missing: usize, list: &mut Segments) {
+        let mut carried = if expected.aligned { expected.arrived_data_bytes } else { 0 };
+        if carried > Class::Large.bytes() {
+            carried = 0; // a segment of that size is gathered in pieces anyhow
+        }
+        while missing > 0 && list.len() + 1 < list.capacity() {
+            let Some(mut slot) = take_fitting(arena, missing + carried) else { return };
+            if carried > 0 && slot.capacity() > carried {
+                slot.set_len(slot.capacity());
+                let head = slot.split_to(carried);
+                self.move_tail_into(head);
+            }
+            carried = 0;
+            let length = missing.min(slot.capacity());
+            slot.set_len(length);
+            missing -= length;
+            list.push(slot).expect("there is room for one more");
+        }
+    }
+
+    /// Replaces the last `head.len()` bytes that arrived by a copy of them in `head`.
+    fn move_tail_into(&mut self, mut head: Buffer) {
+        let mut at = head.len();
+        self.copied_bytes += at as u64;
+        while at > 0 {
+            let mut last = self.arrived.pop_back().expect("the data counted as arrived have arrived");
+            let tail = last.len().min(at);
+            let keep = last.len() - tail;
+            head[at - tail..at].copy_from_slice(&last[keep..]);
+            at -= tail;
+            if keep > 0 {
+                last.truncate(keep);
+                self.arrived.push_back(last);
+            }
+        }
+        self.arrived.push_back(head);
+    }
+
+    /// Pairs of a header window and a slot, for a stream of equal small writes.
+    fn plan_prediction(&mut self, arena: &Arena, list: &mut Segments) {
+        if self.streak.length < STREAK_MIN || self.arrived_bytes > 0 {
+            return;
+        }
+        let Some(mut headers) = arena.take(Class::Small) else { return };
+        for _ in 0..PREDICTED_MAX {
+            let Some(mut slot) = take_fitting(arena, self.streak.data_bytes) else { return };
+            if slot.capacity() < self.streak.data_bytes {
+                return;
+            }
+            slot.set_len(self.streak.data_bytes);
+            list.push(headers.split_to(HEADER_BYTES)).expect("the list has room for all pairs");
+            list.push(slot).expect("the list has room for all pairs");
+        }
+    }
+
+    fn plan_staging(&mut self, arena: &Arena, list: &mut Segments) {
+        let mut staging = self.staging.take();
+        if let Some(buffer) = &mut staging {
+            let spent = !buffer.reclaim() && buffer.len() < STAGING_TAIL_MIN;
+            staging = staging.filter(|buffer| !spent && buffer.class() == self.staging_class);
+        }
+        let Some(mut buffer) = staging.or_else(|| take_class(arena, self.staging_class)) else { return };
+        if self.large_hold > 0 && buffer.len() > HEADER_BYTES {
+            // Data are large: take the next header and not a byte of its data, which then come into a slot.
+            self.staging = Some(buffer.split_off(HEADER_BYTES));
+        }
+        list.push(buffer).expect("the list has room for staging");
+        self.staging_planned = true;
+    }
+
+    /// The receive that was planned brought `length` bytes.
+    ///
+    /// # Panics
+    /// When they are more than the places hold.
+    pub fn fill(&mut self, list: &mut Segments, mut length: usize) {
+        let planned = list.length_bytes();
+        let last = list.len().saturating_sub(1);
+        let full = length == planned;
+        for (at, segment) in list.drain().enumerate() {
+            let mut buffer = segment.into_buffer();
+            if length >= buffer.len() {
+                length -= buffer.len();
+                self.push(buffer);
+                continue;
+            }
+            if length > 0 {
+                self.push(buffer.split_to(length));
+                length = 0;
+            }
+            if at < last || !self.staging_planned {
+                self.unfilled.push_back(buffer);
+            } else {
+                self.keep_staging(buffer);
+            }
+        }
+        assert_eq!(length, 0, "the kernel received more than it was given room for");
+        self.adapt_staging(full);
+    }
+
+    /// Gives up the places that were planned behind what is missing, since the prediction did not hold.
+    pub fn forget_unfilled(&mut self) {
+        self.unfilled.clear();
+    }
+
+    fn keep_staging(&mut self, mut buffer: Buffer) {
+        if let Some(rest) = self.staging.take() {
+            // The rest was set aside by `plan_staging`; undo the split where nothing came between.
+            if let Err(rest) = buffer.join(rest) {
+                buffer = rest;
+            }
+        }
+        self.staging = Some(buffer);
+    }
+
+    fn adapt_staging(&mut self, full: bool) {
+        if full && self.staging_planned && self.large_hold == 0 {
+            self.staging_class = match self.staging_class {
+                Class::Small => Class::Medium,
+                Class::Medium | Class::Large => Class::Large,
+            };
+        }
+    }
+
+    fn push(&mut self, buffer: Buffer) {
+        self.arrived_bytes += buffer.len();
+        let apart = match self.arrived.back_mut() {
+            Some(last) => last.join(buffer).err(),
+            None => Some(buffer),
+        };
+        self.arrived.extend(apart);
+    }
+
+    /// Tells of a PDU whose header was taken, to plan the next receives by it.
+    pub fn saw(&mut self, data_bytes: usize) {
+        if data_bytes >= LARGE_DATA_BYTES {
+            self.large_hold = LARGE_HOLD;
+        } else {
+            self.large_hold = self.large_hold.saturating_sub(1);
+        }
+        let predictable = data_bytes > 0 && data_bytes < LARGE_DATA_BYTES && data_bytes.is_multiple_of(512);
+        self.streak = match self.streak {
+            Streak { data_bytes: same, length } if predictable && same == data_bytes => {
+                Streak { data_bytes, length: length.saturating_add(1) }
+            }
+            _ => Streak { data_bytes, length: u8::from(predictable) },
+        };
+    }
+
+    /// Bytes that have arrived.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.arrived_bytes
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.arrived_bytes == 0
+    }
+
+    /// Copies the first bytes that arrived without taking them; `false` when there are not as many.
+    #[must_use]
+    pub fn peek(&self, into: &mut [u8]) -> bool {
+        if self.arrived_bytes < into.len() {
+            return false;
+        }
+        let mut at = 0;
+        for buffer in &self.arrived {
+            let length = buffer.len().min(into.len() - at);
+            into[at..at + length].copy_from_slice(&buffer[..length]);
+            at += length;
+            if at == into.len() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Takes the first `length` bytes and gives each range of them to `each`.
+    ///
+    /// # Panics
+    /// When fewer have arrived.
+    pub fn take(&mut self, mut length: usize, mut each: impl FnMut(Buffer)) {
+        assert!(length <= self.arrived_bytes, "{length} bytes of {}", self.arrived_bytes);
+        self.arrived_bytes -= length;
+        while length > 0 {
+            let first = self.arrived.front_mut().expect("the count of arrived bytes is true");
+            if first.len() > length {
+                each(first.split_to(length));
+                return;
+            }
+            length -= first.len();
+            each(self.arrived.pop_front().expect("it was just there"));
+        }
+    }
+
+    /// Takes the first `length` bytes away.
+    pub fn skip(&mut self, length: usize) {
+        self.take(length, drop);
+    }
+
+    /// Takes everything, as bytes on the heap: for a connection that moves to another shard.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.arrived_bytes);
+        self.take(self.arrived_bytes, |buffer| bytes.extend_from_slice(&buffer));
+        bytes
+    }
+
+    /// Bytes that were copied here since the last call.
+    pub fn copied_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.copied_bytes)
+    }
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A chunk of the smallest class that holds `length` bytes; a smaller one where those are out, since a list may have
+/// several; a larger one where nothing else is left.
+#[must_use]
+pub fn take_fitting(arena: &Arena, length: usize) -> Option<Buffer> {
+    take_class(arena, Class::fitting(length).unwrap_or(Class::Large))
+}
+
+fn take_class(arena: &Arena, class: Class) -> Option<Buffer> {
+    let smaller = Class::ALL.into_iter().rev().filter(|other| *other < class);
+    let larger = Class::ALL.into_iter().filter(|other| *other > class);
+    std::iter::once(class).chain(smaller).chain(larger).find_map(|class| arena.take(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portico_ring::ArenaOptions;
+
+    struct Wire {
+        arena: Arena,
+        inbound: Inbound,
+        list: Segments,
+    }
+
+    impl Wire {
+        fn new() -> Self {
+            let arena = Arena::new(ArenaOptions { small: 128, medium: 8, large: 8 }).unwrap();
+            Self { arena, inbound: Inbound::new(), list: Segments::with_capacity(RECEIVE_SEGMENTS) }
+        }
+
+        /// Receives as much of `bytes` as was planned for; tells how much that was.
+        fn receive(&mut self, expected: Expectation, bytes: &[u8]) -> usize {
+            self.inbound.plan(&self.arena, expected, &mut self.list);
+            let mut left = bytes;
+            for place in self.list.slices_mut() {
+                let (now, later) = left.split_at(left.len().min(place.len()));
+                place[..now.len()].copy_from_slice(now);
+                left = later;
+            }
+            let length = bytes.len() - left.len();
+            self.inbound.fill(&mut self.list, length);
+            length
+        }
+
+        fn take(&mut self, length: usize) -> Vec<Buffer> {
+            let mut buffers = Vec::new();
+            self.inbound.take(length, |buffer| buffers.push(buffer));
+            buffers
+        }
+    }
+
+    fn pattern(length: usize) -> Vec<u8> {
+        (0..=250u8).cycle().take(length).collect()
+    }
+
+    #[test]
+    fn bytes_come_out_as_they_came_in_however_they_are_cut() {
+        let mut wire = Wire::new();
+        let bytes = pattern(300_000);
+        let mut seen = Vec::new();
+        let mut at = 0;
+        for step in [1usize, 47, 48, 49, 4096, 5, 70_000, 1, 100_000].iter().cycle() {
+            if at == bytes.len() {
+                break;
+            }
+            let end = (at + step).min(bytes.len());
+            let missing = (at * 7) % 40_000;
+            at += wire
+                .receive(Expectation { missing_bytes: missing, ..Expectation::default() }, &bytes[at..end]);
+            let take = wire.inbound.len() / 2;
+            seen.extend(wire.take(take).iter().flat_map(|buffer| buffer.to_vec()));
+        }
+        let rest = wire.inbound.len();
+        seen.extend(wire.take(rest).iter().flat_map(|buffer| buffer.to_vec()));
+        assert!(seen == bytes);
+    }
+
+    #[test]
+    fn the_rest_of_a_large_segment_comes_into_one_aligned_slot_with_its_beginning() {
+        let mut wire = Wire::new();
+        let bytes = pattern(65_536);
+        assert_eq!(wire.receive(Expectation::default(), &bytes[..100]), 100);
+        let expected = Expectation { missing_bytes: 65_536 - 100, arrived_data_bytes: 100, aligned: true };
+        assert_eq!(wire.receive(expected, &bytes[100..40_000]), 39_900);
+        let expected =
+            Expectation { missing_bytes: 65_536 - 40_000, arrived_data_bytes: 40_000, aligned: true };
+        assert_eq!(wire.receive(expected, &bytes[40_000..]), 25_536);
+        let data = wire.take(65_536);
+        assert_eq!(data.len(), 1, "one contiguous range");
+        assert!(data[0].is_aligned(4095));
+        assert!(*data[0] == bytes[..]);
+        assert_eq!(wire.inbound.copied_bytes(), 100, "only what had come before the header was understood");
+    }
+
+    #[test]
+    fn a_stream_of_equal_writes_is_received_aligned_without_a_copy() {
+        let mut wire = Wire::new();
+        let pdu = pattern(HEADER_BYTES + 4096);
+        let expected = Expectation { aligned: true, ..Expectation::default() };
+        for round in 0..20 {
+            let mut at = 0;
+            while at < pdu.len() {
+                at += wire.receive(expected, &pdu[at..]);
+            }
+            wire.inbound.skip(HEADER_BYTES);
+            wire.inbound.saw(4096);
+            let data = wire.take(4096);
+            let bytes: Vec<u8> = data.iter().flat_map(|buffer| buffer.to_vec()).collect();
+            assert!(bytes == pdu[HEADER_BYTES..]);
+            if round > usize::from(STREAK_MIN) {
+                assert!(data.len() == 1 && data[0].is_aligned(511), "round {round}");
+            }
+            wire.inbound.forget_unfilled();
+        }
+        assert_eq!(wire.inbound.copied_bytes(), 0);
+    }
+
+    #[test]
+    fn a_wrong_prediction_loses_nothing() {
+        let mut wire = Wire::new();
+        let expected = Expectation { aligned: true, ..Expectation::default() };
+        for _ in 0..10 {
+            wire.inbound.saw(4096);
+        }
+        let bytes = pattern(48 * 90);
+        assert_eq!(wire.receive(expected, &bytes), bytes.len());
+        let seen: Vec<u8> = wire.take(bytes.len()).iter().flat_map(|buffer| buffer.to_vec()).collect();
+        assert!(seen == bytes);
+    }
+
+    #[test]
+    fn after_large_data_only_the_next_header_is_staged() {
+        let mut wire = Wire::new();
+        wire.inbound.saw(262_144);
+        assert_eq!(wire.receive(Expectation::default(), &pattern(10_000)), HEADER_BYTES);
+        for _ in 0..LARGE_HOLD {
+            wire.inbound.saw(0);
+        }
+        assert!(wire.receive(Expectation::default(), &pattern(4_000)) > HEADER_BYTES);
+    }
+
+    #[test]
+    fn everything_goes_back_to_the_arena() {
+        let mut wire = Wire::new();
+        for _ in 0..100 {
+            wire.receive(Expectation { missing_bytes: 20_000, ..Expectation::default() }, &pattern(30_000));
+            let all = wire.inbound.len();
+            wire.inbound.skip(all);
+        }
+        wire.inbound = Inbound::new();
+        wire.list.clear();
+        for class in Class::ALL {
+            assert_eq!(wire.arena.usage(class).used, 0);
+        }
+    }
+}

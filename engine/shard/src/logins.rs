@@ -1,0 +1,209 @@
+//! Logins: from an accepted socket to a session at home, or to a refusal.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_iscsi::framing::Digests;
+use portico_iscsi::login::{LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, Step, TargetLogin};
+use portico_iscsi::sn::StatSn;
+use portico_iscsi::violation::Violation;
+use portico_iscsi::wire::{Bhs, InitiatorPdu, opcode};
+use portico_model::message::{Adoption, EndReason, LoginQuestion, Refusal, ToControl};
+
+use crate::connection::{Connection, Framed, LOGIN_PATIENCE_S, Pdu, Phase};
+use crate::directory::{Place, Portico, discovery_keys};
+use crate::driver::Driver;
+use crate::full_feature::session_of;
+use crate::purpose::Purpose;
+use crate::session::{Session, spell, states};
+use crate::slab::Key;
+use crate::turn::{Mailbox, Shard};
+
+/// Connections of one shard that have not logged in: one more is closed at once (CVE-2011-0001 and kin).
+const LOGINS_MAX: usize = 1024;
+
+/// Commands of a discovery session: it sends one at a time.
+const DISCOVERY_COMMANDS: u16 = 8;
+
+impl<D: Driver, M: Mailbox> Shard<D, M> {
+    /// A connection was accepted.
+    pub(crate) fn greet(&mut self, socket: OwnedFd) {
+        let logins = self.connections.len().saturating_sub(self.core.sessions.len());
+        if logins >= LOGINS_MAX || self.core.quiescing {
+            return;
+        }
+        let Ok(fd) = self.core.driver.adopt(socket) else { return };
+        let Ok(addresses) = self.core.driver.addresses(fd) else {
+            self.core.driver.close(fd);
+            return;
+        };
+        let options = Options {
+            stat_sn: StatSn(1),
+            discovery: discovery_keys(),
+            discovery_queued_commands: DISCOVERY_COMMANDS,
+        };
+        let phase = Phase::Login(Box::new(TargetLogin::new(options)));
+        let deadline = self.core.now + Duration::from_secs(LOGIN_PATIENCE_S);
+        let key = self.connections.insert(Connection::new(fd, addresses, phase, deadline));
+        self.arm(key);
+    }
+
+    /// Understands what has come on a connection that logs in: one PDU at a time.
+    pub(crate) fn advance_login(&mut self, key: Key<Connection>) {
+        loop {
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            if connection.closing.is_some() || !matches!(connection.phase, Phase::Login(_)) {
+                return;
+            }
+            match &connection.pdu {
+                Pdu::Header => match connection.frame(Digests::NONE, LOGIN_DATA_SEGMENT_BYTES_MAX) {
+                    Ok(Framed::Incomplete) => return,
+                    Ok(Framed::Header(bhs, lengths)) => match InitiatorPdu::parse(&bhs) {
+                        Ok(InitiatorPdu::Login(request)) => {
+                            connection.pdu = Pdu::Data { purpose: Purpose::Login(request), lengths };
+                        }
+                        Ok(_) => {
+                            let Phase::Login(login) = &connection.phase else { return };
+                            let violation = login.intruder(opcode(&bhs));
+                            return self.fail_login(key, &bhs, &violation);
+                        }
+                        Err(violation) => return self.fail_login(key, &bhs, &violation),
+                    },
+                    Err(violation) => return self.fail_login(key, &[0; 48], &violation),
+                },
+                Pdu::Data { .. } if !connection.has_data() => return,
+                Pdu::Data { .. } => self.login_request(key),
+            }
+        }
+    }
+
+    fn login_request(&mut self, key: Key<Connection>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Pdu::Data { purpose: Purpose::Login(request), lengths } =
+            std::mem::replace(&mut connection.pdu, Pdu::Header)
+        else {
+            return;
+        };
+        let mut text = Vec::with_capacity(lengths.data_bytes() as usize);
+        connection.inbound.take(lengths.data_bytes() as usize, |buffer| text.extend_from_slice(&buffer));
+        text.truncate(lengths.data_segment_bytes as usize);
+        let directory = Portico { configuration: &self.core.configuration, local: connection.local };
+        let Phase::Login(login) = &mut connection.phase else { return };
+        match login.receive(&request, &text, &directory) {
+            Ok(Step::More(reply)) => connection.replies.push(framed(reply)),
+            Ok(Step::Refused(reply)) => {
+                self.core.counters.logins_refused += 1;
+                connection.replies.push(framed(reply));
+                connection.closing = Some(EndReason::Violation);
+            }
+            Ok(Step::Complete(completed)) => connection.phase = Phase::Leaving(completed),
+            Err(violation) => {
+                let mut bhs = [0; 48];
+                InitiatorPdu::Login(request).emit(&mut bhs);
+                return self.fail_login(key, &bhs, &violation);
+            }
+        }
+        self.core.to_flush.push(key);
+        self.leave_if_still(key);
+    }
+
+    fn fail_login(&mut self, key: Key<Connection>, bhs: &Bhs, violation: &Violation) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.core.counters.violations += 1;
+        self.core.counters.logins_refused += 1;
+        tracing::info!(peer = %connection.peer, %violation, "login refused");
+        if let Phase::Login(login) = &connection.phase
+            && let Some(reply) = login.refusal(bhs, violation)
+        {
+            connection.replies.push(framed(reply));
+        }
+        connection.closing = Some(EndReason::Violation);
+        self.core.to_flush.push(key);
+    }
+
+    /// A complete login goes to control once nothing is in flight on its connection.
+    pub(crate) fn leave_if_still(&mut self, key: Key<Connection>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Phase::Leaving(_) = connection.phase else { return };
+        if connection.receiving || connection.sending || !connection.replies.is_empty() {
+            return;
+        }
+        let connection = self.connections.remove(key).expect("it was just there");
+        let Phase::Leaving(completed) = connection.phase else { return };
+        let socket = match self.core.driver.release(connection.fd) {
+            Ok(socket) => socket,
+            Err(fd) => return self.core.driver.close(fd),
+        };
+        let question = LoginQuestion {
+            shard: self.core.shard,
+            completed: *completed,
+            socket,
+            unread: connection.inbound.into_bytes(),
+            peer: connection.peer,
+            local: connection.local,
+        };
+        self.core.outbox.push_back(ToControl::Login(Box::new(question)));
+    }
+
+    /// A session comes home.
+    pub(crate) fn adopt(&mut self, adoption: Adoption) {
+        let Adoption { session, nexus, tsih, target, map, greeting, service, question } = adoption;
+        let addresses = (question.peer, question.local);
+        let reply = question.completed.accept(tsih);
+        let Ok(fd) = self.core.driver.adopt(question.socket) else {
+            let (reason, orphans) = (EndReason::ConnectionLost, Vec::new());
+            self.core.outbox.push_back(ToControl::SessionEnded { session, reason, orphans });
+            return;
+        };
+        let placeholder = Phase::FullFeature(Key::nobody());
+        let key = self.connections.insert(Connection::new(fd, addresses, placeholder, self.core.now));
+        let wire = session_of(&question.completed, tsih, &service, self.core.now);
+        let place = Place::of(&self.core.configuration, &question.completed);
+        let adopted = Session {
+            id: session,
+            nexus,
+            target,
+            initiator: Arc::from(question.completed.initiator_name.as_str()),
+            tasks: vec![None; wire.task_slots()],
+            wire,
+            connection: key,
+            luns: states(&map, greeting, |unit| self.core.unit_keys.get(&unit).copied()),
+            spelt: spell(&map, place.address_method),
+            map,
+            address_method: place.address_method,
+            relative_target_port: place.relative_target_port,
+            outgoing: std::collections::VecDeque::new(),
+            wants_aligned: false,
+        };
+        let home = self.core.adopt(adopted);
+        let connection = self.connections.get_mut(key).expect("it was just put there");
+        connection.phase = Phase::FullFeature(home);
+        connection.replies.push(framed(reply));
+        connection.inbound.inject(self.core.driver.arena(), &question.unread);
+        self.core.to_flush.push(key);
+        self.make_ready(key);
+    }
+
+    /// A login that control refused.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        let Refusal { status, question } = refusal;
+        self.core.counters.logins_refused += 1;
+        let Ok(fd) = self.core.driver.adopt(question.socket) else { return };
+        let completed = Box::new(question.completed);
+        let reply = completed.refuse(status);
+        let deadline = self.core.now + Duration::from_secs(LOGIN_PATIENCE_S);
+        let addresses = (question.peer, question.local);
+        let mut connection = Connection::new(fd, addresses, Phase::Leaving(completed), deadline);
+        connection.replies.push(framed(reply));
+        connection.closing = Some(EndReason::Violation);
+        let key = self.connections.insert(connection);
+        self.core.to_flush.push(key);
+    }
+}
+
+fn framed(reply: LoginReply) -> (Bhs, Vec<u8>) {
+    let mut bhs = [0; 48];
+    reply.response.emit(&mut bhs);
+    (bhs, reply.text)
+}

@@ -1,0 +1,78 @@
+//! What a connection has to send, by reference to what it is about. A PDU is made when it goes into a message: its
+//! StatSN, ExpCmdSN and MaxCmdSN are those of that moment (RFC 7143 §4.2.2).
+
+use portico_iscsi::session::{TaskId, TextPart};
+use portico_iscsi::wire::{Bhs, LogoutResult, RejectReason, TaskManagementResult};
+
+use crate::slab::Key;
+use crate::task::Task;
+
+/// One entry of a connection's list.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Data-In of a task, as far as it is ready, its status in the last one if it can be.
+    DataIn(Key<Task>),
+    /// The SCSI Response of a task.
+    Status(Key<Task>),
+    /// An R2T of a task, as many as are due.
+    R2t(Key<Task>),
+    /// PDUs that are rare: they may allocate.
+    Rare(Box<Rare>),
+}
+
+impl Outgoing {
+    /// Whether it is a ping.
+    #[must_use]
+    pub fn is_ping(&self) -> bool {
+        matches!(self, Outgoing::Rare(rare) if matches!(**rare, Rare::Ping))
+    }
+}
+
+/// PDUs that are not on the data path.
+#[derive(Debug)]
+pub enum Rare {
+    /// The answer to a NOP-Out, with its data.
+    Pong {
+        /// The request.
+        name: TaskId,
+        /// What came with it, cut to what the initiator takes.
+        data: Vec<u8>,
+    },
+    /// A NOP-In of our own that wants an answer.
+    Ping,
+    /// The answer to a task management request.
+    TaskManagement {
+        /// The request.
+        name: TaskId,
+        /// How it ended.
+        result: TaskManagementResult,
+    },
+    /// The answer to a Logout Request; the connection closes behind it.
+    Logout {
+        /// The request.
+        name: TaskId,
+        /// How it ended.
+        result: LogoutResult,
+    },
+    /// The answer to a Text Request.
+    Text {
+        /// The request.
+        name: TaskId,
+        /// The text in this PDU.
+        data: Vec<u8>,
+        /// What the header says of it.
+        part: TextPart,
+    },
+    /// A PDU that was not understood.
+    Reject {
+        /// Why.
+        reason: RejectReason,
+        /// Its header.
+        header: Bhs,
+    },
+    /// The initiator is asked to leave.
+    AskForLogout {
+        /// Within so many seconds.
+        seconds: u16,
+    },
+}

@@ -1,0 +1,163 @@
+//! A session on its home shard: the protocol's session, the nexus, and the logical units that it sees.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use portico_iscsi::session::TaskId;
+use portico_model::identity::{SessionId, TargetId, UnitId};
+use portico_model::lun_map::{LunEntry, LunMap};
+use portico_scsi::attention::{Attentions, UnitAttention};
+use portico_scsi::device_server::{Context, NexusState};
+use portico_scsi::lun::{AddressMethod, Lun};
+use portico_scsi::reservation::NexusId;
+
+use crate::connection::Connection;
+use crate::outgoing::Outgoing;
+use crate::slab::Key;
+use crate::task::Task;
+use crate::unit::Unit;
+
+/// One session.
+pub struct Session {
+    /// Its name between threads.
+    pub id: SessionId,
+    /// Its I_T nexus.
+    pub nexus: NexusId,
+    /// The target; `None` for discovery.
+    pub target: Option<TargetId>,
+    /// The initiator's name, for discovery and for messages.
+    pub initiator: Arc<str>,
+    /// RFC 7143's half.
+    pub wire: portico_iscsi::session::Session,
+    /// Its connection.
+    pub connection: Key<Connection>,
+    /// The logical units that it sees, ascending by LUN.
+    pub luns: Vec<LunState>,
+    /// As control gave it.
+    pub map: Arc<LunMap>,
+    /// The same, as REPORT LUNS spells them.
+    pub spelt: Vec<Lun>,
+    /// How it spells them.
+    pub address_method: AddressMethod,
+    /// RELATIVE TARGET PORT IDENTIFIER of its target port.
+    pub relative_target_port: u16,
+    /// The task of each name in `wire`.
+    pub tasks: Vec<Option<Key<Task>>>,
+    /// PDUs to send, in order.
+    pub outgoing: VecDeque<Outgoing>,
+    /// Whether one of its units wants memory aligned.
+    pub wants_aligned: bool,
+}
+
+/// One logical unit as one nexus sees it.
+#[derive(Debug)]
+pub struct LunState {
+    /// From the map.
+    pub entry: LunEntry,
+    /// The unit on this shard.
+    pub unit: Key<Unit>,
+    /// What the device server keeps of the nexus.
+    pub nexus: NexusState,
+    /// Commands in hand.
+    pub tasks: u32,
+}
+
+impl Session {
+    /// The index of the unit at `lun`.
+    #[must_use]
+    pub fn find(&self, lun: u16) -> Option<usize> {
+        match self.luns.get(usize::from(lun)) {
+            Some(state) if state.entry.lun == lun => Some(usize::from(lun)),
+            _ => self.luns.binary_search_by_key(&lun, |state| state.entry.lun).ok(),
+        }
+    }
+
+    /// The index at which this session sees `unit`, if it does.
+    #[must_use]
+    pub fn sees(&self, unit: Key<Unit>) -> Option<usize> {
+        self.luns.iter().position(|state| state.unit == unit)
+    }
+
+    /// Queues an attention on all logical units.
+    pub fn establish_everywhere(&mut self, attention: UnitAttention) {
+        self.luns.iter_mut().for_each(|state| state.nexus.establish(attention));
+    }
+
+    /// Puts another map in place. A LUN that still leads to the same unit keeps what is pending on it; the others begin
+    /// as a nexus that is new to the unit. `unit_of` finds the unit on this shard.
+    pub fn remap(&mut self, map: Arc<LunMap>, unit_of: impl Fn(UnitId) -> Option<Key<Unit>>) {
+        let before = std::mem::take(&mut self.luns);
+        self.luns = states(&map, UnitAttention::PowerOn, unit_of);
+        for state in &mut self.luns {
+            let same = |old: &&LunState| old.entry.lun == state.entry.lun && old.unit == state.unit;
+            if let Some(old) = before.iter().find(same) {
+                (state.nexus, state.tasks) = (old.nexus, old.tasks);
+            }
+        }
+        self.spelt = spell(&map, self.address_method);
+        self.map = map;
+    }
+
+    /// What a command sees of the path that it came by; `at` is its index among the LUNs.
+    #[must_use]
+    pub fn context(&self, at: Option<usize>) -> Context<'_> {
+        Context {
+            luns: &self.spelt,
+            relative_target_port: self.relative_target_port,
+            target_port_group: None,
+            read_only: at.is_some_and(|at| self.luns[at].entry.read_only),
+        }
+    }
+
+    /// Bytes of a write's data that count: no more than the initiator has, nor than the command takes.
+    #[must_use]
+    pub fn moved_bytes(&self, name: TaskId, required_bytes: u64) -> u32 {
+        let command = self.wire.command(name);
+        let expected = if command.write { command.expected_data_transfer_length } else { 0 };
+        u32::try_from(required_bytes).map_or(expected, |required| required.min(expected))
+    }
+
+    /// Bytes of a write's data that come without an R2T (RFC 7143 §13.10, §13.11, §13.14).
+    #[must_use]
+    pub fn unsolicited_bytes(&self, name: TaskId) -> u32 {
+        let command = self.wire.command(name);
+        if command.is_final {
+            command.data_segment_length
+        } else {
+            command.expected_data_transfer_length.min(self.wire.parameters().first_burst_length)
+        }
+    }
+
+    /// The task of this name.
+    #[must_use]
+    pub fn task(&self, name: TaskId) -> Option<Key<Task>> {
+        self.tasks.get(name.slot()).copied().flatten()
+    }
+}
+
+/// The state of a new nexus at each unit of `map`, with `greeting` pending (SAM-5 §5.14). A unit that this shard does not have
+/// is left out; control opens units before it maps them.
+pub fn states(
+    map: &LunMap,
+    greeting: UnitAttention,
+    unit_of: impl Fn(UnitId) -> Option<Key<Unit>>,
+) -> Vec<LunState> {
+    map.entries()
+        .iter()
+        .filter_map(|entry| {
+            let mut nexus = NexusState { attentions: Attentions::NONE };
+            nexus.establish(greeting);
+            Some(LunState { entry: *entry, unit: unit_of(entry.unit)?, nexus, tasks: 0 })
+        })
+        .collect()
+}
+
+/// The LUNs of `map` as REPORT LUNS has them.
+///
+/// # Panics
+/// Never: the numbers of a map are below what one level of addressing holds.
+#[must_use]
+pub fn spell(map: &LunMap, method: AddressMethod) -> Vec<Lun> {
+    let spell = |entry: &LunEntry| Lun::encode(entry.lun, method).expect("a map's LUNs fit one level");
+    map.entries().iter().map(spell).collect()
+}

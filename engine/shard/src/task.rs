@@ -1,0 +1,215 @@
+//! A task: one command from its arrival to its status, as the shard that serves it sees it.
+//!
+//! The iSCSI session knows its transfer, the unit its state; here is what is between them: which bytes have come and
+//! are not at the medium yet, which pieces are at the medium, which are back and wait to be sent.
+
+use std::collections::VecDeque;
+
+use portico_iscsi::moment::Moment;
+use portico_iscsi::session::TaskId;
+use portico_model::identity::Ticket;
+use portico_model::meter::Operation;
+use portico_ring::{Buffer, Segments};
+use portico_scsi::device_server::ParameterList;
+use portico_scsi::reservation::CommandClass;
+use portico_scsi::sense::Outcome;
+
+use crate::management::Management;
+use crate::session::Session;
+use crate::slab::Key;
+use crate::unit::Unit;
+
+/// Bytes that one request to a medium moves at most.
+pub const PIECE_BYTES_MAX: usize = 256 << 10;
+
+/// Pieces of one READ or VERIFY that are at the medium or wait to be sent.
+pub const PIECES_MAX: usize = 4;
+
+/// One command.
+#[derive(Debug)]
+pub struct Task {
+    /// Whose.
+    pub session: Key<Session>,
+    /// Its name in the iSCSI session.
+    pub name: TaskId,
+    /// The index of its LUN in the session's map, where it addresses one.
+    pub lun: Option<usize>,
+    /// The unit behind it.
+    pub unit: Option<Key<Unit>>,
+    /// What reservations think of it.
+    pub class: CommandClass,
+    /// What the histograms file it under.
+    pub operation: Operation,
+    /// When it came, was first handed to the medium, came back last.
+    pub times: Times,
+    /// What is to be done.
+    pub work: Work,
+    /// Data-Out that has come and is not at the medium, in order.
+    pub inflow: VecDeque<Buffer>,
+    /// Bytes in `inflow`.
+    pub inflow_bytes: usize,
+    /// Data-In that is ready to be sent, in order.
+    pub outflow: VecDeque<Buffer>,
+    /// Requests at the medium.
+    pub at_medium: u32,
+    /// Bytes that count against its unit's budget.
+    pub booked_bytes: u64,
+    /// How it ended, once it has; the status is sent when nothing of it is at the medium.
+    pub ended: Option<Outcome>,
+    /// Aborted: nothing of it is sent, and nothing more handed to the medium.
+    pub aborted: bool,
+    /// The task management function that waits for its pieces at the medium.
+    pub awaited_by: Option<Key<Management>>,
+    /// Whether it stands in its connection's list of PDUs to send.
+    pub listed: bool,
+    /// Whether it stands in the list of those who wait for memory or room in a queue.
+    pub starved: bool,
+}
+
+/// The three moments that the histograms are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The command's PDU was understood.
+    pub arrived: Moment,
+    /// Its first piece was handed to the medium.
+    pub handed: Option<Moment>,
+    /// Its last piece came back.
+    pub back: Option<Moment>,
+}
+
+/// What a task does.
+#[derive(Debug)]
+pub enum Work {
+    /// It waits for its turn, or has nothing more to do.
+    None,
+    /// Fetches a parameter list, which the device server then reads.
+    Parameters(ParameterList),
+    /// Moves blocks from the medium to the initiator.
+    Read(Read),
+    /// Moves blocks from the initiator to the medium.
+    Write(Write),
+    /// Compares or checks blocks.
+    Verify(Verify),
+    /// Makes the medium durable.
+    Flush,
+    /// Waits for control.
+    Parked(Ticket),
+}
+
+/// READ.
+#[derive(Debug)]
+pub struct Read {
+    /// Where on the medium, in bytes.
+    pub offset_bytes: u64,
+    /// Bytes that the initiator gets.
+    pub length_bytes: u32,
+    /// Of them, handed to the medium.
+    pub handed_bytes: u32,
+    /// Of them, ready to be sent or sent.
+    pub ready_bytes: u32,
+    /// The medium lends its memory: nothing is read, all is ready.
+    pub lent: bool,
+    /// Pieces in order; those that are back wait for the ones before them.
+    pub pieces: VecDeque<Piece>,
+}
+
+/// One request of a READ or VERIFY.
+#[derive(Debug)]
+pub struct Piece {
+    /// Where its bytes begin in the transfer: what it is found by.
+    pub at_bytes: u32,
+    /// Its bytes, once they are there.
+    pub filled: Option<Segments>,
+}
+
+/// WRITE.
+#[derive(Debug)]
+pub struct Write {
+    /// Where on the medium, in bytes.
+    pub offset_bytes: u64,
+    /// Bytes that go to the medium: whole blocks.
+    pub length_bytes: u32,
+    /// Of them, handed to the medium.
+    pub handed_bytes: u32,
+    /// Of them, on the medium.
+    pub stored_bytes: u32,
+    /// Bytes that came unasked or were asked for.
+    pub called_bytes: u32,
+    /// Bytes that it may hold at a time; 0 while it waits for memory.
+    pub booked_bytes: u32,
+    /// On stable storage before GOOD.
+    pub durable: bool,
+}
+
+/// VERIFY.
+#[derive(Debug)]
+pub struct Verify {
+    /// Where on the medium, in bytes.
+    pub offset_bytes: u64,
+    /// Bytes that are looked at.
+    pub length_bytes: u64,
+    /// Of them, handed to the medium.
+    pub handed_bytes: u64,
+    /// Data-Out to compare with.
+    pub compare: Option<Comparison>,
+}
+
+/// What VERIFY compares the medium with.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The Data-Out, once all of it is there; one block where it is repeated.
+    pub data: Vec<u8>,
+    /// Bytes that come.
+    pub data_bytes: u32,
+}
+
+impl Task {
+    /// A command that has just come.
+    #[must_use]
+    pub fn new(session: Key<Session>, name: TaskId, arrived: Moment, spare: Spare) -> Self {
+        Self {
+            session,
+            name,
+            lun: None,
+            unit: None,
+            class: CommandClass::Unrestricted,
+            operation: Operation::Other,
+            times: Times { arrived, handed: None, back: None },
+            work: Work::None,
+            inflow: spare.inflow,
+            inflow_bytes: 0,
+            outflow: spare.outflow,
+            at_medium: 0,
+            booked_bytes: 0,
+            ended: None,
+            aborted: false,
+            awaited_by: None,
+            listed: false,
+            starved: false,
+        }
+    }
+
+    /// Its queues, emptied, for another task.
+    #[must_use]
+    pub fn into_spare(mut self) -> Spare {
+        self.inflow.clear();
+        self.outflow.clear();
+        let mut pieces = match self.work {
+            Work::Read(read) => read.pieces,
+            _ => VecDeque::new(),
+        };
+        pieces.clear();
+        Spare { inflow: self.inflow, outflow: self.outflow, pieces }
+    }
+}
+
+/// The queues of a task that is gone: their memory serves the next.
+#[derive(Debug, Default)]
+pub struct Spare {
+    /// Of [`Task::inflow`].
+    pub inflow: VecDeque<Buffer>,
+    /// Of [`Task::outflow`].
+    pub outflow: VecDeque<Buffer>,
+    /// Of [`Read::pieces`].
+    pub pieces: VecDeque<Piece>,
+}

@@ -1,0 +1,439 @@
+//! The turn: one pass of a shard's loop.
+//!
+//! Mail from control first, then completions, then the connections that got bytes, then what they and the media left to
+//! send, then one call into the kernel that submits everything and waits. What control has said is therefore in force
+//! before a byte is looked at that came later.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_backstores::Medium;
+use portico_iscsi::moment::Moment;
+use portico_model::configuration::Configuration;
+use portico_model::identity::ShardId;
+use portico_model::message::{EndReason, ToControl, ToShard};
+use portico_ring::{ArenaOptions, Completion, Fd, Payload, Wait};
+
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::driver::Driver;
+use crate::slab::{Key, Slab};
+use crate::tag::{self, Kind};
+
+/// Mail for a shard, as control sends it.
+pub type Mail = ToShard<Medium>;
+
+/// The two ends of a shard's mail, whatever carries it.
+pub trait Mailbox {
+    /// The next letter from control.
+    fn receive(&mut self) -> Option<Mail>;
+    /// Hands a letter to control's queue; gives it back where the queue has no room now.
+    ///
+    /// # Errors
+    /// The letter.
+    fn send(&mut self, letter: ToControl) -> Result<(), Box<ToControl>>;
+}
+
+/// Letters from control that one turn opens.
+const LETTERS_PER_TURN: usize = 64;
+/// Completions that one turn handles before it sends what came of them.
+const COMPLETIONS_PER_TURN: usize = 512;
+/// The longest that a turn sleeps, so that timers of any kind are at most so late.
+const SLEEP_MS_MAX: u64 = 200;
+/// How long a turn sleeps that has letters for which control had no room.
+const SLEEP_MS_FULL: u64 = 1;
+
+/// How a shard is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Which one it is.
+    pub shard: ShardId,
+    /// Its memory.
+    pub arena: ArenaOptions,
+    /// How long a turn watches for work before it sleeps.
+    pub spin: Duration,
+    /// Whether latencies are recorded.
+    pub measures: bool,
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// The loop goes on.
+    On,
+    /// Control said stop.
+    Stopped,
+}
+
+/// One shard.
+pub struct Shard<D, M> {
+    pub(crate) core: Core<D>,
+    pub(crate) mailbox: M,
+    pub(crate) connections: Slab<Connection>,
+    /// Connections to advance in this turn.
+    pub(crate) ready: Vec<Key<Connection>>,
+    listeners: BTreeMap<u32, Listener>,
+    next_listener: u32,
+    quiesced: bool,
+    spin: Duration,
+    next_tick: Moment,
+    spare_connections: Vec<Key<Connection>>,
+}
+
+struct Listener {
+    fd: Fd,
+    socket: Arc<OwnedFd>,
+}
+
+impl<D: Driver, M: Mailbox> Shard<D, M> {
+    /// A shard that knows nothing but its configuration's beginning.
+    pub fn new(settings: Settings, driver: D, mailbox: M) -> Self {
+        let configuration = Arc::new(Configuration::default());
+        let mut core = Core::new(settings.shard, driver, settings.arena, configuration);
+        core.measures = settings.measures;
+        Self {
+            core,
+            mailbox,
+            connections: Slab::with_capacity(64),
+            ready: Vec::with_capacity(256),
+            listeners: BTreeMap::new(),
+            next_listener: 0,
+            quiesced: false,
+            spin: settings.spin,
+            next_tick: Moment::ORIGIN,
+            spare_connections: Vec::with_capacity(256),
+        }
+    }
+
+    /// Runs until control says stop.
+    ///
+    /// # Errors
+    /// When the ring is beyond repair.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? == Turned::On {}
+        Ok(())
+    }
+
+    /// One pass, sleeping at its end until there is something to do.
+    ///
+    /// # Errors
+    /// When the ring is beyond repair.
+    pub fn turn(&mut self) -> io::Result<Turned> {
+        self.core.now = self.core.driver.now();
+        self.core.counters.turns += 1;
+        if self.open_letters() == Turned::Stopped {
+            return Ok(Turned::Stopped);
+        }
+        self.take_completions();
+        self.core.reap_media();
+        self.advance_ready();
+        self.core.feed_starved();
+        self.core.flush_for_installs();
+        self.tick();
+        self.flush();
+        self.end_those_that_end();
+        self.answer_quiesce();
+        let room = self.send_letters();
+        let wait = self.wait(room);
+        self.core.driver.turn(wait, self.spin)?;
+        Ok(Turned::On)
+    }
+
+    fn wait(&self, room: bool) -> Wait {
+        if !self.ready.is_empty() || self.core.is_hungry() || !self.core.to_flush.is_empty() {
+            Wait::Poll
+        } else if room {
+            Wait::Until(Duration::from_millis(SLEEP_MS_MAX))
+        } else {
+            Wait::Until(Duration::from_millis(SLEEP_MS_FULL))
+        }
+    }
+
+    // --- Mail --------------------------------------------------------------------------------------------------
+
+    fn open_letters(&mut self) -> Turned {
+        for _ in 0..LETTERS_PER_TURN {
+            let Some(letter) = self.mailbox.receive() else { break };
+            if self.open_letter(letter) == Turned::Stopped {
+                return Turned::Stopped;
+            }
+        }
+        Turned::On
+    }
+
+    fn open_letter(&mut self, letter: Mail) -> Turned {
+        match letter {
+            ToShard::Configure(configuration) => self.core.configuration = configuration,
+            ToShard::Listen(sockets) => self.listen(sockets),
+            ToShard::Open(opening) => {
+                self.core.open_unit(&opening);
+                self.core.note_alignments();
+            }
+            ToShard::Install(install) => self.core.install(&install),
+            ToShard::Close(unit) => self.core.close_unit(unit),
+            ToShard::Adopt(adoption) => self.adopt(*adoption),
+            ToShard::Refuse(refusal) => self.refuse(*refusal),
+            ToShard::Changed { ticket, outcome } => self.core.changed(ticket, outcome),
+            ToShard::Remap { session, map } => self.core.remap(session, map),
+            ToShard::EndSession { session, reason } => {
+                if let Some(&key) = self.core.session_keys.get(&session) {
+                    let connection = self.core.sessions.get(key).map(|session| session.connection);
+                    connection.into_iter().for_each(|connection| self.close(connection, reason));
+                }
+            }
+            ToShard::CollectMeters(spare) => self.core.collect_meters(spare),
+            ToShard::Quiesce => {
+                self.core.quiescing = true;
+                self.quiesced = false;
+                self.listen(Vec::new());
+                self.core.flush_everything();
+            }
+            ToShard::Stop => return Turned::Stopped,
+        }
+        Turned::On
+    }
+
+    /// Sends what is in the outbox; tells whether control's queue had room for all of it.
+    fn send_letters(&mut self) -> bool {
+        while let Some(letter) = self.core.outbox.pop_front() {
+            if let Err(letter) = self.mailbox.send(letter) {
+                self.core.outbox.push_front(*letter);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn answer_quiesce(&mut self) {
+        if self.core.quiescing && !self.quiesced && self.core.is_idle() {
+            self.quiesced = true;
+            let failed_flushes = std::mem::take(&mut self.core.failed_flushes);
+            let shard = self.core.shard;
+            self.core.outbox.push_back(ToControl::Quiesced { shard, failed_flushes });
+        }
+    }
+
+    // --- Listening sockets -------------------------------------------------------------------------------------
+
+    /// Accepts on exactly these sockets from now on.
+    fn listen(&mut self, sockets: Vec<Arc<OwnedFd>>) {
+        let gone: Vec<u32> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| !sockets.iter().any(|socket| Arc::ptr_eq(socket, &listener.socket)))
+            .map(|(index, _)| *index)
+            .collect();
+        for index in gone {
+            if let Some(listener) = self.listeners.remove(&index) {
+                self.core.driver.close(listener.fd);
+            }
+        }
+        for socket in sockets {
+            if self.listeners.values().any(|listener| Arc::ptr_eq(&socket, &listener.socket)) {
+                continue;
+            }
+            let fd = socket.try_clone().map_err(|error| error.to_string()).and_then(|socket| {
+                self.core.driver.adopt(socket).map_err(|_| "too many files on the shard".to_owned())
+            });
+            match fd {
+                Ok(fd) => {
+                    let index = self.next_listener;
+                    self.next_listener += 1;
+                    self.listeners.insert(index, Listener { fd, socket });
+                    self.accept_on(index);
+                }
+                Err(error) => tracing::error!(error, "a portal is not accepted on by this shard"),
+            }
+        }
+    }
+
+    fn accept_on(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get(&index) else { return };
+        if self.core.driver.accept(listener.fd, tag::of_accept(index)).is_err() {
+            tracing::error!("the ring is full: a portal accepts nothing until it is set up again");
+        }
+    }
+
+    fn accepted(&mut self, index: u32, completion: Completion) {
+        if let Payload::Accepted(socket) = completion.payload {
+            self.core.counters.accepted += 1;
+            self.greet(socket);
+        } else if let Err(error) = completion.result {
+            tracing::debug!(?error, "accept");
+        }
+        if !completion.more {
+            self.accept_on(index);
+        }
+    }
+
+    // --- Completions -------------------------------------------------------------------------------------------
+
+    fn take_completions(&mut self) {
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(completion) = self.core.driver.next_completion() else { return };
+            self.take_completion(completion);
+        }
+    }
+
+    fn take_completion(&mut self, completion: Completion) {
+        if matches!(completion.payload, Payload::Woken) {
+            return;
+        }
+        match Kind::of(completion.tag) {
+            Kind::Accept(index) => self.accepted(index, completion),
+            Kind::Receive(key) => self.received(key, completion),
+            Kind::Send(key) => self.sent(key, completion),
+            Kind::Medium { unit_index, slot } => {
+                let result = completion.result.map_err(|errno| errno.0);
+                let segments = match completion.payload {
+                    Payload::Segments(segments) => Some(segments),
+                    _ => None,
+                };
+                self.core.medium_completed(unit_index, slot, result, segments);
+            }
+        }
+    }
+
+    fn received(&mut self, key: Key<Connection>, completion: Completion) {
+        let Payload::Segments(mut list) = completion.payload else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            self.core.pool.keep_receive_list(list);
+            return;
+        };
+        connection.receiving = false;
+        match completion.result {
+            Ok(bytes) if bytes > 0 => {
+                self.core.counters.received_bytes += u64::from(bytes);
+                connection.inbound.fill(&mut list, bytes as usize);
+                self.core.counters.copied_bytes += connection.inbound.copied_bytes();
+                self.make_ready(key);
+            }
+            Ok(_) | Err(_) => {
+                list.clear();
+                self.close(key, EndReason::ConnectionLost);
+            }
+        }
+        self.core.pool.keep_receive_list(list);
+    }
+
+    fn sent(&mut self, key: Key<Connection>, completion: Completion) {
+        let Payload::Message(message) = completion.payload else { return };
+        self.core.pool.keep_message(message);
+        self.core.note_released();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.sending = false;
+        match completion.result {
+            Ok(bytes) => {
+                self.core.counters.sent_bytes += u64::from(bytes);
+                self.core.to_flush.push(key);
+                self.leave_if_still(key);
+            }
+            Err(_) => self.close(key, EndReason::ConnectionLost),
+        }
+    }
+
+    /// Puts a connection on the list of those that have something to understand.
+    pub(crate) fn make_ready(&mut self, key: Key<Connection>) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.listed
+        {
+            connection.listed = true;
+            self.ready.push(key);
+        }
+    }
+
+    fn advance_ready(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        std::mem::swap(&mut self.ready, &mut self.spare_connections);
+        for key in ready.drain(..) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.listed = false;
+                self.advance(key);
+                self.arm(key);
+            }
+        }
+        // What was made ready meanwhile waits for the next turn: nobody has the shard for himself.
+        self.spare_connections = ready;
+    }
+
+    /// Arms the next receive.
+    pub(crate) fn arm(&mut self, key: Key<Connection>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !connection.wants_bytes() || connection.listed {
+            return;
+        }
+        let session = connection.session().and_then(|session| self.core.sessions.get(session));
+        let aligned = session.is_some_and(|session| session.wants_aligned);
+        let mut list = self.core.pool.receive_list();
+        connection.inbound.plan(self.core.driver.arena(), connection.expectation(aligned), &mut list);
+        self.core.counters.copied_bytes += connection.inbound.copied_bytes();
+        if list.length_bytes() == 0 {
+            // No memory at all: it tries again when some has come back.
+            self.core.pool.keep_receive_list(list);
+            self.core.thirsty.push(key);
+            return;
+        }
+        connection.receiving = true;
+        if let Err(full) = self.core.driver.receive(connection.fd, tag::of_receive(key), list) {
+            connection.receiving = false;
+            self.core.pool.keep_receive_list(full.0);
+            self.core.thirsty.push(key);
+        }
+    }
+
+    // --- Sending -----------------------------------------------------------------------------------------------
+
+    fn flush(&mut self) {
+        let mut list = std::mem::take(&mut self.core.to_flush);
+        std::mem::swap(&mut self.core.to_flush, &mut self.spare_connections);
+        for key in list.drain(..) {
+            self.flush_one(key);
+        }
+        self.spare_connections = list;
+        let mut thirsty = std::mem::take(&mut self.core.thirsty);
+        for key in thirsty.drain(..) {
+            self.arm(key);
+        }
+        if self.core.thirsty.is_empty() {
+            self.core.thirsty = thirsty;
+        }
+    }
+
+    fn flush_one(&mut self, key: Key<Connection>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.sending {
+            return;
+        }
+        let mut message = self.core.pool.message();
+        connection.fill_replies(&mut message);
+        if let Some(session) = connection.session() {
+            self.core.emit(session, &mut message);
+        }
+        if message.is_empty() {
+            self.core.pool.keep_message(message);
+            self.close_if_through(key);
+            return;
+        }
+        connection.sending = true;
+        if let Err(full) = self.core.driver.send(connection.fd, tag::of_send(key), message) {
+            connection.sending = false;
+            self.core.pool.keep_message(full.0);
+            // What was to be sent is lost with the message: so is the connection.
+            self.close(key, EndReason::ConnectionLost);
+        }
+    }
+
+    // --- Time --------------------------------------------------------------------------------------------------
+
+    fn tick(&mut self) {
+        if self.core.now < self.next_tick {
+            return;
+        }
+        self.next_tick = self.core.now + Duration::from_millis(SLEEP_MS_MAX / 2);
+        self.core.expire_managements();
+        self.expire_connections();
+    }
+}

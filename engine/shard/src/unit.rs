@@ -1,0 +1,154 @@
+//! This shard's replica of a logical unit, and its queue at the medium.
+
+use std::sync::Arc;
+
+use portico_backstores::MediumQueue;
+use portico_model::identity::{Generation, ShardId, UnitId};
+use portico_model::message::{Opening, Orphan};
+use portico_model::meter::UnitMeter;
+use portico_ring::Segments;
+use portico_scsi::reservation::{CommandClass, NexusId};
+use portico_scsi::sense::Outcome;
+use portico_scsi::unit::LogicalUnit;
+
+use crate::budget::Share;
+use crate::drain::Drains;
+
+/// The medium of a unit as this shard reaches it.
+pub type Queue = MediumQueue<Segments>;
+
+/// A logical unit on this shard.
+pub struct Unit {
+    /// Its name between threads.
+    pub id: UnitId,
+    /// The name of the DEVICE.
+    pub device: Arc<str>,
+    /// What all shards agree on, as of `generation`.
+    pub state: Arc<LogicalUnit>,
+    /// The version of `state`.
+    pub generation: Generation,
+    /// The medium; `None` while it is not ready.
+    pub queue: Option<Queue>,
+    /// Memory that the medium takes directly must begin and end at multiples of this.
+    pub memory_alignment: usize,
+    /// Its part of the shard's memory.
+    pub share: Share,
+    /// Generations that wait for pieces at the medium.
+    pub drains: Drains,
+    /// Writes without an owner, on any shard.
+    pub orphans: Arc<[Orphan]>,
+    /// Requests of this shard at the medium.
+    pub at_medium: u32,
+    /// Commands in hand.
+    pub tasks: u32,
+    /// Commands that one nexus may have in hand.
+    pub nexus_commands_max: u32,
+    /// Control wants to hear when nothing is at the medium.
+    pub closing: bool,
+    /// What is recorded of it.
+    pub meter: UnitMeter,
+}
+
+impl Unit {
+    /// A unit as control describes it, without its medium.
+    #[must_use]
+    pub fn new<M>(opening: &Opening<M>) -> Self {
+        Self {
+            id: opening.unit,
+            device: Arc::clone(&opening.device),
+            state: Arc::clone(&opening.state),
+            generation: opening.generation,
+            queue: None,
+            memory_alignment: 1,
+            share: Share::default(),
+            drains: Drains::default(),
+            orphans: Arc::from([]),
+            at_medium: 0,
+            tasks: 0,
+            nexus_commands_max: opening.nexus_commands_max,
+            closing: false,
+            meter: UnitMeter::new(opening.unit),
+        }
+    }
+
+    /// Whether a piece of `class` by `nexus` at these blocks may be handed to the medium now.
+    ///
+    /// # Errors
+    /// What the command ends with instead: what the current state says, or BUSY where a write without an owner may still
+    /// land on those blocks.
+    #[inline]
+    pub fn admits(&self, nexus: NexusId, class: CommandClass, blocks: Blocks) -> Result<(), Outcome> {
+        self.state.recheck(nexus, class)?;
+        if !self.orphans.is_empty() && self.orphans.iter().any(|orphan| blocks.overlaps(Blocks::of(orphan))) {
+            return Err(Outcome::BUSY);
+        }
+        Ok(())
+    }
+
+    /// Adds an orphan of this shard at once, without waiting for control to announce it to everybody.
+    pub fn add_orphan(&mut self, orphan: Orphan) {
+        self.orphans = self.orphans.iter().copied().chain([orphan]).collect();
+    }
+
+    /// Takes an orphan of this shard out.
+    pub fn remove_orphan(&mut self, shard: ShardId, serial: u64) -> Option<Orphan> {
+        let is_it = |orphan: &&Orphan| orphan.shard == shard && orphan.serial == serial;
+        let found = self.orphans.iter().find(is_it).copied()?;
+        self.orphans = self.orphans.iter().filter(|orphan| !is_it(orphan)).copied().collect();
+        Some(found)
+    }
+
+    /// Control's list of orphans, to which those of this shard that it has not heard of yet are added, and from which
+    /// those are taken that are through.
+    pub fn install_orphans(&mut self, announced: &Arc<[Orphan]>, shard: ShardId) {
+        if announced.is_empty() && self.orphans.is_empty() {
+            return;
+        }
+        let own = self.orphans.iter().filter(|orphan| orphan.shard == shard);
+        let others = announced.iter().filter(|orphan| orphan.shard != shard);
+        self.orphans = own.chain(others).copied().collect();
+    }
+}
+
+/// A range of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// The first.
+    pub lba: u64,
+    /// How many.
+    pub count: u64,
+}
+
+impl Blocks {
+    /// The blocks of `length_bytes` at `offset_bytes` with blocks of `block_bytes`.
+    #[must_use]
+    pub fn at(offset_bytes: u64, length_bytes: u64, block_bytes: u32) -> Self {
+        let block = u64::from(block_bytes);
+        Self { lba: offset_bytes / block, count: length_bytes.div_ceil(block) }
+    }
+
+    fn of(orphan: &Orphan) -> Self {
+        Self { lba: orphan.lba, count: orphan.blocks }
+    }
+
+    /// Whether the two have a block in common.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.lba < other.lba.saturating_add(other.count) && other.lba < self.lba.saturating_add(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_do_not_overlap() {
+        let blocks = |lba, count| Blocks { lba, count };
+        assert!(!blocks(0, 8).overlaps(blocks(8, 8)));
+        assert!(blocks(0, 9).overlaps(blocks(8, 8)));
+        assert!(blocks(10, 1).overlaps(blocks(8, 8)));
+        assert!(!blocks(0, 0).overlaps(blocks(0, 0)));
+        assert!(blocks(u64::MAX - 1, 5).overlaps(blocks(u64::MAX - 1, 1)));
+    }
+}
