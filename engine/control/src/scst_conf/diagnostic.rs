@@ -10,6 +10,9 @@ use super::text::{MASK, Span, is_glued_to_more, may_hold_secret};
 /// Errors that are kept, and warnings that are kept; the rest is counted.
 pub const DIAGNOSTICS_MAX: usize = 100;
 
+/// Bytes of one character.
+const CHARACTER_BYTES_MAX: usize = 4;
+
 /// Characters of a word that a message quotes.
 const QUOTED_MAX: usize = 64;
 
@@ -230,6 +233,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     };
     known
         .into_iter()
+        .filter(|name| name.len().abs_diff(word.len()) <= slips_max * CHARACTER_BYTES_MAX)
         .map(|name| (distance(word, name), name))
         .filter(|(slips, name)| *slips <= slips_max && *slips < name.chars().count())
         .min()

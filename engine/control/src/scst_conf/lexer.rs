@@ -205,6 +205,9 @@ impl Lexer<'_> {
                 return Piece::Refused;
             };
             self.at += 1;
+            if escaped.is_control() && escaped != '\t' {
+                return self.odd_character(escaped);
+            }
             return Piece::Literal(escaped);
         }
         if (c.is_control() && c != '\t') || (c.is_whitespace() && !c.is_ascii()) || c == '\u{fffd}' {
@@ -313,6 +316,7 @@ mod tests {
     fn blanks_that_are_none_and_control_characters_are_refused() {
         assert_eq!(codes("blocksize\u{a0}512"), [Code::OddCharacter]);
         assert_eq!(codes("alias a\u{1b}b"), [Code::OddCharacter]);
+        assert_eq!(codes("alias a\\\u{1b}b"), [Code::OddCharacter], "an escape does not help it");
         assert_eq!(words("alias grün"), ["alias", "grün"]);
     }
 

@@ -5,7 +5,7 @@
 //! the file names, needs no root, and changes nothing. Input is bounded, and no secret is ever shown.
 //!
 //! `lexer` makes words of lines, `syntax` statements of words, `meaning` a [`Configuration`] of statements, with `schema`
-//! as the table of what there is; `render` shows a [`Diagnostic`], and `summary` what a file would serve.
+//! as the table of what there is; `render` shows a [`Diagnostic`], `summary` what a file would serve; `write` goes the other way.
 
 mod diagnostic;
 mod lexer;
@@ -18,6 +18,7 @@ mod syntax;
 mod tests;
 mod text;
 mod value;
+mod write;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -32,6 +33,7 @@ pub use summary::summarise;
 pub use syntax::{NESTING_MAX, STATEMENTS_MAX};
 pub use text::{Span, Text};
 pub use value::{Fault, Kind, SIZE_BYTES_MAX};
+pub use write::{Unwritable, write};
 
 /// Bytes of a file.
 pub const FILE_SIZE_BYTES_MAX: usize = 8 << 20;

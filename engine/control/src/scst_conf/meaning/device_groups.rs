@@ -8,7 +8,7 @@ use super::attributes::Attributes;
 use super::sections::{Expected, last_of_each, sections};
 use super::{Context, KnownDevice};
 use crate::scst_conf::NotInEffect;
-use crate::scst_conf::diagnostic::{Code, Diagnostic, nearest, quoted};
+use crate::scst_conf::diagnostic::{Code, Diagnostic, quoted};
 use crate::scst_conf::schema::Level;
 use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
@@ -63,10 +63,9 @@ fn resolve(context: &mut Context<'_>, section: &Statement) -> bool {
         Some(KnownDevice::Served(_)) => true,
         Some(KnownDevice::Unserved(_)) => false,
         None => {
-            let names: Vec<String> = context.devices.keys().cloned().collect();
             let message = format!("there is no device {}", quoted(&word.text));
             let mut error = Diagnostic::error(Code::UnknownDevice, word.span, message);
-            if let Some(near) = nearest(&word.text, names.iter().map(String::as_str)) {
+            if let Some(near) = context.nearest_device(&word.text) {
                 error = error.label(format!("did you mean {}?", quoted(near)));
             }
             if !word.broken {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use portico_model::configuration::{Configuration, Core, ForeignSection, Portal};
 
 use super::NotInEffect;
-use super::diagnostic::{Code, Diagnostic, Diagnostics, nearest, quoted};
+use super::diagnostic::{Code, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, nearest, quoted};
 use super::schema::{self, HandlerKind, Level};
 use super::syntax::Statement;
 use super::text::Span;
@@ -47,6 +47,12 @@ impl KnownDevice {
 impl<'a> Context<'a> {
     pub(super) fn new(diagnostics: &'a mut Diagnostics) -> Self {
         Self { diagnostics, not_in_effect: Vec::new(), devices: HashMap::new() }
+    }
+
+    /// The device whose name is nearest to a word. Not looked for once errors are only counted.
+    fn nearest_device(&self, word: &str) -> Option<&str> {
+        let is_shown = self.diagnostics.errors() < DIAGNOSTICS_MAX;
+        is_shown.then(|| nearest(word, self.devices.keys().map(String::as_str))).flatten()
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {

@@ -13,7 +13,7 @@ use super::device_groups::refuse_contents;
 use super::sections::{Expected, last_of_each, last_of_each_by, sections};
 use super::{Context, KnownDevice, checks};
 use crate::scst_conf::NotInEffect;
-use crate::scst_conf::diagnostic::{Code, Diagnostic, nearest, quoted};
+use crate::scst_conf::diagnostic::{Code, Diagnostic, quoted};
 use crate::scst_conf::schema::Level;
 use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
@@ -24,9 +24,6 @@ pub(super) struct TargetSpans {
     pub(super) name: Span,
     pub(super) rel_tgt_id: Option<Span>,
 }
-
-/// Names that a diagnostic's search for a near one looks through.
-const NEAR_NAMES_MAX: usize = 1_000;
 
 /// Reads `TARGET_DRIVER iscsi`.
 pub(super) fn read_iscsi(
@@ -294,10 +291,7 @@ fn resolve(context: &mut Context<'_>, section: &Statement, number: u16) -> Optio
         None => {
             let message = format!("there is no device {}", quoted(&word.text));
             let mut error = Diagnostic::error(Code::UnknownDevice, word.span, message);
-            let mut names: Vec<&str> =
-                context.devices.keys().map(String::as_str).take(NEAR_NAMES_MAX).collect();
-            names.sort_unstable();
-            if let Some(near) = nearest(&word.text, names) {
+            if let Some(near) = context.nearest_device(&word.text) {
                 error = error.label(format!("did you mean {}?", quoted(near)));
             } else {
                 error = error.hint("a device is made by `DEVICE name { … }` inside a HANDLER");

@@ -5,6 +5,7 @@ mod random;
 mod rendering;
 mod rows;
 mod values;
+mod writing;
 
 use portico_model::configuration::Configuration;
 

@@ -116,3 +116,25 @@ proptest! {
         prop_assert!(!shown.to_lowercase().contains("opensesame"), "{text}\n{shown}");
     }
 }
+
+/// As large as a gateway gets, and then all of it wrong: read in a time that nobody notices.
+#[test]
+fn a_large_file_is_read_and_a_large_file_of_errors_too() {
+    use std::fmt::Write;
+    let mut text = "HANDLER vdisk_fileio {\n".to_owned();
+    for number in 0..2_000 {
+        writeln!(text, "DEVICE disk{number} {{\nfilename /srv/{number}\n}}").unwrap();
+    }
+    text += "}\nTARGET_DRIVER iscsi {\nenabled 1\nTARGET iqn.2026-11.com.example:t {\nenabled 1\n";
+    for number in 0..2_000 {
+        writeln!(text, "LUN {number} disk{number}").unwrap();
+    }
+    text += "}\n}\n";
+    let parsed = parse("f", text.as_bytes());
+    assert_eq!((parsed.errors, parsed.warnings), (0, 0));
+    assert_eq!(parsed.configuration.unwrap().targets[0].luns.len(), 2_000);
+
+    let broken = parse("f", text.replace("DEVICE disk", "DEVICE dsik").as_bytes());
+    assert_eq!(broken.errors, 2_000);
+    assert_eq!(broken.diagnostics.len(), crate::scst_conf::DIAGNOSTICS_MAX + 1, "and a target without LUN 0");
+}
