@@ -63,16 +63,14 @@ impl<M: Clone> Control<M> {
             self.next_apply = Some((configuration, force));
             return;
         }
-        let wanted = self.keep_what_is_used(*configuration, force, orders);
+        let (wanted, kept) = self.reachable(&configuration, force);
+        orders.extend(kept.into_iter().map(|line| Order::Log(Level::Warning, line)));
+        self.setup_id = wanted.core.setup_id;
         self.reread_ledgers(orders);
-        let before = Arc::clone(&self.configuration);
         for device in &wanted.devices {
             match self.unit_ids.get(device.name.as_str()) {
-                Some(unit) if before.device(&device.name) != Some(device) => {
-                    self.reconfigure_unit(*unit, device, now, orders);
-                }
-                Some(unit) => self.units.get_mut(unit).expect("a name stands for a unit").doomed = false,
-                None => self.create_unit(device, orders),
+                Some(unit) => self.revise_unit(*unit, device, now, orders),
+                None => self.create_unit(device, None, orders),
             }
         }
         let phase = Phase::Opening { until: now + OPEN_PATIENCE };
@@ -118,8 +116,10 @@ impl<M: Clone> Control<M> {
         self.name_targets();
         self.broadcast(orders, || ToShard::Configure(Arc::clone(&configuration)));
         self.remap_sessions(now, orders);
-        for unit in self.units.values_mut() {
-            unit.doomed = configuration.device(&unit.name).is_none();
+        for (id, unit) in &mut self.units {
+            let named = configuration.device(&unit.name).is_some();
+            let succeeded = self.unit_ids.get(&unit.name).is_none_or(|current| current != id);
+            unit.doomed = !named || succeeded;
         }
         self.portals.retain(|portal, _| configuration.portals.contains(portal));
         if missing.is_empty() {
@@ -246,14 +246,5 @@ impl<M: Clone> Control<M> {
         if let Some((configuration, force)) = self.next_apply.take() {
             self.apply(configuration, force, now, orders);
         }
-    }
-
-    fn keep_what_is_used(
-        &self,
-        wanted: Configuration,
-        _force: bool,
-        _orders: &mut Orders<M>,
-    ) -> Configuration {
-        wanted
     }
 }

@@ -157,10 +157,7 @@ impl<M: Clone> Control<M> {
     ) {
         // Every shard is to know of the orphans before anything that the initiator can do next.
         self.orphaned(orphans, now, orders);
-        let Some(session) = self.registry.leave(id) else {
-            debug_assert!(false, "a session ends once");
-            return;
-        };
+        let Some(session) = self.registry.leave(id) else { return };
         for unit in units_of(&session.map) {
             self.units.get_mut(&unit).expect("a map has units that are open").users -= 1;
             self.errand(unit, Errand::NexusLost(session.nexus), now, orders);

@@ -102,6 +102,15 @@ pub enum Order<M> {
         /// What to open.
         device: Arc<Device>,
     },
+    /// Blocks: answered by [`Mail::Resized`] if the medium can take the size that the device is configured to have.
+    ResizeDevice {
+        /// To be named in the answer.
+        unit: UnitId,
+        /// As it is configured now.
+        device: Arc<Device>,
+        /// To be resized.
+        medium: M,
+    },
     /// Blocks: no shard uses the medium any more.
     CloseDevice {
         /// Which.

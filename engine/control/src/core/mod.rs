@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `login` | sessions: granted, refused, reinstated, ended |
 //! | `units` | logical units: opened, made ready, resized, closed; what their fences want done |
-//! | `applying` | the configuration: brought into force, step by step |
+//! | `planning`, `applying` | the configuration: how much of it can be now, and bringing that into force |
 //! | `ending` | the end of the process |
 //! | `telling` | snapshots and summaries |
 
@@ -17,6 +17,7 @@ mod deadlines;
 mod ending;
 mod login;
 mod mail;
+mod planning;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ pub struct Control<M> {
     units: BTreeMap<UnitId, Unit<M>>,
     unit_ids: BTreeMap<Arc<str>, UnitId>,
     last_unit: u32,
+    /// Part of the identity of every device.
+    setup_id: u32,
     /// The unit whose fence a ticket waits at.
     parked: BTreeMap<(ShardId, Ticket), UnitId>,
     deadlines: Deadlines,
@@ -114,6 +117,7 @@ impl<M: Clone> Control<M> {
             units: BTreeMap::new(),
             unit_ids: BTreeMap::new(),
             last_unit: 0,
+            setup_id: 0,
             parked: BTreeMap::new(),
             deadlines: Deadlines::default(),
             registry: Registry::new(shards),

@@ -98,18 +98,21 @@ impl<M> Unit<M> {
 }
 
 impl<M: Clone> Control<M> {
-    /// Brings a unit into being, on every shard.
-    pub(super) fn create_unit(&mut self, device: &Device, orders: &mut Orders<M>) {
+    /// Brings a unit into being, on every shard. Its device is opened at once, or `later`.
+    pub(super) fn create_unit(&mut self, device: &Device, later: Option<Moment>, orders: &mut Orders<M>) {
         self.last_unit += 1;
         let id = UnitId(self.last_unit);
         let name: Arc<str> = device.name.as_str().into();
         let device = Arc::new(device.clone());
-        let (unit, medium) = match logical_unit(&device, self.configuration.core.setup_id, None) {
-            Ok(unit) => (unit, Medium::Opening { failures: 0 }),
+        let (unit, medium) = match logical_unit(&device, self.setup_id, None) {
+            Ok(unit) => match later {
+                None => (unit, Medium::Opening { failures: 0 }),
+                Some(retry_at) => (unit, Medium::Failed { failures: 0, retry_at }),
+            },
             Err(reason) => {
                 orders.push(Order::Log(Level::Error, format!("device {name}: {reason}")));
                 let plain = Device::new(&*device.name, device.handler.clone());
-                let mut unit = logical_unit(&plain, self.configuration.core.setup_id, None)
+                let mut unit = logical_unit(&plain, self.setup_id, None)
                     .expect("a device without attributes is possible");
                 unit.readiness = Readiness::InterventionRequired;
                 (unit, Medium::Never)
@@ -143,6 +146,7 @@ impl<M: Clone> Control<M> {
             doomed: false,
             closing: None,
         };
+        self.deadlines.set(id, unit.next_deadline());
         self.units.insert(id, unit);
     }
 
@@ -168,7 +172,7 @@ impl<M: Clone> Control<M> {
                 physical_block_bytes: opened.physical_block_bytes,
                 read_only: opened.read_only,
             };
-            match logical_unit(&unit.device, self.configuration.core.setup_id, Some(extent)) {
+            match logical_unit(&unit.device, self.setup_id, Some(extent)) {
                 Ok(_) => Ok((opened.medium, extent)),
                 Err(reason) => {
                     orders.push(Order::CloseDevice { unit: id, medium: opened.medium });
@@ -242,7 +246,7 @@ impl<M: Clone> Control<M> {
             device: Arc::clone(&unit.name),
             nexus_commands_max: unit.device.max_tgt_dev_commands.unwrap_or(NEXUS_COMMANDS_MAX_DEFAULT),
         };
-        let state = logical_unit(&unit.device, self.configuration.core.setup_id, Some(*extent))
+        let state = logical_unit(&unit.device, self.setup_id, Some(*extent))
             .expect("it was checked when the device was opened");
         let attention = (unit.users > 0).then_some(UnitAttention::MediumMayHaveChanged);
         self.broadcast(orders, || ToShard::Open(opening.clone()));
@@ -255,7 +259,7 @@ impl<M: Clone> Control<M> {
         let Some(unit) = self.units.get_mut(&id) else { return };
         let Medium::Open { extent, .. } = &mut unit.medium else { return };
         let resized = Extent { size_bytes, ..*extent };
-        match logical_unit(&unit.device, self.configuration.core.setup_id, Some(resized)) {
+        match logical_unit(&unit.device, self.setup_id, Some(resized)) {
             Ok(state) => {
                 *extent = resized;
                 let blocks = state.geometry.blocks();
@@ -270,28 +274,35 @@ impl<M: Clone> Control<M> {
         }
     }
 
-    /// The configuration says other things of a device that is there.
-    pub(super) fn reconfigure_unit(
-        &mut self,
-        id: UnitId,
-        device: &Device,
-        now: Moment,
-        orders: &mut Orders<M>,
-    ) {
+    /// The configuration names a device that is there.
+    pub(super) fn revise_unit(&mut self, id: UnitId, device: &Device, now: Moment, orders: &mut Orders<M>) {
         let unit = self.units.get_mut(&id).expect("the caller has just found it");
         unit.doomed = false;
+        if *unit.device == *device {
+            return;
+        }
+        if is_reopened(&unit.device, device) {
+            // Another unit under the same name: sessions are remapped to it, and it opens when the old one has let go.
+            unit.doomed = true;
+            return self.create_unit(device, Some(now + OPEN_RETRY_MIN), orders);
+        }
+        let resized = unit.device.handler.size_bytes() != device.handler.size_bytes();
         unit.device = Arc::new(device.clone());
         let extent = match &unit.medium {
-            Medium::Open { extent, .. } => Some(*extent),
+            Medium::Open { medium, extent } => {
+                if resized {
+                    let (medium, device) = (medium.clone(), Arc::clone(&unit.device));
+                    orders.push(Order::ResizeDevice { unit: id, device, medium });
+                }
+                Some(*extent)
+            }
             _ => None,
         };
-        match logical_unit(device, self.configuration.core.setup_id, extent) {
+        match logical_unit(device, self.setup_id, extent) {
             Ok(state) => self.errand(id, Errand::Reconfigured(Box::new(state)), now, orders),
             Err(reason) => {
-                orders.push(Order::Log(
-                    Level::Error,
-                    format!("device {} stays as it was: {reason}", device.name),
-                ));
+                let line = format!("device {} stays as it was: {reason}", device.name);
+                orders.push(Order::Log(Level::Error, line));
             }
         }
     }
@@ -316,7 +327,10 @@ impl<M: Clone> Control<M> {
             }
         }
         for (id, name) in closing {
-            self.unit_ids.remove(&name);
+            // The name may stand for its successor already.
+            if self.unit_ids.get(&name) == Some(&id) {
+                self.unit_ids.remove(&name);
+            }
             self.broadcast(orders, || ToShard::Close(id));
         }
     }
@@ -465,4 +479,19 @@ impl<M: Clone> Control<M> {
             self.deadlines.set(id, unit.next_deadline());
         }
     }
+}
+
+/// Whether a device is another one below: what is fixed when it is opened differs.
+fn is_reopened(old: &Device, new: &Device) -> bool {
+    old.handler.name() != new.handler.name()
+        || old.handler.filename() != new.handler.filename()
+        || old.block_size_bytes != new.block_size_bytes
+        || old.read_only != new.read_only
+        || old.write_through != new.write_through
+        || old.nv_cache != new.nv_cache
+        || old.o_direct != new.o_direct
+        || old.rotational != new.rotational
+        || old.thin_provisioned != new.thin_provisioned
+        || old.removable != new.removable
+        || old.identity.t10_dev_id != new.identity.t10_dev_id
 }

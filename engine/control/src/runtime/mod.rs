@@ -49,6 +49,15 @@ pub trait Devices: Send + Sync + 'static {
     /// Why not, for people, with the remedy where there is one.
     fn open(&self, device: &Device) -> Result<Opened<Self::Medium>, String>;
 
+    /// Gives an open medium the size that its device is configured to have now. The size in bytes that it has then.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    fn resize(&self, medium: &Self::Medium, device: &Device) -> Result<u64, String> {
+        let _ = medium;
+        Err(format!("a {} keeps its size while it is open", device.handler.name()))
+    }
+
     /// Closes a medium that no shard uses any more.
     fn close(&self, medium: Self::Medium) {
         drop(medium);
@@ -283,6 +292,13 @@ where
                 self.helpers.lone(move || {
                     let result = devices.open(&device);
                     post.send(Mail::DeviceOpened { unit, result });
+                });
+            }
+            Order::ResizeDevice { unit, device, medium } => {
+                let (devices, post) = (Arc::clone(&self.devices), self.inbox.post.clone());
+                self.helpers.lone(move || match devices.resize(&medium, &device) {
+                    Ok(size_bytes) => post.send(Mail::Resized { unit, size_bytes }),
+                    Err(reason) => tracing::warn!("device {} is not resized: {reason}", device.name),
                 });
             }
             Order::CloseDevice { unit: _, medium } => {
