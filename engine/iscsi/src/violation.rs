@@ -262,8 +262,11 @@ impl Violation {
             // The length of the PDU cannot be believed, or there is no room to skip it.
             Self::AhsTooLong { .. } | Self::DataSegmentTooLong { .. } => Answer::DropConnection,
 
-            // "Illegal contents of any PDU header field", "inconsistent field contents" (§7.7).
-            Self::AhsNotAllowed { .. } | Self::DataSegmentNotAllowed { .. } => Answer::DropSession,
+            // "Illegal contents of any PDU header field", "inconsistent field contents" (§7.7). A Data-Out PDU among them
+            // is not rejected: its command would wait for ever for the F bit that it may have had.
+            Self::AhsNotAllowed { .. }
+            | Self::DataSegmentNotAllowed { .. }
+            | Self::DataBeyondAddressSpace { .. } => Answer::DropSession,
 
             // "A target should use this reason code for all invalid values of PDU fields that are meant to describe a task, a
             // response, or a data transfer" (§11.17.1, note 2).
@@ -277,7 +280,6 @@ impl Violation {
             | Self::ImmediateDataWithoutWrite
             | Self::ImmediateDataBeyondExpectedLength { .. }
             | Self::LengthWithoutDirection { .. }
-            | Self::DataBeyondAddressSpace { .. }
             | Self::ReservedLogoutReason { .. }
             | Self::ReservedSnackType { .. } => Answer::Reject(RejectReason::InvalidPduField),
 

@@ -411,7 +411,8 @@ impl Session {
         (self.tasks.slots() - usize::from(IMMEDIATE_REQUESTS_MAX)) / 2
     }
 
-    /// While held, MaxCmdSN stays where it is: memory is scarce.
+    /// While held, MaxCmdSN stays where it is, because memory is scarce; only a session with nothing in work gets one place,
+    /// so that it lives.
     pub fn hold_window(&mut self, held: bool) {
         self.window.hold(held);
     }

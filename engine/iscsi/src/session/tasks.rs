@@ -78,6 +78,9 @@ pub(super) struct Tasks {
 
 const NONE: u16 = u16::MAX;
 
+/// A session of 32 commands keeps its table in 20 KiB, one of 2048 in 1 MiB.
+const _: () = assert!(size_of::<Task>() <= 256);
+
 impl Tasks {
     pub(super) fn new(slots_max: u16) -> Self {
         assert!(slots_max < NONE, "a slot of 0xffff would make a reserved transfer tag");

@@ -116,11 +116,12 @@ impl Window {
 
     /// Moves MaxCmdSN as far as the limit and `room` (free slots for requests) allow. Never back: what was granted is the
     /// initiator's (§4.2.2.1).
+    ///
+    /// A held window stays, unless nothing is in work: then one place is granted, since no answer would ever tell the
+    /// initiator that the hold is over.
     pub(super) fn grant(&mut self, room: u32) {
-        if self.held {
-            return;
-        }
-        let width = self.limit.saturating_sub(self.in_work).min(room);
+        let limit = if self.held { 1 } else { self.limit };
+        let width = limit.saturating_sub(self.in_work).min(room);
         let maximum = self.expected.advanced_by(width).previous();
         // The places end where the ring of them does.
         let last_place =

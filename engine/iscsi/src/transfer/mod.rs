@@ -12,8 +12,9 @@ pub(crate) mod write;
 
 use crate::wire::Residual;
 
-/// How many R2Ts of one task are outstanding at most, whatever MaxOutstandingR2T would allow.
-pub const OUTSTANDING_R2T_MAX: u8 = 32;
+/// How many R2Ts of one task are outstanding at most, whatever MaxOutstandingR2T would allow. With bursts of 1 MiB they ask
+/// for 16 MiB at once; each costs every task 4 bytes.
+pub const OUTSTANDING_R2T_MAX: u8 = 16;
 
 /// What to do with the data segment of a PDU: its first `keep_bytes` belong into the task's data at `offset_bytes`, the
 /// `discard_bytes` after them belong nowhere.

@@ -1,6 +1,7 @@
 //! Logins as a dialogue of PDUs: the initiator's lines are text with `|` for NUL, and so are the target's.
 
 mod dialogues;
+mod hostile;
 mod refusals;
 
 use super::*;

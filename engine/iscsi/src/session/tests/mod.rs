@@ -1,7 +1,9 @@
 //! Sessions as a dialogue of PDUs. Every PDU goes through its 48 bytes, both ways.
 
+mod both_ends;
 mod data_in;
 mod data_out;
+mod hostile;
 mod order;
 mod requests;
 mod silence;

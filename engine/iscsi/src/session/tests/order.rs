@@ -142,6 +142,23 @@ fn a_held_window_does_not_move_and_a_released_one_does() {
 }
 
 #[test]
+fn a_held_window_leaves_one_place_to_a_session_that_has_nothing_in_work() {
+    let mut dialogue = Dialogue::new();
+    dialogue.session.hold_window(true);
+    let tasks: Vec<_> = (1..=4).map(|n| dialogue.deliver(plain(n, n))).collect();
+    for &task in &tasks[..3] {
+        assert_eq!(dialogue.respond(task, GOOD).maximum_cmd_sn, CmdSn(4));
+    }
+    assert_eq!(
+        dialogue.respond(tasks[3], GOOD).maximum_cmd_sn,
+        CmdSn(5),
+        "or it would never hear of the release"
+    );
+    let last = dialogue.deliver(plain(5, 5));
+    assert_eq!(dialogue.respond(last, GOOD).maximum_cmd_sn, CmdSn(6), "one at a time");
+}
+
+#[test]
 fn a_smaller_window_takes_effect_as_commands_end_and_takes_nothing_back() {
     let mut dialogue = Dialogue::new();
     let tasks: Vec<_> = (1..=3).map(|n| dialogue.deliver(plain(n, n))).collect();
