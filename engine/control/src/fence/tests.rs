@@ -21,7 +21,8 @@ const RELEASE: Request = Request::Change(Change::Release);
 
 fn unit(size_bytes: u64) -> LogicalUnit {
     let device = Device::new("disk", Handler::FileIo { filename: "/disk".into(), size_bytes: None });
-    logical_unit(&device, 0, Some(Extent { size_bytes, physical_block_bytes: None, read_only: false })).unwrap()
+    logical_unit(&device, 0, Some(Extent { size_bytes, physical_block_bytes: None, read_only: false }))
+        .unwrap()
 }
 
 fn name(initiator: &str) -> NexusName {
@@ -90,7 +91,10 @@ impl Stage {
         let end = self.now + duration;
         while self.fence.next_deadline() <= end {
             let at = self.fence.next_deadline();
-            assert!(at > self.now || self.now == end || self.fence.next_deadline() <= self.now, "time runs on");
+            assert!(
+                at > self.now || self.now == end || self.fence.next_deadline() <= self.now,
+                "time runs on"
+            );
             self.now = at.max(self.now);
             self.fence.expire(self.now, &mut self.effects);
             assert!(self.fence.next_deadline() > self.now, "what was due is done");
@@ -131,7 +135,10 @@ fn word(effect: &Effect) -> String {
         Effect::Answer(asker, Err(Outcome::TASK_ABORTED)) => format!("{} aborted", asker.ticket.0),
         Effect::Answer(asker, Err(outcome)) => {
             let sense = outcome.sense.expect("what is left is a CHECK CONDITION");
-            format!("{} check {:02x}/{:02x}", asker.ticket.0, sense.additional.code, sense.additional.qualifier)
+            format!(
+                "{} check {:02x}/{:02x}",
+                asker.ticket.0, sense.additional.code, sense.additional.qualifier
+            )
         }
         Effect::Release(nexus) => format!("release {}", nexus.0),
         Effect::Completed => "completed".to_owned(),

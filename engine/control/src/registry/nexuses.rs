@@ -59,6 +59,12 @@ impl Nexuses {
         }
     }
 
+    /// Whether nothing refers to any nexus.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty() && self.names.is_empty()
+    }
+
     #[cfg(test)]
     fn name(&self, id: NexusId) -> Option<&NexusName> {
         self.names.get(&id)
