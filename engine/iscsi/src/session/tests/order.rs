@@ -171,6 +171,23 @@ fn a_smaller_window_takes_effect_as_commands_end_and_takes_nothing_back() {
 }
 
 #[test]
+fn places_that_nobody_has_passed_yet_are_not_granted_again() {
+    let mut dialogue = Dialogue::new();
+    for n in 1..=4 {
+        let task = dialogue.request(plain(n, n));
+        dialogue.session.abort(task);
+        dialogue.session.retire(task);
+    }
+    let mut header = [0; BHS_BYTES];
+    assert!(!dialogue.session.window_update(&mut header));
+    assert_eq!(bounds(&dialogue), (5, 4), "the four are still in the order of delivery");
+    assert_eq!(dialogue.session.next_request(), None);
+    assert!(dialogue.session.window_update(&mut header));
+    assert_eq!(bounds(&dialogue), (5, 8));
+    dialogue.deliver(plain(5, 5));
+}
+
+#[test]
 fn the_window_goes_on_across_the_wrap() {
     let mut dialogue = Dialogue::with(Start { cmd_sn: CmdSn(u32::MAX - 1), ..start() });
     for cmd_sn in [u32::MAX - 1, u32::MAX, 0, 1, 2, 3, 4] {
@@ -188,6 +205,16 @@ fn a_command_whose_immediate_data_is_still_coming_is_not_delivered() {
         panic!()
     };
     assert_eq!(segment, Segment { offset_bytes: 0, keep_bytes: 4096, discard_bytes: 0 });
+    assert_eq!(dialogue.session.next_request(), None);
+    dialogue.session.data_arrived(task);
+    assert_eq!(dialogue.session.next_request(), Some(task));
+}
+
+#[test]
+fn an_immediate_request_whose_data_is_still_coming_is_not_delivered() {
+    let mut dialogue = Dialogue::new();
+    let urgent = NopOut { immediate: true, ..ping(5, 1, 64) };
+    let Ok(Received::Request { task, .. }) = dialogue.send(InitiatorPdu::NopOut(urgent)) else { panic!() };
     assert_eq!(dialogue.session.next_request(), None);
     dialogue.session.data_arrived(task);
     assert_eq!(dialogue.session.next_request(), Some(task));

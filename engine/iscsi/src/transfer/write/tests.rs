@@ -262,6 +262,16 @@ fn after_a_fault_the_last_outstanding_f_bit_settles_the_task() {
 }
 
 #[test]
+fn an_unsolicited_f_bit_answers_no_r2t() {
+    let mut write = awaited(65_536, &lax());
+    write.solicit(u32::MAX, &lax());
+    let progress = take(&mut write, &burst(0, 0, 512, true));
+    assert_eq!(progress.fault, Some(TransferFault::UnsolicitedDataNotAllowed));
+    assert!(!progress.is_settled, "the answer to the R2T is still on its way");
+    assert!(take(&mut write, &answer(0, 0, 0, 16_384, true)).is_settled);
+}
+
+#[test]
 fn two_data_out_pdus_in_reverse_order_fail_the_write() {
     // libiscsi's iSCSIDataSnInvalid: (0,0), 27, -1 and (1,0) must none of them be taken for data.
     for numbers in [[0, 0], [27, 28], [u32::MAX, 0], [1, 0]] {
