@@ -157,15 +157,17 @@ fn a_new_exchange_forgets_one_that_was_left_unfinished() {
 
 #[test]
 fn an_exchange_goes_on_under_its_own_tags_only() {
-    let mut dialogue = Dialogue::discovery();
-    dialogue.segment_bytes_max = 50;
-    let (part, _) = dialogue.hear(request(), "SendTargets=All|");
-    let other = TextRequest {
-        initiator_task_tag: InitiatorTaskTag(5),
-        target_transfer_tag: part.target_transfer_tag,
-        ..request()
+    let unfinished = || {
+        let mut dialogue = Dialogue::discovery();
+        dialogue.segment_bytes_max = 50;
+        let (part, _) = dialogue.hear(request(), "SendTargets=All|");
+        (dialogue, part.target_transfer_tag)
     };
+    let (mut dialogue, target_transfer_tag) = unfinished();
+    let other = TextRequest { initiator_task_tag: InitiatorTaskTag(5), target_transfer_tag, ..request() };
     assert!(matches!(dialogue.send(other, ""), Err(Violation::TextTransferTagUnknown(_))));
+
+    let (mut dialogue, _) = unfinished();
     let unknown = TextRequest { target_transfer_tag: TargetTransferTag(99), ..request() };
     assert!(matches!(dialogue.send(unknown, ""), Err(Violation::TextTransferTagUnknown(_))));
 }
