@@ -12,7 +12,7 @@ use crate::login::SessionType;
 use crate::negotiate::{Answer, Key, Negotiator, Phase, TargetKeys, Value};
 use crate::session::TextPart;
 use crate::text::{Incoming, Outgoing, TextFull};
-use crate::violation::Violation;
+use crate::violation::{SessionViolation, Violation};
 use crate::wire::{InitiatorTaskTag, TargetTransferTag, TextRequest};
 
 /// The longest answer, in bytes: some ten thousand targets. A list beyond it is cut after the last target that fits.
@@ -137,7 +137,7 @@ impl TextExchange {
             .filter(|current| {
                 current.target_transfer_tag == tag && current.initiator_task_tag == request.initiator_task_tag
             })
-            .ok_or(Violation::TextTransferTagUnknown(tag))
+            .ok_or(Violation::Session(SessionViolation::TextTransferTagUnknown(tag)))
     }
 
     /// Reads the text, which is all there, and writes the answer. The new MaxRecvDataSegmentLength, where one is declared.
@@ -155,7 +155,7 @@ impl TextExchange {
             let answer = current
                 .negotiator
                 .receive(pair.key, pair.value, Phase::FullFeature)
-                .map_err(Violation::TextKeyMisused)?;
+                .map_err(SessionViolation::TextKeyMisused)?;
             match answer {
                 Answer::Declared(Key::SendTargets, value) => match self.asked(value) {
                     Some(asked) => current.is_cut |= !write_targets(&mut outgoing, &list(asked)),

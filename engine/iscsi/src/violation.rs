@@ -3,8 +3,13 @@
 //! A variant names one rule that was broken, its doc the section that makes it a rule. [`Violation::answer`] is the one
 //! place that decides what follows; whoever meets a violation carries the answer out and decides nothing.
 
-use crate::negotiate::{Key, Misuse};
-use crate::wire::{InitiatorTaskTag, LoginStatus, RejectReason, Stage, TargetTransferTag};
+mod login;
+mod session;
+
+pub use login::LoginViolation;
+pub use session::SessionViolation;
+
+use crate::wire::{LoginStatus, RejectReason, Stage};
 
 /// What the receiver does about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,67 +193,13 @@ pub enum Violation {
         maximum: usize,
     },
 
-    // The dialogue of a login.
-    /// Something else came before the first Login Request (§6.3).
-    NotLoggedIn {
-        /// What came.
-        opcode: u8,
-    },
-    /// Something else came between two Login Requests (§6.3).
-    InvalidDuringLogin {
-        /// What came.
-        opcode: u8,
-    },
-    /// More Login Requests than this end takes in one login.
-    LoginTooLong {
-        /// How many are taken.
-        maximum: u32,
-    },
-    /// Version-min is beyond the only version there is (§11.12.4).
-    UnsupportedVersion {
-        /// Version-min.
-        minimum: u8,
-    },
-    /// ISID, TSIH, CID, CmdSN or Initiator Task Tag differ from those of the first request (§11.12.5 to §11.12.8).
-    LoginFieldChanged,
-    /// CSG is not the stage that both sides are in (§11.12.3).
-    LoginStageMismatch {
-        /// Where both sides are.
-        expected: Stage,
-        /// CSG.
-        actual: Stage,
-    },
     /// Text while the answer to the text before it goes on (§6.2).
     TextBeforeAnswer,
-    /// A key where, when, or by whom it may not be sent (§6.3, §13).
-    KeyMisused(Misuse),
-    /// A key that the first step has to have is not there (§6.3).
-    KeyMissing(Key),
-    /// A name that belongs into the first step came later (§6.3).
-    KeyTooLate(Key),
-    /// The name is no iSCSI name (§4.2.7).
-    NameMalformed(Key),
-    /// SessionType is neither Normal nor Discovery (§13.21).
-    SessionTypeUnknown,
 
-    // The dialogue of the full feature phase.
-    /// A Login Request on a connection that has logged in (§11.12).
-    LoginInFullFeaturePhase,
-    /// A PDU that a discovery session has no use for (§4.3).
-    NotInDiscovery {
-        /// Of which kind.
-        opcode: u8,
-    },
-    /// The tag of a new task names one that has not ended (§11.2.1.8).
-    TaskTagInUse(InitiatorTaskTag),
-    /// More immediate requests at once than this end takes (§4.2.2.1).
-    TooManyImmediateRequests,
-    /// A SNACK that the negotiated recovery level does not have (§11.16).
-    SnackNotSupported,
-    /// A Text Request goes on with an exchange that there is not (§11.10.4).
-    TextTransferTagUnknown(TargetTransferTag),
-    /// In the full feature phase, a key where, when, or by whom it may not be sent (§13).
-    TextKeyMisused(Misuse),
+    /// Login Requests each of which is well-formed, and that do not make a login.
+    Login(LoginViolation),
+    /// PDUs of the full feature phase each of which is well-formed, and that have no place in the session.
+    Session(SessionViolation),
 }
 
 impl Violation {
@@ -303,31 +254,11 @@ impl Violation {
             | Self::TextKeyLength { .. }
             | Self::TextKeyCharacter { .. }
             | Self::TextValueTooLong { .. }
-            | Self::TextTooLong { .. } => Answer::Reject(RejectReason::ProtocolError),
+            | Self::TextTooLong { .. }
+            | Self::TextBeforeAnswer => Answer::Reject(RejectReason::ProtocolError),
 
-            Self::NotLoggedIn { .. } => Answer::DropConnection,
-            Self::InvalidDuringLogin { .. } => Answer::LoginStatus(LoginStatus::INVALID_DURING_LOGIN),
-            Self::UnsupportedVersion { .. } => Answer::LoginStatus(LoginStatus::UNSUPPORTED_VERSION),
-            Self::KeyMissing(_) => Answer::LoginStatus(LoginStatus::MISSING_PARAMETER),
-            Self::SessionTypeUnknown => Answer::LoginStatus(LoginStatus::SESSION_TYPE_NOT_SUPPORTED),
-            Self::KeyMisused(Misuse::NoCommonAuthMethod) => {
-                Answer::LoginStatus(LoginStatus::AUTHENTICATION_FAILURE)
-            }
-            Self::KeyMisused(_)
-            | Self::LoginTooLong { .. }
-            | Self::LoginFieldChanged
-            | Self::LoginStageMismatch { .. }
-            | Self::KeyTooLate(_)
-            | Self::NameMalformed(_) => Answer::LoginStatus(LoginStatus::INITIATOR_ERROR),
-
-            Self::LoginInFullFeaturePhase
-            | Self::TextBeforeAnswer
-            | Self::TextTransferTagUnknown(_)
-            | Self::TextKeyMisused(_) => Answer::Reject(RejectReason::ProtocolError),
-            Self::NotInDiscovery { .. } => Answer::Reject(RejectReason::CommandNotSupported),
-            Self::TaskTagInUse(_) => Answer::Reject(RejectReason::InvalidPduField),
-            Self::TooManyImmediateRequests => Answer::Reject(RejectReason::ImmediateCommandReject),
-            Self::SnackNotSupported => Answer::Reject(RejectReason::SnackReject),
+            Self::Login(violation) => violation.answer(),
+            Self::Session(violation) => violation.answer(),
         }
     }
 }
@@ -395,32 +326,9 @@ impl core::fmt::Display for Violation {
                 write!(f, "a value of {length} bytes where {maximum} are allowed")
             }
             Self::TextTooLong { maximum } => write!(f, "more than {maximum} bytes of text"),
-            Self::NotLoggedIn { opcode } => write!(f, "a PDU of opcode {opcode:#04x} before the login"),
-            Self::InvalidDuringLogin { opcode } => {
-                write!(f, "a PDU of opcode {opcode:#04x} during the login")
-            }
-            Self::LoginTooLong { maximum } => write!(f, "more than {maximum} Login Requests"),
-            Self::UnsupportedVersion { minimum } => write!(f, "version {minimum} or later is asked for"),
-            Self::LoginFieldChanged => f.write_str("a Login Request is named differently from the first"),
-            Self::LoginStageMismatch { expected, actual } => {
-                write!(f, "a Login Request of stage {actual:?} in stage {expected:?}")
-            }
             Self::TextBeforeAnswer => f.write_str("text while the answer to the last goes on"),
-            Self::KeyMisused(misuse) | Self::TextKeyMisused(misuse) => write!(f, "{misuse}"),
-            Self::KeyMissing(key) => write!(f, "the first step is without {}", key.name()),
-            Self::KeyTooLate(key) => write!(f, "{} after the first step", key.name()),
-            Self::NameMalformed(key) => write!(f, "{} is no iSCSI name", key.name()),
-            Self::SessionTypeUnknown => f.write_str("SessionType is neither Normal nor Discovery"),
-            Self::LoginInFullFeaturePhase => f.write_str("a Login Request in the full feature phase"),
-            Self::NotInDiscovery { opcode } => {
-                write!(f, "a PDU of opcode {opcode:#04x} in a discovery session")
-            }
-            Self::TaskTagInUse(tag) => write!(f, "task tag {:#010x} names a task that has not ended", tag.0),
-            Self::TooManyImmediateRequests => f.write_str("too many immediate requests at once"),
-            Self::SnackNotSupported => f.write_str("SNACK at recovery level 0"),
-            Self::TextTransferTagUnknown(tag) => {
-                write!(f, "no text exchange has the transfer tag {:#010x}", tag.0)
-            }
+            Self::Login(violation) => violation.fmt(f),
+            Self::Session(violation) => violation.fmt(f),
         }
     }
 }

@@ -152,7 +152,10 @@ fn a_new_exchange_forgets_one_that_was_left_unfinished() {
     dialogue.segment_bytes_max = 8192;
     assert_eq!(dialogue.ask("SendTargets=All|").0, EVERYTHING);
     let stale = TextRequest { target_transfer_tag: left.target_transfer_tag, ..request() };
-    assert_eq!(dialogue.send(stale, ""), Err(Violation::TextTransferTagUnknown(left.target_transfer_tag)));
+    assert_eq!(
+        dialogue.send(stale, ""),
+        Err(Violation::Session(SessionViolation::TextTransferTagUnknown(left.target_transfer_tag)))
+    );
 }
 
 #[test]
@@ -165,11 +168,17 @@ fn an_exchange_goes_on_under_its_own_tags_only() {
     };
     let (mut dialogue, target_transfer_tag) = unfinished();
     let other = TextRequest { initiator_task_tag: InitiatorTaskTag(5), target_transfer_tag, ..request() };
-    assert!(matches!(dialogue.send(other, ""), Err(Violation::TextTransferTagUnknown(_))));
+    assert!(matches!(
+        dialogue.send(other, ""),
+        Err(Violation::Session(SessionViolation::TextTransferTagUnknown(_)))
+    ));
 
     let (mut dialogue, _) = unfinished();
     let unknown = TextRequest { target_transfer_tag: TargetTransferTag(99), ..request() };
-    assert!(matches!(dialogue.send(unknown, ""), Err(Violation::TextTransferTagUnknown(_))));
+    assert!(matches!(
+        dialogue.send(unknown, ""),
+        Err(Violation::Session(SessionViolation::TextTransferTagUnknown(_)))
+    ));
 }
 
 #[test]
@@ -195,7 +204,10 @@ fn a_new_segment_length_may_be_declared_and_nothing_else_renegotiated() {
 #[test]
 fn a_key_of_the_login_is_refused() {
     let refused = Dialogue::normal().send(request(), "ImmediateData=No|");
-    assert_eq!(refused, Err(Violation::TextKeyMisused(Misuse::WrongPhase(Key::ImmediateData))));
+    assert_eq!(
+        refused,
+        Err(Violation::Session(SessionViolation::TextKeyMisused(Misuse::WrongPhase(Key::ImmediateData))))
+    );
 }
 
 #[test]

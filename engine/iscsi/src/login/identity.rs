@@ -4,7 +4,7 @@ use super::directory::{Admission, Directory, Lookup};
 use super::{Options, SessionType};
 use crate::negotiate::Key;
 use crate::text::Incoming;
-use crate::violation::Violation;
+use crate::violation::{LoginViolation, Violation};
 use crate::wire::LoginStatus;
 
 /// The longest iSCSI name (§4.2.7.1).
@@ -42,9 +42,11 @@ pub(super) fn read(
         }
     }
     // §6.3: InitiatorName in every first request, TargetName in those of normal sessions.
-    let initiator_name = initiator.ok_or(Violation::KeyMissing(Key::InitiatorName))?;
+    let initiator_name = initiator.ok_or(Violation::Login(LoginViolation::KeyMissing(Key::InitiatorName)))?;
     let lookup = match (session_type, &target) {
-        (SessionType::Normal, None) => return Err(Violation::KeyMissing(Key::TargetName)),
+        (SessionType::Normal, None) => {
+            return Err(Violation::Login(LoginViolation::KeyMissing(Key::TargetName)));
+        }
         (SessionType::Normal, Some(target_name)) => directory.target(&initiator_name, target_name),
         (SessionType::Discovery, _) => Lookup::Admitted(Admission {
             keys: options.discovery,
@@ -76,7 +78,7 @@ impl Identity {
         match key {
             Key::InitiatorAlias => self.initiator_alias = Some(String::from_utf8_lossy(value).into_owned()),
             Key::InitiatorName | Key::TargetName | Key::SessionType if self.settled => {
-                return Err(Violation::KeyTooLate(key));
+                return Err(Violation::Login(LoginViolation::KeyTooLate(key)));
             }
             _ => {}
         }
@@ -92,17 +94,18 @@ impl Identity {
 /// §4.2.7: a name is text without whitespace or control characters. Its form (iqn., eui., naa.) is nobody's business
 /// here: a name that no directory knows is refused there.
 fn name(key: Key, value: &[u8]) -> Result<String, Violation> {
-    let text = core::str::from_utf8(value).map_err(|_| Violation::NameMalformed(key))?;
+    let text =
+        core::str::from_utf8(value).map_err(|_| Violation::Login(LoginViolation::NameMalformed(key)))?;
     let well_formed = !text.is_empty()
         && text.len() <= NAME_BYTES_MAX
         && !text.chars().any(|character| character.is_whitespace() || character.is_control());
-    if well_formed { Ok(text.to_owned()) } else { Err(Violation::NameMalformed(key)) }
+    if well_formed { Ok(text.to_owned()) } else { Err(Violation::Login(LoginViolation::NameMalformed(key))) }
 }
 
 fn type_of_session(value: &[u8]) -> Result<SessionType, Violation> {
     match value {
         b"Normal" => Ok(SessionType::Normal),
         b"Discovery" => Ok(SessionType::Discovery),
-        _ => Err(Violation::SessionTypeUnknown),
+        _ => Err(Violation::Login(LoginViolation::SessionTypeUnknown)),
     }
 }

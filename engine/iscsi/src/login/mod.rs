@@ -21,7 +21,7 @@ use crate::negotiate::{
 };
 use crate::sn::StatSn;
 use crate::text::{self, Incoming, Outgoing, SIMPLE_VALUE_BYTES_MAX, STEP_BYTES_MAX};
-use crate::violation::{Answer as Verdict, Violation};
+use crate::violation::{Answer as Verdict, LoginViolation, Violation};
 use crate::wire::login::VERSION;
 use crate::wire::{Bhs, LoginRequest, LoginResponse, LoginStatus, Stage, initiator_task_tag};
 use identity::Identity;
@@ -138,9 +138,9 @@ impl TargetLogin {
     #[must_use]
     pub fn intruder(&self, opcode: u8) -> Violation {
         if self.first.is_some() {
-            Violation::InvalidDuringLogin { opcode }
+            Violation::Login(LoginViolation::InvalidDuringLogin { opcode })
         } else {
-            Violation::NotLoggedIn { opcode }
+            Violation::Login(LoginViolation::NotLoggedIn { opcode })
         }
     }
 
@@ -177,11 +177,13 @@ impl TargetLogin {
     fn admit(&mut self, request: &LoginRequest) -> Result<(), Violation> {
         self.requests += 1;
         if self.requests > LOGIN_REQUESTS_MAX {
-            return Err(Violation::LoginTooLong { maximum: LOGIN_REQUESTS_MAX });
+            return Err(Violation::Login(LoginViolation::LoginTooLong { maximum: LOGIN_REQUESTS_MAX }));
         }
         // §11.12.4: there is one version, 0x00.
         if request.version_min > VERSION {
-            return Err(Violation::UnsupportedVersion { minimum: request.version_min });
+            return Err(Violation::Login(LoginViolation::UnsupportedVersion {
+                minimum: request.version_min,
+            }));
         }
         if request.data_segment_length > LOGIN_DATA_SEGMENT_BYTES_MAX {
             return Err(Violation::DataSegmentTooLong {
@@ -203,13 +205,13 @@ impl TargetLogin {
             && first.initiator_task_tag == request.initiator_task_tag
             && first.cmd_sn == request.cmd_sn;
         if !same {
-            return Err(Violation::LoginFieldChanged);
+            return Err(Violation::Login(LoginViolation::LoginFieldChanged));
         }
         if request.current_stage != self.stage {
-            return Err(Violation::LoginStageMismatch {
+            return Err(Violation::Login(LoginViolation::LoginStageMismatch {
                 expected: self.stage,
                 actual: request.current_stage,
-            });
+            }));
         }
         Ok(())
     }
@@ -265,7 +267,7 @@ impl TargetLogin {
         let identity = self.identity.as_mut().expect("made before");
         for pair in incoming.pairs() {
             let pair = pair?;
-            match negotiator.receive(pair.key, pair.value, phase).map_err(Violation::KeyMisused)? {
+            match negotiator.receive(pair.key, pair.value, phase).map_err(LoginViolation::KeyMisused)? {
                 Answer::Declared(key, value) => {
                     if value.len() > SIMPLE_VALUE_BYTES_MAX {
                         let (length, maximum) = (value.len(), SIMPLE_VALUE_BYTES_MAX);

@@ -51,7 +51,7 @@ use crate::sn::{CmdSn, CommandWindow, StatSn};
 use crate::transfer::read::Read;
 use crate::transfer::write::Write;
 use crate::transfer::{Progress, Segment, TransferFault};
-use crate::violation::Violation;
+use crate::violation::{SessionViolation, Violation};
 use crate::wire::{
     Cid, DataOut, InitiatorPdu, InitiatorTaskTag, Isid, LoginRequest, NopOut, ScsiCommand,
     TaskManagementFunction, TaskManagementRequest, Tsih,
@@ -200,9 +200,11 @@ impl Session {
             InitiatorPdu::Text(text) => self.request_received(Request::Text(*text), text.data_segment_length),
             InitiatorPdu::Logout(logout) => self.request_received(Request::Logout(*logout), 0),
             // §11.12: login is over.
-            InitiatorPdu::Login(LoginRequest { .. }) => Err(Violation::LoginInFullFeaturePhase),
+            InitiatorPdu::Login(LoginRequest { .. }) => {
+                Err(Violation::Session(SessionViolation::LoginInFullFeaturePhase))
+            }
             // §11.16: "SNACK is only available for ErrorRecoveryLevel > 0".
-            InitiatorPdu::Snack(_) => Err(Violation::SnackNotSupported),
+            InitiatorPdu::Snack(_) => Err(Violation::Session(SessionViolation::SnackNotSupported)),
         }
     }
 
@@ -259,10 +261,10 @@ impl Session {
             return Ok(false);
         }
         if self.tasks.find(request.task_tag()).is_some() {
-            return Err(Violation::TaskTagInUse(request.task_tag()));
+            return Err(Violation::Session(SessionViolation::TaskTagInUse(request.task_tag())));
         }
         if request.is_immediate() && self.tasks.immediate() >= IMMEDIATE_REQUESTS_MAX {
-            return Err(Violation::TooManyImmediateRequests);
+            return Err(Violation::Session(SessionViolation::TooManyImmediateRequests));
         }
         Ok(true)
     }
@@ -281,7 +283,7 @@ impl Session {
     fn refuse_in_discovery(&self, opcode: u8) -> Result<(), Violation> {
         match self.session_type {
             SessionType::Normal => Ok(()),
-            SessionType::Discovery => Err(Violation::NotInDiscovery { opcode }),
+            SessionType::Discovery => Err(Violation::Session(SessionViolation::NotInDiscovery { opcode })),
         }
     }
 

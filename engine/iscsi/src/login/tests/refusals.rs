@@ -7,7 +7,7 @@ use crate::negotiate::Misuse;
 fn a_login_without_a_name_misses_a_parameter() {
     for text in [TARGET, INITIATOR, "", "SessionType=Discovery|"] {
         let (violation, status) = Dialogue::new().fail(security(OPERATIONAL), text);
-        assert!(matches!(violation, Violation::KeyMissing(_)), "{text}");
+        assert!(matches!(violation, Violation::Login(LoginViolation::KeyMissing(_))), "{text}");
         assert_eq!(status, Some(LoginStatus::MISSING_PARAMETER));
     }
 }
@@ -15,7 +15,7 @@ fn a_login_without_a_name_misses_a_parameter() {
 #[test]
 fn an_empty_login_request_is_answered_and_not_crashed_on() {
     let (violation, status) = Dialogue::new().fail(operational(FULL_FEATURE), "");
-    assert_eq!(violation, Violation::KeyMissing(Key::InitiatorName));
+    assert_eq!(violation, Violation::Login(LoginViolation::KeyMissing(Key::InitiatorName)));
     assert_eq!(status, Some(LoginStatus::MISSING_PARAMETER));
 }
 
@@ -39,7 +39,7 @@ fn an_initiator_that_is_not_welcome_is_told_so_with_a_status() {
 fn an_initiator_that_insists_on_chap_fails_to_authenticate() {
     let text = format!("{INITIATOR}{TARGET}AuthMethod=CHAP|");
     let (violation, status) = Dialogue::new().fail(security(OPERATIONAL), &text);
-    assert_eq!(violation, Violation::KeyMisused(Misuse::NoCommonAuthMethod));
+    assert_eq!(violation, Violation::Login(LoginViolation::KeyMisused(Misuse::NoCommonAuthMethod)));
     assert_eq!(status, Some(LoginStatus::AUTHENTICATION_FAILURE));
 }
 
@@ -48,7 +48,7 @@ fn a_key_sent_again_in_a_later_request_is_an_initiator_error() {
     let mut dialogue = Dialogue::new();
     dialogue.exchange(operational(None), &format!("{INITIATOR}{TARGET}ImmediateData=Yes|"));
     let (violation, status) = dialogue.fail(operational(FULL_FEATURE), "ImmediateData=Yes|");
-    assert_eq!(violation, Violation::KeyMisused(Misuse::Repeated(Key::ImmediateData)));
+    assert_eq!(violation, Violation::Login(LoginViolation::KeyMisused(Misuse::Repeated(Key::ImmediateData))));
     assert_eq!(status, Some(LoginStatus::INITIATOR_ERROR));
 }
 
@@ -57,11 +57,11 @@ fn names_and_the_session_type_may_not_come_late_or_twice() {
     let mut dialogue = Dialogue::new();
     dialogue.exchange(operational(None), &format!("{INITIATOR}{TARGET}"));
     let (violation, _) = dialogue.fail(operational(FULL_FEATURE), "SessionType=Discovery|");
-    assert_eq!(violation, Violation::KeyTooLate(Key::SessionType));
+    assert_eq!(violation, Violation::Login(LoginViolation::KeyTooLate(Key::SessionType)));
 
     let (violation, _) =
         Dialogue::new().fail(operational(FULL_FEATURE), &format!("{INITIATOR}{INITIATOR}{TARGET}"));
-    assert_eq!(violation, Violation::KeyMisused(Misuse::Repeated(Key::InitiatorName)));
+    assert_eq!(violation, Violation::Login(LoginViolation::KeyMisused(Misuse::Repeated(Key::InitiatorName))));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_name_that_is_none_is_an_initiator_error() {
     let long = format!("InitiatorName=iqn.{}|{TARGET}", "a".repeat(220));
     for text in ["InitiatorName=|", "InitiatorName=iqn.2026 spaced|", "InitiatorName=iqn.\u{7}|", &long] {
         let (violation, status) = Dialogue::new().fail(operational(FULL_FEATURE), text);
-        assert_eq!(violation, Violation::NameMalformed(Key::InitiatorName));
+        assert_eq!(violation, Violation::Login(LoginViolation::NameMalformed(Key::InitiatorName)));
         assert_eq!(status, Some(LoginStatus::INITIATOR_ERROR));
     }
 }
@@ -104,7 +104,7 @@ fn a_login_keeps_its_name_from_the_first_request_to_the_last() {
         let mut dialogue = Dialogue::new();
         dialogue.exchange(operational(None), &format!("{INITIATOR}{TARGET}"));
         let (violation, status) = dialogue.fail(changed, "");
-        assert_eq!(violation, Violation::LoginFieldChanged);
+        assert_eq!(violation, Violation::Login(LoginViolation::LoginFieldChanged));
         assert_eq!(status, Some(LoginStatus::INITIATOR_ERROR));
     }
 }
@@ -116,17 +116,20 @@ fn a_stage_out_of_order_is_an_initiator_error() {
     let (violation, status) = dialogue.fail(operational(FULL_FEATURE), "");
     assert_eq!(
         violation,
-        Violation::LoginStageMismatch {
+        Violation::Login(LoginViolation::LoginStageMismatch {
             expected: Stage::SecurityNegotiation,
             actual: Stage::LoginOperationalNegotiation
-        }
+        })
     );
     assert_eq!(status, Some(LoginStatus::INITIATOR_ERROR));
 
     let mut dialogue = Dialogue::new();
     dialogue.exchange(security(OPERATIONAL), &format!("{INITIATOR}{TARGET}"));
     let (violation, _) = dialogue.fail(security(FULL_FEATURE), "");
-    assert!(matches!(violation, Violation::LoginStageMismatch { .. }), "there is no way back");
+    assert!(
+        matches!(violation, Violation::Login(LoginViolation::LoginStageMismatch { .. })),
+        "there is no way back"
+    );
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn a_login_that_never_ends_is_ended() {
         dialogue.exchange(operational(None), "");
     }
     let (violation, status) = dialogue.fail(operational(None), "");
-    assert_eq!(violation, Violation::LoginTooLong { maximum: LOGIN_REQUESTS_MAX });
+    assert_eq!(violation, Violation::Login(LoginViolation::LoginTooLong { maximum: LOGIN_REQUESTS_MAX }));
     assert_eq!(status, Some(LoginStatus::INITIATOR_ERROR));
 }
 

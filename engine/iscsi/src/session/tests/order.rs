@@ -82,7 +82,7 @@ fn immediate_requests_have_a_bound_and_the_next_is_told_so() {
     let tasks: Vec<_> =
         (0..IMMEDIATE_REQUESTS_MAX).map(|n| dialogue.deliver(immediate(100 + u32::from(n), 1))).collect();
     let violation = dialogue.send(immediate(7, 1)).unwrap_err();
-    assert_eq!(violation, Violation::TooManyImmediateRequests);
+    assert_eq!(violation, Violation::Session(SessionViolation::TooManyImmediateRequests));
     assert_eq!(violation.answer(), crate::violation::Answer::Reject(RejectReason::ImmediateCommandReject));
     for n in 1..=4 {
         dialogue.deliver(plain(n, n));
@@ -225,7 +225,10 @@ fn a_task_tag_in_use_is_rejected_and_its_number_is_used_up() {
     let mut dialogue = Dialogue::new();
     let first = dialogue.deliver(plain(9, 1));
     let again = plain(9, 2);
-    assert_eq!(dialogue.send(again), Err(Violation::TaskTagInUse(InitiatorTaskTag(9))));
+    assert_eq!(
+        dialogue.send(again),
+        Err(Violation::Session(SessionViolation::TaskTagInUse(InitiatorTaskTag(9))))
+    );
     let mut rejected = [0; BHS_BYTES];
     again.emit(&mut rejected);
     let TargetPdu::Reject(reject) =

@@ -210,7 +210,7 @@ fn what_a_session_has_no_use_for_is_rejected() {
 fn a_discovery_session_takes_text_and_logout_and_no_commands() {
     let mut dialogue = Dialogue::with(Start { session_type: SessionType::Discovery, ..start() });
     let violation = dialogue.send(plain(1, 1)).unwrap_err();
-    assert_eq!(violation, Violation::NotInDiscovery { opcode: 1 });
+    assert_eq!(violation, Violation::Session(SessionViolation::NotInDiscovery { opcode: 1 }));
     assert_eq!(violation.answer(), Answer::Reject(RejectReason::CommandNotSupported));
     let reset = management(TaskManagementFunction::TargetWarmReset, 1, 1);
     assert!(dialogue.send(InitiatorPdu::TaskManagement(reset)).is_err());

@@ -1,0 +1,67 @@
+//! How PDUs of the full feature phase that are each well-formed have no place in the session (RFC 7143 §4.3, §11).
+//!
+//! A write whose data is wrong is none of these: it fails its command (`transfer::TransferFault`), not the session.
+
+use super::{Answer, Violation};
+use crate::negotiate::Misuse;
+use crate::wire::{InitiatorTaskTag, RejectReason, TargetTransferTag};
+
+/// A rule of the session's dialogue that the initiator broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionViolation {
+    /// A Login Request on a connection that has logged in (§11.12).
+    LoginInFullFeaturePhase,
+    /// A PDU that a discovery session has no use for (§4.3).
+    NotInDiscovery {
+        /// Of which kind.
+        opcode: u8,
+    },
+    /// The tag of a new task names one that has not ended (§11.2.1.8).
+    TaskTagInUse(InitiatorTaskTag),
+    /// More immediate requests at once than this end takes (§4.2.2.1).
+    TooManyImmediateRequests,
+    /// A SNACK that the negotiated recovery level does not have (§11.16).
+    SnackNotSupported,
+    /// A Text Request goes on with an exchange that there is not (§11.10.4).
+    TextTransferTagUnknown(TargetTransferTag),
+    /// In the full feature phase, a key where, when, or by whom it may not be sent (§13).
+    TextKeyMisused(Misuse),
+}
+
+impl SessionViolation {
+    pub(super) const fn answer(&self) -> Answer {
+        match self {
+            Self::LoginInFullFeaturePhase | Self::TextTransferTagUnknown(_) | Self::TextKeyMisused(_) => {
+                Answer::Reject(RejectReason::ProtocolError)
+            }
+            Self::NotInDiscovery { .. } => Answer::Reject(RejectReason::CommandNotSupported),
+            Self::TaskTagInUse(_) => Answer::Reject(RejectReason::InvalidPduField),
+            Self::TooManyImmediateRequests => Answer::Reject(RejectReason::ImmediateCommandReject),
+            Self::SnackNotSupported => Answer::Reject(RejectReason::SnackReject),
+        }
+    }
+}
+
+impl From<SessionViolation> for Violation {
+    fn from(violation: SessionViolation) -> Self {
+        Self::Session(violation)
+    }
+}
+
+impl core::fmt::Display for SessionViolation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::LoginInFullFeaturePhase => f.write_str("a Login Request in the full feature phase"),
+            Self::NotInDiscovery { opcode } => {
+                write!(f, "a PDU of opcode {opcode:#04x} in a discovery session")
+            }
+            Self::TaskTagInUse(tag) => write!(f, "task tag {:#010x} names a task that has not ended", tag.0),
+            Self::TooManyImmediateRequests => f.write_str("too many immediate requests at once"),
+            Self::SnackNotSupported => f.write_str("SNACK at recovery level 0"),
+            Self::TextTransferTagUnknown(tag) => {
+                write!(f, "no text exchange has the transfer tag {:#010x}", tag.0)
+            }
+            Self::TextKeyMisused(misuse) => write!(f, "{misuse}"),
+        }
+    }
+}
