@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_iscsi::moment::Moment;
-use portico_model::configuration::{Configuration, Device, Portal, Target};
+use portico_model::configuration::{Configuration, Portal, Target};
 use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::LunMap;
 use portico_model::message::{EndReason, ToShard};
 
 use super::login::units_of;
+use super::units::Unit;
 use super::{Bound, Control, Exit, Level, Listening, Order, Orders, Stage};
 use crate::fence::Errand;
 use crate::registry::Ending;
@@ -34,14 +35,20 @@ pub(super) struct Applying {
 
 #[derive(Debug)]
 enum Phase {
-    Opening { until: Moment },
-    Binding { missing: BTreeSet<Portal> },
+    Opening {
+        until: Moment,
+        /// Devices of which neither the medium nor the lack of it is known.
+        unsettled: BTreeSet<UnitId>,
+    },
+    Binding {
+        missing: BTreeSet<Portal>,
+    },
 }
 
 impl Applying {
     pub(super) fn next_deadline(&self) -> Moment {
         match self.phase {
-            Phase::Opening { until } => until,
+            Phase::Opening { until, .. } => until,
             Phase::Binding { .. } => Moment::NEVER,
         }
     }
@@ -73,29 +80,27 @@ impl<M: Clone> Control<M> {
                 None => self.create_unit(device, None, orders),
             }
         }
-        let phase = Phase::Opening { until: now + OPEN_PATIENCE };
+        let named = wanted.devices.iter().filter_map(|device| self.unit_ids.get(device.name.as_str()));
+        let phase = Phase::Opening { until: now + OPEN_PATIENCE, unsettled: named.copied().collect() };
         self.applying = Some(Box::new(Applying { configuration: Arc::new(wanted), phase }));
         self.advance(now, orders);
     }
 
     /// Goes on where something was waited for.
     pub(super) fn advance(&mut self, now: Moment, orders: &mut Orders<M>) {
-        if let Some(applying) = &self.applying {
-            match &applying.phase {
-                Phase::Opening { until } => {
-                    let settled = |device: &Device| {
-                        let unit = self.unit_ids.get(device.name.as_str()).and_then(|id| self.units.get(id));
-                        unit.is_none_or(super::units::Unit::is_settled)
-                    };
-                    if *until <= now || applying.configuration.devices.iter().all(settled) {
+        if let Some(applying) = &mut self.applying {
+            match &mut applying.phase {
+                Phase::Opening { until, unsettled } => {
+                    let settled = |id: &UnitId| self.units.get(id).is_none_or(Unit::is_settled);
+                    while unsettled.first().is_some_and(settled) {
+                        unsettled.pop_first();
+                    }
+                    if *until <= now || unsettled.is_empty() {
                         self.put_in_force(now, orders);
                     }
                 }
-                Phase::Binding { missing } => {
-                    if missing.is_empty() {
-                        self.applied(now, orders);
-                    }
-                }
+                Phase::Binding { missing } if missing.is_empty() => self.applied(now, orders),
+                Phase::Binding { .. } => {}
             }
         }
         self.sweep_units(orders);
@@ -116,11 +121,9 @@ impl<M: Clone> Control<M> {
         self.name_targets();
         self.broadcast(orders, || ToShard::Configure(Arc::clone(&configuration)));
         self.remap_sessions(now, orders);
-        for (id, unit) in &mut self.units {
-            let named = configuration.device(&unit.name).is_some();
-            let succeeded = self.unit_ids.get(&unit.name).is_none_or(|current| current != id);
-            unit.doomed = !named || succeeded;
-        }
+        let named: BTreeSet<&str> = configuration.devices.iter().map(|device| device.name.as_str()).collect();
+        let unnamed = self.unit_ids.iter().filter(|(name, _)| !named.contains(&***name));
+        self.doomed.extend(unnamed.map(|(_, id)| *id));
         self.portals.retain(|portal, _| configuration.portals.contains(portal));
         if missing.is_empty() {
             self.listen(orders);
@@ -168,7 +171,7 @@ impl<M: Clone> Control<M> {
         }
     }
 
-    fn end_session(&mut self, id: SessionId, reason: EndReason, orders: &mut Orders<M>) {
+    pub(super) fn end_session(&mut self, id: SessionId, reason: EndReason, orders: &mut Orders<M>) {
         let session = self.registry.session_mut(id).expect("the caller has just seen it");
         session.ending = Some(Ending { successor: None });
         orders.push(Order::ToShard(session.shard, ToShard::EndSession { session: id, reason }));

@@ -19,7 +19,7 @@ impl<M: Clone> Control<M> {
             Stage::Starting | Stage::Serving => {
                 self.applying = None;
                 self.next_apply = None;
-                let missing = ShardSet::first(self.shard_count());
+                let missing = ShardSet::first(self.shards);
                 self.stage = Stage::Quiescing { missing, until: now + QUIESCE_PATIENCE, flushed: true };
                 self.portals.clear();
                 self.broadcast(orders, || ToShard::Listen(Vec::new()));

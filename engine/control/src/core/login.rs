@@ -131,7 +131,8 @@ impl<M: Clone> Control<M> {
         };
         let session = self.registry.session(id).expect("it was just entered");
         let (nexus, tsih) = (session.nexus, session.tsih);
-        let mut greeting = UnitAttention::PowerOn;
+        let seen = self.registry.nexuses.was_here_before(&name);
+        let mut greeting = if seen { UnitAttention::NexusLoss } else { UnitAttention::PowerOn };
         for unit in units_of(&map) {
             let unit_state = self.units.get_mut(&unit).expect("a map has units that are open");
             unit_state.users += 1;
@@ -151,6 +152,7 @@ impl<M: Clone> Control<M> {
     pub(super) fn session_ended(
         &mut self,
         id: SessionId,
+        reason: EndReason,
         orphans: &[Orphan],
         now: Moment,
         orders: &mut Orders<M>,
@@ -162,10 +164,26 @@ impl<M: Clone> Control<M> {
             self.units.get_mut(&unit).expect("a map has units that are open").users -= 1;
             self.errand(unit, Errand::NexusLost(session.nexus), now, orders);
         }
+        if reason == EndReason::ColdReset && session.ending.is_none() {
+            self.reset_target(session.target, orders);
+        }
         if let Some(successor) = session.ending.and_then(|ending| ending.successor) {
             self.login(successor, now, orders);
         }
         self.advance(now, orders);
+    }
+
+    /// TARGET COLD RESET ends every session of the target (RFC 7143 §11.5.1), on whichever shard.
+    fn reset_target(&mut self, target: Option<TargetId>, orders: &mut Orders<M>) {
+        let others: Vec<SessionId> = self
+            .registry
+            .iter()
+            .filter(|(_, session)| session.target == target && session.ending.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        for id in others {
+            self.end_session(id, EndReason::ColdReset, orders);
+        }
     }
 
     /// What an initiator sees of a target at a portal; `None` if nothing.

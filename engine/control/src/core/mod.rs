@@ -23,7 +23,7 @@ mod telling;
 mod tests;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portico_iscsi::moment::Moment;
@@ -66,6 +66,8 @@ pub struct Control<M> {
     units: BTreeMap<UnitId, Unit<M>>,
     unit_ids: BTreeMap<Arc<str>, UnitId>,
     last_unit: u32,
+    /// Units that the configuration does not name any more and that sessions still map.
+    doomed: BTreeSet<UnitId>,
     /// Part of the identity of every device.
     setup_id: u32,
     /// The unit whose fence a ticket waits at.
@@ -117,6 +119,7 @@ impl<M: Clone> Control<M> {
             units: BTreeMap::new(),
             unit_ids: BTreeMap::new(),
             last_unit: 0,
+            doomed: BTreeSet::new(),
             setup_id: 0,
             parked: BTreeMap::new(),
             deadlines: Deadlines::default(),
@@ -179,11 +182,13 @@ impl<M: Clone> Control<M> {
     fn hear(&mut self, mail: ToControl, now: Moment, orders: &mut Orders<M>) {
         match mail {
             ToControl::Login(question) => self.login(question, now, orders),
-            ToControl::SessionEnded { session, reason: _, orphans } => {
-                self.session_ended(session, &orphans, now, orders);
+            ToControl::SessionEnded { session, reason, orphans } => {
+                self.session_ended(session, reason, &orphans, now, orders);
             }
             ToControl::OrphanDone { orphan } => {
-                self.at_fence(orphan.unit, orders, |fence, effects| fence.orphan_done(orphan, now, effects));
+                self.at_fence(orphan.unit, now, orders, |fence, effects| {
+                    fence.orphan_done(orphan, now, effects)
+                });
             }
             ToControl::Change { shard, ticket, unit, nexus, change } => {
                 let asker = Asker { shard, ticket };
@@ -194,7 +199,7 @@ impl<M: Clone> Control<M> {
             }
             ToControl::Withdraw { shard, ticket } => self.withdraw(shard, ticket),
             ToControl::Installed { shard, unit, generation } => {
-                self.at_fence(unit, orders, |fence, effects| {
+                self.at_fence(unit, now, orders, |fence, effects| {
                     fence.installed(shard, generation, now, effects)
                 });
                 self.advance(now, orders);
@@ -208,10 +213,6 @@ impl<M: Clone> Control<M> {
             ToControl::Quiesced { shard, failed_flushes } => self.quiesced(shard, &failed_flushes, orders),
             ToControl::Failed { shard, reason } => self.shard_failed(shard, &reason, orders),
         }
-    }
-
-    fn shard_count(&self) -> usize {
-        self.shards
     }
 
     fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<M> {

@@ -1,8 +1,8 @@
 //! How far a wanted configuration can be brought into force now: the plan's steps, less what sessions still use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use portico_model::configuration::{Configuration, LunMapping, Target};
+use portico_model::configuration::{Configuration, Device, LunMapping, Target};
 use portico_model::identity::SessionId;
 
 use super::Control;
@@ -18,18 +18,18 @@ impl<M: Clone> Control<M> {
             false => plan(&self.configuration, wanted),
         };
         let mut kept: Vec<String> = notes.iter().map(Note::to_string).collect();
-        let mut reached = (*self.configuration).clone();
+        let mut reached = Reached::new((*self.configuration).clone());
         for step in steps {
             match self.hindrance(&step, &reached) {
-                None => with_devices_that_are_there(step, &reached, &mut kept).apply(&mut reached),
+                None => reached.take(step, &mut kept),
                 Some(why) => kept.push(format!("not done: {step}: {why}")),
             }
         }
-        (reached, kept)
+        (reached.configuration, kept)
     }
 
     /// Why a step cannot be taken now.
-    fn hindrance(&self, step: &Step, reached: &Configuration) -> Option<String> {
+    fn hindrance(&self, step: &Step, reached: &Reached) -> Option<String> {
         let used = |users: BTreeSet<SessionId>| {
             (!users.is_empty()).then(|| format!("{} sessions use it", users.len()))
         };
@@ -47,19 +47,17 @@ impl<M: Clone> Control<M> {
                 used(self.users(|there, group, _| there.name == *target && group == Some(name)))
             }
             Step::CloseDevice { device, .. } => {
-                let mapped = luns_of(reached).any(|mapping| mapping.device == *device);
+                let mapped = luns_of(&reached.configuration).any(|mapping| mapping.device == *device);
                 mapped.then(|| "a LUN maps it".to_owned())
             }
             Step::OpenDevice { device } => {
                 let path = device.handler.filename().map(plain_path)?;
-                let holder = reached
-                    .devices
-                    .iter()
-                    .find(|other| other.handler.filename().map(plain_path).as_ref() == Some(&path))?;
-                Some(format!("device {} has {path} open", holder.name))
+                let holder = reached.holders.get(&path)?;
+                Some(format!("device {holder} has {path} open"))
             }
             Step::MapLun { place, lun } => {
-                let target = reached.targets.iter().find(|target| target.name == place.target)?;
+                let target =
+                    reached.configuration.targets.iter().find(|target| target.name == place.target)?;
                 let group = place.group.as_deref();
                 let luns = match group {
                     None => &target.luns,
@@ -68,17 +66,16 @@ impl<M: Clone> Control<M> {
                 luns.iter()
                     .any(|there| there.lun == lun.lun)
                     .then(|| "its number is still taken by the one before".to_owned())
-                    .or_else(|| no_such_device(lun, reached))
+                    .or_else(|| reached.no_such_device(lun))
             }
-            Step::ReplaceLun { lun, .. } => no_such_device(lun, reached),
+            Step::ReplaceLun { lun, .. } => reached.no_such_device(lun),
             _ => None,
         }
     }
 
     /// The sessions that are for this target, group and session, in the configuration in force.
     fn users(&self, uses: impl Fn(&Target, Option<&str>, &Session) -> bool) -> BTreeSet<SessionId> {
-        let names: std::collections::BTreeMap<_, _> =
-            self.target_ids.iter().map(|(name, id)| (*id, name)).collect();
+        let names: BTreeMap<_, _> = self.target_ids.iter().map(|(name, id)| (*id, name)).collect();
         self.registry
             .iter()
             .filter(|(_, session)| session.ending.is_none())
@@ -106,28 +103,67 @@ fn luns_of(configuration: &Configuration) -> impl Iterator<Item = &LunMapping> {
         .flat_map(|target| target.luns.iter().chain(target.groups.iter().flat_map(|group| &group.luns)))
 }
 
-fn no_such_device(lun: &LunMapping, reached: &Configuration) -> Option<String> {
-    reached.device(&lun.device).is_none().then(|| format!("device {} could not be opened yet", lun.device))
+/// A configuration as far as it is reached, with what is looked up in it often.
+struct Reached {
+    configuration: Configuration,
+    devices: BTreeSet<String>,
+    /// Which device has a path open.
+    holders: BTreeMap<String, String>,
 }
 
-/// The step without LUNs of devices that an earlier step could not bring.
-fn with_devices_that_are_there(mut step: Step, reached: &Configuration, kept: &mut Vec<String>) -> Step {
-    let mut cut = |luns: &mut Vec<LunMapping>| {
-        luns.retain(|lun| match no_such_device(lun, reached) {
-            None => true,
-            Some(why) => {
-                kept.push(format!("LUN {} is not mapped: {why}", lun.lun));
-                false
-            }
-        });
-    };
-    match &mut step {
-        Step::AddTarget { target } => {
-            cut(&mut target.luns);
-            target.groups.iter_mut().for_each(|group| cut(&mut group.luns));
-        }
-        Step::AddGroup { group, .. } => cut(&mut group.luns),
-        _ => {}
+impl Reached {
+    fn new(configuration: Configuration) -> Self {
+        let mut reached = Self { configuration, devices: BTreeSet::new(), holders: BTreeMap::new() };
+        reached.look();
+        reached
     }
-    step
+
+    fn look(&mut self) {
+        let devices = &self.configuration.devices;
+        self.devices = devices.iter().map(|device| device.name.clone()).collect();
+        let path = |device: &Device| device.handler.filename().map(plain_path);
+        self.holders =
+            devices.iter().filter_map(|device| Some((path(device)?, device.name.clone()))).collect();
+    }
+
+    fn take(&mut self, step: Step, kept: &mut Vec<String>) {
+        let step = self.with_devices_that_are_there(step, kept);
+        step.apply(&mut self.configuration);
+        match step {
+            Step::OpenDevice { device } => {
+                let path = device.handler.filename().map(plain_path);
+                self.holders.extend(path.map(|path| (path, device.name.clone())));
+                self.devices.insert(device.name);
+            }
+            Step::CloseDevice { .. } | Step::ReopenDevices { .. } => self.look(),
+            _ => {}
+        }
+    }
+
+    fn no_such_device(&self, lun: &LunMapping) -> Option<String> {
+        (!self.devices.contains(&lun.device))
+            .then(|| format!("device {} could not be opened yet", lun.device))
+    }
+
+    /// The step without LUNs of devices that an earlier step could not bring.
+    fn with_devices_that_are_there(&self, mut step: Step, kept: &mut Vec<String>) -> Step {
+        let mut cut = |luns: &mut Vec<LunMapping>| {
+            luns.retain(|lun| match self.no_such_device(lun) {
+                None => true,
+                Some(why) => {
+                    kept.push(format!("LUN {} is not mapped: {why}", lun.lun));
+                    false
+                }
+            });
+        };
+        match &mut step {
+            Step::AddTarget { target } => {
+                cut(&mut target.luns);
+                target.groups.iter_mut().for_each(|group| cut(&mut group.luns));
+            }
+            Step::AddGroup { group, .. } => cut(&mut group.luns),
+            _ => {}
+        }
+        step
+    }
 }

@@ -5,6 +5,7 @@
 //! nobody else. A unit goes when the configuration does not name it any more and no session maps it: every shard closes
 //! it, then its medium is closed.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +43,6 @@ pub(super) struct Unit<M> {
     pub(super) known_before: bool,
     /// Sessions that map it.
     pub(super) users: usize,
-    /// The configuration does not name it any more.
-    pub(super) doomed: bool,
     /// Shards that have not closed it; `None` while it is open.
     pub(super) closing: Option<ShardSet>,
 }
@@ -119,7 +118,7 @@ impl<M: Clone> Control<M> {
             }
         };
         let opens = matches!(medium, Medium::Opening { .. });
-        let fence = Fence::new(id, unit, self.shard_count(), self.boot);
+        let fence = Fence::new(id, unit, self.shards, self.boot);
         let opening = Opening {
             unit: id,
             state: Arc::clone(fence.state()),
@@ -143,7 +142,6 @@ impl<M: Clone> Control<M> {
             ledger: LedgerKnown::Reading,
             known_before: false,
             users: 0,
-            doomed: false,
             closing: None,
         };
         self.deadlines.set(id, unit.next_deadline());
@@ -276,14 +274,14 @@ impl<M: Clone> Control<M> {
 
     /// The configuration names a device that is there.
     pub(super) fn revise_unit(&mut self, id: UnitId, device: &Device, now: Moment, orders: &mut Orders<M>) {
+        self.doomed.remove(&id);
         let unit = self.units.get_mut(&id).expect("the caller has just found it");
-        unit.doomed = false;
         if *unit.device == *device {
             return;
         }
         if is_reopened(&unit.device, device) {
             // Another unit under the same name: sessions are remapped to it, and it opens when the old one has let go.
-            unit.doomed = true;
+            self.doomed.insert(id);
             return self.create_unit(device, Some(now + OPEN_RETRY_MIN), orders);
         }
         let resized = unit.device.handler.size_bytes() != device.handler.size_bytes();
@@ -318,18 +316,14 @@ impl<M: Clone> Control<M> {
 
     /// Closes every unit that is not wanted and that no session maps any more.
     pub(super) fn sweep_units(&mut self, orders: &mut Orders<M>) {
-        let all = ShardSet::first(self.shard_count());
-        let mut closing = Vec::new();
-        for (id, unit) in &mut self.units {
-            if unit.doomed && unit.users == 0 && unit.closing.is_none() {
-                unit.closing = Some(all);
-                closing.push((*id, Arc::clone(&unit.name)));
-            }
-        }
-        for (id, name) in closing {
+        let idle: Vec<UnitId> = self.doomed.iter().filter(|id| self.units[id].users == 0).copied().collect();
+        for id in idle {
+            self.doomed.remove(&id);
+            let unit = self.units.get_mut(&id).expect("what is doomed is there");
+            unit.closing = Some(ShardSet::first(self.shards));
             // The name may stand for its successor already.
-            if self.unit_ids.get(&name) == Some(&id) {
-                self.unit_ids.remove(&name);
+            if self.unit_ids.get(&unit.name) == Some(&id) {
+                self.unit_ids.remove(&unit.name);
             }
             self.broadcast(orders, || ToShard::Close(id));
         }
@@ -376,7 +370,7 @@ impl<M: Clone> Control<M> {
                 effects.push(Effect::Answer(asker, Err(gone)));
             }
         }
-        self.carry_out(id, effects, orders);
+        self.carry_out(id, effects, now, orders);
     }
 
     /// Nobody waits for an answer any more.
@@ -391,17 +385,16 @@ impl<M: Clone> Control<M> {
     }
 
     pub(super) fn errand(&mut self, id: UnitId, errand: Errand, now: Moment, orders: &mut Orders<M>) {
-        self.at_fence(id, orders, |fence, effects| fence.errand(errand, now, effects));
+        self.at_fence(id, now, orders, |fence, effects| fence.errand(errand, now, effects));
     }
 
     pub(super) fn orphaned(&mut self, orphans: &[Orphan], now: Moment, orders: &mut Orders<M>) {
-        let _ = now;
-        let mut by_unit = std::collections::BTreeMap::<UnitId, Vec<Orphan>>::new();
+        let mut by_unit = BTreeMap::<UnitId, Vec<Orphan>>::new();
         for orphan in orphans {
             by_unit.entry(orphan.unit).or_default().push(*orphan);
         }
         for (unit, orphans) in by_unit {
-            self.at_fence(unit, orders, |fence, effects| fence.orphaned(&orphans, effects));
+            self.at_fence(unit, now, orders, |fence, effects| fence.orphaned(&orphans, effects));
         }
     }
 
@@ -422,7 +415,7 @@ impl<M: Clone> Control<M> {
                 orders.push(Order::Log(Level::Error, line));
             }
         }
-        self.at_fence(id, orders, |fence, effects| fence.written(durable, now, effects));
+        self.at_fence(id, now, orders, |fence, effects| fence.written(durable, now, effects));
     }
 
     /// Time has passed for one unit.
@@ -435,28 +428,38 @@ impl<M: Clone> Control<M> {
             unit.medium = Medium::Opening { failures };
             orders.push(Order::OpenDevice { unit: id, device: Arc::clone(&unit.device) });
         }
-        self.at_fence(id, orders, |fence, effects| fence.expire(now, effects));
+        self.at_fence(id, now, orders, |fence, effects| fence.expire(now, effects));
     }
 
     /// Does something to the fence of a unit, if there is one, and carries out what comes of it.
     pub(super) fn at_fence(
         &mut self,
         id: UnitId,
+        now: Moment,
         orders: &mut Orders<M>,
         act: impl FnOnce(&mut Fence, &mut Vec<Effect>),
     ) {
         let Some(unit) = self.units.get_mut(&id) else { return };
         let mut effects = Vec::new();
         act(&mut unit.fence, &mut effects);
-        self.carry_out(id, effects, orders);
+        self.carry_out(id, effects, now, orders);
     }
 
-    fn carry_out(&mut self, id: UnitId, effects: Vec<Effect>, orders: &mut Orders<M>) {
-        for effect in effects {
+    fn carry_out(&mut self, id: UnitId, effects: Vec<Effect>, now: Moment, orders: &mut Orders<M>) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Persist(content) => {
-                    let device = Arc::clone(&self.units[&id].name);
-                    orders.push(Order::WriteLedger { unit: id, device, content });
+                    let unit = self.units.get_mut(&id).expect("its fence has just spoken");
+                    if self.unit_ids.get(&unit.name).is_some_and(|current| *current != id) {
+                        // The file is its successor's now.
+                        let mut more = Vec::new();
+                        unit.fence.written(true, now, &mut more);
+                        effects.extend(more);
+                    } else {
+                        let device = Arc::clone(&unit.name);
+                        orders.push(Order::WriteLedger { unit: id, device, content });
+                    }
                 }
                 Effect::Install(install) => {
                     let install = Arc::new(install);
@@ -465,6 +468,9 @@ impl<M: Clone> Control<M> {
                 Effect::Answer(Asker { shard, ticket }, outcome) => {
                     self.parked.remove(&(shard, ticket));
                     orders.push(Order::ToShard(shard, ToShard::Changed { ticket, outcome }));
+                }
+                Effect::Forget(Asker { shard, ticket }) => {
+                    self.parked.remove(&(shard, ticket));
                 }
                 Effect::Release(nexus) => self.registry.nexuses.release(nexus),
                 Effect::Completed => self.counters.changes_installed += 1,

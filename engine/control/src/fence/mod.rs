@@ -193,7 +193,22 @@ impl Fence {
     pub(crate) fn withdraw(&mut self, asker: Asker) {
         self.queue.retain(|waiting| waiting.joined.asker != asker);
         if let Some(running) = &mut self.running {
-            running.forget(|joined| joined.asker == asker);
+            running.asker.take_if(|joined| joined.asker == asker);
+            running.joined.retain(|joined| joined.asker != asker);
+        }
+    }
+
+    /// Whoever asked in this nexus is gone.
+    fn forget(&mut self, nexus: NexusId, effects: &mut Vec<Effect>) {
+        let queued =
+            self.queue.iter().filter(|waiting| waiting.nexus == nexus).map(|waiting| waiting.joined.asker);
+        effects.extend(queued.map(Effect::Forget));
+        self.queue.retain(|waiting| waiting.nexus != nexus);
+        if let Some(running) = &mut self.running
+            && running.request.is_some_and(|(asking, _)| asking == nexus)
+        {
+            let waiting = running.asker.take().into_iter().chain(running.joined.drain(..));
+            effects.extend(waiting.map(|joined| Effect::Forget(joined.asker)));
         }
     }
 
@@ -202,13 +217,7 @@ impl Fence {
         match &errand {
             Errand::NexusLost(nexus) => {
                 let nexus = *nexus;
-                // Whoever asked for it is gone.
-                self.queue.retain(|waiting| waiting.nexus != nexus);
-                if let Some(running) = &mut self.running
-                    && running.request.is_some_and(|(asking, _)| asking == nexus)
-                {
-                    running.forget(|_| true);
-                }
+                self.forget(nexus, effects);
                 // It came and went while its turn had not come: so errands stay fewer than nexuses.
                 let found =
                     |errand: &Errand| matches!(errand, Errand::NexusFound(found, _) if *found == nexus);
@@ -462,11 +471,6 @@ impl Running {
     fn answer(self, outcome: Result<(), Outcome>, effects: &mut Vec<Effect>) {
         let waiting = self.asker.into_iter().chain(self.joined);
         effects.extend(waiting.map(|joined| Effect::Answer(joined.asker, outcome)));
-    }
-
-    fn forget(&mut self, gone: impl Fn(&Joined) -> bool) {
-        self.asker.take_if(|joined| gone(joined));
-        self.joined.retain(|joined| !gone(joined));
     }
 
     fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {

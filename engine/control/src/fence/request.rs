@@ -72,6 +72,8 @@ pub(crate) enum Effect {
     Install(Install),
     /// To the asker's shard.
     Answer(Asker, Result<(), Outcome>),
+    /// This asker is forgotten unanswered: its nexus is lost.
+    Forget(Asker),
     /// The fence lets go of a nexus that was found.
     Release(NexusId),
     /// Every shard has installed a change.

@@ -140,6 +140,7 @@ fn word(effect: &Effect) -> String {
                 asker.ticket.0, sense.additional.code, sense.additional.qualifier
             )
         }
+        Effect::Forget(asker) => format!("forget {}", asker.ticket.0),
         Effect::Release(nexus) => format!("release {}", nexus.0),
         Effect::Completed => "completed".to_owned(),
         Effect::Overdue => "overdue".to_owned(),

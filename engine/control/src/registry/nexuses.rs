@@ -1,9 +1,12 @@
 //! I_T nexuses: the names of both ends, and the number by which the data path compares them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use portico_scsi::ledger::NexusName;
 use portico_scsi::reservation::NexusId;
+
+/// Names that are remembered after the last hold was let go: the oldest are forgotten first.
+pub(crate) const REMEMBERED_MAX: usize = 16_384;
 
 /// The tag of the one portal group that there is.
 const PORTAL_GROUP_TAG: u16 = 1;
@@ -20,6 +23,8 @@ pub(crate) struct Nexuses {
     by_name: BTreeMap<NexusName, Nexus>,
     names: BTreeMap<NexusId, NexusName>,
     next: u64,
+    remembered: BTreeSet<NexusName>,
+    by_age: VecDeque<NexusName>,
 }
 
 #[derive(Debug)]
@@ -55,7 +60,25 @@ impl Nexuses {
         nexus.holders -= 1;
         if nexus.holders == 0 {
             self.by_name.remove(name);
-            self.names.remove(&id);
+            let name = self.names.remove(&id).expect("it was just there");
+            self.remember(name);
+        }
+    }
+
+    /// Whether a nexus of this name is, or lately was, known: what was between it and a unit was lost since.
+    pub(crate) fn was_here_before(&self, name: &NexusName) -> bool {
+        self.remembered.contains(name) || self.by_name.get(name).is_some_and(|nexus| nexus.holders > 1)
+    }
+
+    fn remember(&mut self, name: NexusName) {
+        if !self.remembered.insert(name.clone()) {
+            return;
+        }
+        self.by_age.push_back(name);
+        if self.by_age.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.remembered.remove(&oldest);
         }
     }
 
@@ -94,6 +117,19 @@ mod tests {
         assert_ne!(nexuses.hold(&port("a", 2)), session, "another ISID is another initiator port");
         nexuses.release(session);
         assert_eq!(nexuses.hold(&port("a", 1)), session, "one hold was left");
+    }
+
+    #[test]
+    fn names_are_remembered_within_a_bound() {
+        let mut nexuses = Nexuses::default();
+        for number in 0..=REMEMBERED_MAX {
+            let name = port(&format!("iqn.{number}"), 1);
+            assert!(!nexuses.was_here_before(&name));
+            let id = nexuses.hold(&name);
+            nexuses.release(id);
+        }
+        assert!(!nexuses.was_here_before(&port("iqn.0", 1)), "the oldest had to go");
+        assert!(nexuses.was_here_before(&port("iqn.1", 1)));
     }
 
     #[test]

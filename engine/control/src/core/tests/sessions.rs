@@ -202,3 +202,37 @@ fn a_nexus_that_nobody_refers_to_is_forgotten() {
     assert_eq!(ids.len(), 3);
     assert!(world.control.registry.nexuses.is_empty());
 }
+
+#[test]
+fn a_cold_reset_ends_the_sessions_of_the_target_on_every_shard() {
+    let mut world = World::serving(PLAIN);
+    for initiator in ["iqn.a", "iqn.b", "iqn.c"] {
+        world.login(initiator);
+    }
+    let (session, _, _) = world.adopted[0];
+    world.said();
+    world.hear(ToControl::SessionEnded { session, reason: EndReason::ColdReset, orphans: Vec::new() });
+    let said = ["shard 1 ends session 2: ColdReset", "shard 0 ends session 3: ColdReset"];
+    assert_eq!(world.said(), said);
+    assert_eq!(world.control.registry.iter().count(), 0);
+}
+
+#[test]
+fn who_was_here_before_is_told_that_the_nexus_was_lost() {
+    use portico_scsi::attention::UnitAttention;
+    let mut world = World::serving(PLAIN);
+    let greeting = |world: &mut World| {
+        let mut orders = Orders::new();
+        let question = Box::new(question("iqn.a", Some(TARGET), Tsih::NEW));
+        world.control.handle(Mail::FromShard(ToControl::Login(question)), world.now, &mut orders);
+        let adoption = orders.into_iter().find_map(|order| match order {
+            Order::ToShard(_, ToShard::Adopt(adoption)) => Some(adoption),
+            _ => None,
+        });
+        let adoption = adoption.unwrap();
+        world.end(adoption.session, Vec::new());
+        adoption.greeting
+    };
+    assert_eq!(greeting(&mut world), UnitAttention::PowerOn);
+    assert_eq!(greeting(&mut world), UnitAttention::NexusLoss);
+}

@@ -204,3 +204,17 @@ fn a_restart_under_the_same_kernel_is_told_as_a_loss_of_the_nexus() {
     assert_eq!(greeting(Restored::OtherBoot(ledger.clone())), UnitAttention::PowerOn);
     assert_eq!(greeting(Restored::SameBoot(ledger)), UnitAttention::NexusLoss);
 }
+
+#[test]
+fn a_reset_whose_session_ends_leaves_nothing_behind() {
+    let mut world = two_sessions();
+    world.manners.installs = false;
+    let (session, nexus, shard) = world.adopted[0];
+    for ticket in [1, 2] {
+        let unit = world.unit("a");
+        world.hear(ToControl::Reset { shard, ticket: Ticket(ticket), unit, nexus });
+    }
+    assert_eq!(world.control.parked.len(), 2);
+    world.end(session, Vec::new());
+    assert!(world.control.parked.is_empty());
+}
