@@ -99,7 +99,7 @@ const _: () = assert!(8 + crate::identity::LONG_NAME_MAX <= u8::MAX as usize);
 /// SPC-4 §7.8.8.
 fn extended_inquiry(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.byte(0); // no protection information
-    reply.byte(0x07); // HEADSUP, ORDSUP, SIMPSUP
+    reply.byte(0x01); // SIMPSUP. HEADSUP and ORDSUP come with the task attributes; until then every task is SIMPLE.
     reply.byte(u8::from(unit.mode.write_cache.enabled())); // V_SUP
     reply.zeros_to(64);
 }

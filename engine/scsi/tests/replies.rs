@@ -151,7 +151,7 @@ fn characteristics_and_provisioning_pages() {
 #[test]
 fn a_volatile_cache_is_admitted_in_the_extended_inquiry_page() {
     let mut world = World::new(disk());
-    assert_eq!(world.data(0, &inquiry_page(0x86))[..8], [0, 0x86, 0, 0x3c, 0, 7, 1, 0]);
+    assert_eq!(world.data(0, &inquiry_page(0x86))[..8], [0, 0x86, 0, 0x3c, 0, 1, 1, 0]);
     let mut through =
         World::new(LogicalUnit::new(disk().identity, disk().geometry, WriteCache::WriteThrough));
     assert_eq!(through.data(0, &inquiry_page(0x86))[6], 0);

@@ -13,15 +13,12 @@ use crate::connection::{Connection, Framed, Pdu, Phase};
 use crate::driver::Driver;
 use crate::outgoing::Rare;
 use crate::purpose::Purpose;
-use crate::session::Session;
+use crate::session::{SEND_BYTES_MAX, Session};
 use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
 
 /// PDUs of one connection that one turn understands, so that its neighbours get their turn.
 const PDUS_PER_TURN: usize = 128;
-
-/// The longest data segment that we send: what a READ has ready at a time (`task::PIECES_MAX`) must fill it.
-const SEND_BYTES_MAX: u32 = 256 << 10;
 
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Understands what has come on a connection.
@@ -119,7 +116,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 Request::Text(_) => self.text(key, session_key, name),
                 Request::Logout(request) => {
                     let result = session.wire.logout_result(&request);
-                    self.core.list_rare(session_key, Rare::Logout { name, result });
+                    self.core.log_out(session_key, name, result);
                 }
             }
         }
@@ -172,21 +169,11 @@ pub(crate) fn session_of(
     service: &Service,
     now: Moment,
 ) -> portico_iscsi::session::Session {
-    let mut parameters = completed.parameters;
-    parameters.peer_max_recv_data_segment_length =
-        parameters.peer_max_recv_data_segment_length.min(SEND_BYTES_MAX);
-    portico_iscsi::session::Session::new(Start {
-        parameters,
-        session_type: completed.session_type,
-        tsih,
-        isid: completed.isid,
-        cid: completed.cid,
-        cmd_sn: completed.cmd_sn,
-        stat_sn: completed.stat_sn.next(),
-        queued_commands: completed.queued_commands,
-        keepalive: KeepaliveTimes { interval: service.nop_in_interval, timeout: service.nop_in_timeout },
-        now,
-    })
+    let keepalive = KeepaliveTimes { interval: service.nop_in_interval, timeout: service.nop_in_timeout };
+    let mut start = Start::after(completed, tsih, keepalive, now);
+    let longest = &mut start.parameters.peer_max_recv_data_segment_length;
+    *longest = (*longest).min(SEND_BYTES_MAX);
+    portico_iscsi::session::Session::new(start)
 }
 
 impl<D: Driver> crate::core::Core<D> {

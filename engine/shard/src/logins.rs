@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portico_iscsi::discovery::TextExchange;
 use portico_iscsi::framing::Digests;
 use portico_iscsi::login::{LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, Step, TargetLogin};
 use portico_iscsi::sn::StatSn;
@@ -168,6 +169,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             tasks: vec![None; wire.task_slots()],
             wire,
             connection: key,
+            exchange: TextExchange::new(question.completed.session_type, question.completed.target_name.clone()),
             luns: states(&map, greeting, |unit| self.core.unit_keys.get(&unit).copied()),
             spelt: spell(&map, place.address_method),
             map,

@@ -2,7 +2,7 @@
 
 use portico_iscsi::moment::Moment;
 use portico_iscsi::session::TaskId;
-use portico_iscsi::wire::TaskManagementResult;
+use portico_iscsi::wire::{LogoutResult, TaskManagementResult};
 
 use crate::session::Session;
 use crate::slab::Key;
@@ -20,12 +20,22 @@ pub struct Management {
     pub name: TaskId,
     /// Aborted tasks that are still at a medium.
     pub tasks: u32,
-    /// Resets that control has not answered.
+    /// Resets and releases that control has not answered.
     pub resets: u32,
-    /// The worst answer so far.
-    pub result: TaskManagementResult,
+    /// What is answered when nothing is waited for any more.
+    pub answer: Answer,
     /// When it is given up.
     pub deadline: Moment,
     /// TARGET COLD RESET: all sessions of the target end when it is done.
     pub cold: bool,
+}
+
+/// What is answered in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// A Task Management Function Response; the worst result so far.
+    TaskManagement(TaskManagementResult),
+    /// A Logout Response, which waits until what the nexus had reserved is free on every shard: whoever hears of the logout
+    /// may reserve it (SPC-2 §5.5.1).
+    Logout(LogoutResult),
 }

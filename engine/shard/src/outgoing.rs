@@ -2,6 +2,7 @@
 //! StatSN, ExpCmdSN and MaxCmdSN are those of that moment (RFC 7143 §4.2.2).
 
 use portico_iscsi::session::{TaskId, TextPart};
+use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{Bhs, LogoutResult, RejectReason, TaskManagementResult};
 
 use crate::slab::Key;
@@ -62,6 +63,13 @@ pub enum Rare {
         data: Vec<u8>,
         /// What the header says of it.
         part: TextPart,
+    },
+    /// The answer to a Text Request that was wrong.
+    RejectText {
+        /// The request.
+        name: TaskId,
+        /// How.
+        violation: Violation,
     },
     /// A PDU that was not understood.
     Reject {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use portico_iscsi::discovery::TextExchange;
 use portico_iscsi::session::TaskId;
 use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
@@ -14,8 +15,13 @@ use portico_scsi::reservation::NexusId;
 use crate::connection::Connection;
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
-use crate::task::Task;
+use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Task};
 use crate::unit::Unit;
+
+/// The longest data segment that we send: what a READ has ready at a time fills it.
+pub const SEND_BYTES_MAX: u32 = 256 << 10;
+
+const _: () = assert!(SEND_BYTES_MAX as usize <= PIECES_MAX * PIECE_BYTES_MAX);
 
 /// One session.
 pub struct Session {
@@ -29,6 +35,8 @@ pub struct Session {
     pub initiator: Arc<str>,
     /// RFC 7143's half.
     pub wire: portico_iscsi::session::Session,
+    /// What text it exchanges.
+    pub exchange: TextExchange,
     /// Its connection.
     pub connection: Key<Connection>,
     /// The logical units that it sees, ascending by LUN.
@@ -63,6 +71,11 @@ pub struct LunState {
 }
 
 impl Session {
+    /// The initiator takes data segments of this length from now on.
+    pub fn declare_segment_bytes(&mut self, length_bytes: u32) {
+        self.wire.set_peer_max_recv_data_segment_length(length_bytes.min(SEND_BYTES_MAX));
+    }
+
     /// The index of the unit at `lun`.
     #[must_use]
     pub fn find(&self, lun: u16) -> Option<usize> {

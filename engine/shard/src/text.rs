@@ -1,9 +1,12 @@
-//! Text requests: SendTargets (RFC 7143 §4.3, §11.10, appendix C).
+//! Text requests: SendTargets and the little else that may be said in the full feature phase (RFC 7143 §11.10, appendix C).
 
-use portico_iscsi::session::TaskId;
+use portico_iscsi::discovery::{Asked, TargetRecord};
+use portico_iscsi::session::{Request, TaskId};
 
 use crate::connection::Connection;
+use crate::directory::{PORTAL_GROUP_TAG, Portico};
 use crate::driver::Driver;
+use crate::outgoing::Rare;
 use crate::session::Session;
 use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
@@ -11,6 +14,41 @@ use crate::turn::{Mailbox, Shard};
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A Text Request whose turn it is.
     pub(crate) fn text(&mut self, key: Key<Connection>, session_key: Key<Session>, name: TaskId) {
-        let _ = (key, session_key, name);
+        let data = self.core.take_data(session_key, name);
+        let Some(connection) = self.connections.get(key) else { return };
+        let Some(session) = self.core.sessions.get_mut(session_key) else { return };
+        let Request::Text(request) = *session.wire.request(name) else { return };
+        let directory = Portico { configuration: &self.core.configuration, local: connection.local };
+        let initiator = std::sync::Arc::clone(&session.initiator);
+        let list = |asked: Asked<'_>| {
+            let named = match asked {
+                Asked::All => None,
+                Asked::Named(name) => Some(name),
+            };
+            let targets = directory.targets_for(&initiator, named);
+            targets.into_iter().map(|(name, addresses)| record(name, &addresses)).collect()
+        };
+        let segment_bytes = session.wire.parameters().peer_max_recv_data_segment_length;
+        let answer = session.exchange.receive(&request, &data, segment_bytes, &list);
+        match answer {
+            Ok(reply) => {
+                if let Some(bytes) = reply.declared_segment_bytes {
+                    session.declare_segment_bytes(bytes);
+                }
+                if reply.is_cut {
+                    tracing::warn!(initiator = &*initiator, "the list of targets is longer than an answer");
+                }
+                self.core.list_rare(session_key, Rare::Text { name, data: reply.text, part: reply.part });
+            }
+            Err(violation) => {
+                self.core.counters.violations += 1;
+                tracing::info!(peer = %connection.peer, %violation, "text refused");
+                self.core.list_rare(session_key, Rare::RejectText { name, violation });
+            }
+        }
     }
+}
+
+fn record(name: String, addresses: &[std::net::SocketAddr]) -> TargetRecord {
+    TargetRecord { name, portals: addresses.iter().map(|address| (*address, PORTAL_GROUP_TAG)).collect() }
 }

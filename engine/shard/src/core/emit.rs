@@ -42,7 +42,14 @@ impl<D: Driver> Core<D> {
         }
         loop {
             let Some(session) = self.sessions.get_mut(session_key) else { return };
-            let Some(entry) = session.outgoing.pop_front() else { return };
+            let Some(entry) = session.outgoing.pop_front() else {
+                // With nothing in work there is no answer that would tell of a window that is open again.
+                let mut bhs = [0; BHS_BYTES];
+                if message.admits(1, BHS_BYTES) && session.wire.window_update(&mut bhs) {
+                    push(message, &bhs);
+                }
+                return;
+            };
             if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
                 session.outgoing.push_front(entry);
                 return;
@@ -159,6 +166,8 @@ impl<D: Driver> Core<D> {
         let data: &[u8] = match rare {
             Rare::Pong { data, .. } | Rare::Text { data, .. } => data,
             Rare::Reject { header, .. } => header,
+            // What was refused goes back: its header, which is written below.
+            Rare::RejectText { .. } => &[0; BHS_BYTES],
             Rare::Ping | Rare::TaskManagement { .. } | Rare::Logout { .. } | Rare::AskForLogout { .. } => &[],
         };
         if !message.admits(2, BHS_BYTES + data.len() + 4) && !message.is_empty() {
@@ -166,6 +175,7 @@ impl<D: Driver> Core<D> {
         }
         let mut bhs = [0; BHS_BYTES];
         let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
+        let mut rejected = None;
         let finished = match rare {
             Rare::Pong { name, .. } => {
                 session.wire.nop_in(*name, length_bytes, &mut bhs);
@@ -188,6 +198,10 @@ impl<D: Driver> Core<D> {
                 session.wire.text_response(*name, *part, &mut bhs);
                 Some(*name)
             }
+            Rare::RejectText { name, violation } => {
+                rejected = session.wire.reject_text(*name, violation, &mut bhs);
+                Some(*name)
+            }
             Rare::Reject { reason, header } => {
                 session.wire.reject(*reason, header, &mut bhs);
                 None
@@ -198,7 +212,7 @@ impl<D: Driver> Core<D> {
             }
         };
         push(message, &bhs);
-        push_long(message, data);
+        push_long(message, rejected.as_ref().map_or(data, |header| &header[..]));
         pad(message, data.len());
         if let Some(name) = finished {
             self.retire_request(session_key, name);

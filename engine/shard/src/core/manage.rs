@@ -6,15 +6,19 @@
 use std::time::Duration;
 
 use portico_iscsi::session::{Referenced, TaskId};
-use portico_iscsi::wire::{LunField, TaskManagementFunction, TaskManagementRequest, TaskManagementResult};
-use portico_model::identity::Ticket;
+use portico_iscsi::wire::{
+    LogoutResult, LunField, TaskManagementFunction, TaskManagementRequest, TaskManagementResult,
+};
+use portico_model::identity::{Ticket, UnitId};
 use portico_model::message::ToControl;
 use portico_scsi::lun::Lun;
+use portico_scsi::original::Change;
+use portico_scsi::reservation::Reservation;
 use portico_scsi::sense::Outcome;
 
 use super::Core;
 use crate::driver::Driver;
-use crate::management::{Management, PATIENCE_S};
+use crate::management::{Answer, Management, PATIENCE_S};
 use crate::outgoing::Rare;
 use crate::session::Session;
 use crate::slab::Key;
@@ -33,7 +37,7 @@ impl<D: Driver> Core<D> {
             name,
             tasks: 0,
             resets: 0,
-            result: TaskManagementResult::Complete,
+            answer: Answer::TaskManagement(TaskManagementResult::Complete),
             deadline: self.now + Duration::from_secs(PATIENCE_S),
             cold: request.function == TaskManagementFunction::TargetColdReset,
         });
@@ -72,7 +76,42 @@ impl<D: Driver> Core<D> {
             (TaskManagementFunction::TaskReassign, _) => TaskManagementResult::ReassignmentNotSupported,
         };
         if let Some(management) = self.managements.get_mut(key) {
-            management.result = result;
+            management.answer = Answer::TaskManagement(result);
+        }
+        self.answer_management(key);
+    }
+
+    /// A logout: answered when nothing that the nexus had reserved is reserved any more.
+    pub fn log_out(&mut self, session_key: Key<Session>, name: TaskId, result: LogoutResult) {
+        let key = self.managements.insert(Management {
+            session: session_key,
+            name,
+            tasks: 0,
+            resets: 0,
+            answer: Answer::Logout(result),
+            deadline: self.now + Duration::from_secs(PATIENCE_S),
+            cold: false,
+        });
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let nexus = session.nexus;
+        let mut held: Vec<UnitId> = session
+            .luns
+            .iter()
+            .filter_map(|lun| self.units.get(lun.unit))
+            .filter(|unit| unit.state.reservation == Reservation::Exclusive { holder: Some(nexus) })
+            .map(|unit| unit.id)
+            .collect();
+        held.dedup();
+        for unit in held {
+            let management = self.managements.get_mut(key).expect("it was just put there");
+            management.resets += 1;
+            self.outbox.push_back(ToControl::Change {
+                shard: self.shard,
+                ticket: Ticket(key.to_bits() | RESET_TICKET),
+                unit,
+                nexus,
+                change: Change::Release,
+            });
         }
         self.answer_management(key);
     }
@@ -169,8 +208,8 @@ impl<D: Driver> Core<D> {
         let key = Key::from_bits(ticket.0 & !RESET_TICKET);
         if let Some(management) = self.managements.get_mut(key) {
             management.resets = management.resets.saturating_sub(1);
-            if outcome.is_err() {
-                management.result = TaskManagementResult::Rejected;
+            if let (Err(_), Answer::TaskManagement(result)) = (outcome, &mut management.answer) {
+                *result = TaskManagementResult::Rejected;
             }
         }
         self.answer_management(key);
@@ -190,14 +229,15 @@ impl<D: Driver> Core<D> {
             return;
         }
         let management = self.managements.remove(key).expect("it was just there");
-        self.list_management_answer(management.session, management.name, management.result);
+        let name = management.name;
+        let rare = match management.answer {
+            Answer::TaskManagement(result) => Rare::TaskManagement { name, result },
+            Answer::Logout(result) => Rare::Logout { name, result },
+        };
+        self.list_rare(management.session, rare);
         if management.cold {
             self.end_target_sessions(management.session);
         }
-    }
-
-    fn list_management_answer(&mut self, session: Key<Session>, name: TaskId, result: TaskManagementResult) {
-        self.list_rare(session, Rare::TaskManagement { name, result });
     }
 
     /// Gives up on functions whose medium does not answer.
@@ -213,9 +253,13 @@ impl<D: Driver> Core<D> {
             .map(|(key, _)| key)
             .collect();
         for key in late {
-            let Some(management) = self.managements.remove(key) else { continue };
-            tracing::warn!("a task management function was rejected: its tasks hang at the medium");
-            self.list_management_answer(management.session, management.name, TaskManagementResult::Rejected);
+            let Some(management) = self.managements.get_mut(key) else { continue };
+            (management.tasks, management.resets, management.cold) = (0, 0, false);
+            if let Answer::TaskManagement(result) = &mut management.answer {
+                tracing::warn!("a task management function was rejected: its tasks hang at the medium");
+                *result = TaskManagementResult::Rejected;
+            }
+            self.answer_management(key);
         }
     }
 }

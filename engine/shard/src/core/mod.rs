@@ -210,6 +210,10 @@ impl<D: Driver> Core<D> {
         }
         if let Some(session) = self.sessions.get_mut(task.session) {
             session.wire.retire(task.name);
+            if task.aborted {
+                // Its place in the window may be the one that the initiator waits for.
+                self.to_flush.push(session.connection);
+            }
             if let Some(place) = session.tasks.get_mut(task.name.slot()).filter(|place| **place == Some(key))
             {
                 *place = None;

@@ -15,6 +15,7 @@ use crate::lab::{Context, Failure, Result};
 /// The names of all tests, in the order in which they are run.
 pub(super) const TESTS: &str = "tools/lab/conformance/cu-1.19-tests.txt";
 const LATER: &str = "tools/lab/conformance/cu-later.txt";
+const WRONG: &str = "tools/lab/conformance/cu-wrong.txt";
 const FOLDER: &str = "tools/lab/conformance";
 
 /// The recordings that one run is held against.
@@ -22,6 +23,8 @@ const FOLDER: &str = "tools/lab/conformance";
 pub(super) struct Baselines {
     /// Tests of commands that the gateway does not have yet: they may fail.
     later: BTreeSet<String>,
+    /// Tests that are wrong themselves: they may fail.
+    wrong: BTreeSet<String>,
     /// What this peer did on this kind of unit.
     own: BTreeMap<String, Status>,
     /// What tgt did; empty where tgt itself is tested, which owes us nothing.
@@ -35,7 +38,7 @@ pub(super) struct Baselines {
 pub(super) enum Judgement {
     /// As it should be, or as it was recorded.
     Fine,
-    /// Fails, and may: its commands come later.
+    /// Fails, and may: its commands come later, or the test is wrong itself.
     Later,
     /// Must not be; says why.
     Fault(&'static str),
@@ -53,6 +56,9 @@ impl Baselines {
         let later = fs::read_to_string(root.join(LATER)).context(LATER)?;
         let mut baselines =
             Baselines { later: later.lines().map(str::to_owned).collect(), ..Baselines::default() };
+        let wrong = fs::read_to_string(root.join(WRONG)).context(WRONG)?;
+        let names = wrong.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split('\t').next());
+        baselines.wrong = names.map(str::to_owned).collect();
         baselines.own = read_rows(root, &file_of(peer, kind))?;
         baselines.is_ours = peer == Peer::Portico;
         if baselines.is_ours {
@@ -69,6 +75,8 @@ impl Baselines {
             Judgement::Fine
         } else if status.is_breakdown() {
             Judgement::Fault("no test may end like this")
+        } else if self.wrong.contains(test) {
+            Judgement::Later
         } else if passed(&self.own) {
             Judgement::Fault("it passed when the baseline was recorded")
         } else if !self.is_ours {
@@ -135,6 +143,7 @@ mod tests {
     fn ours() -> Baselines {
         Baselines {
             later: ["L".to_owned()].into(),
+            wrong: ["W".to_owned()].into(),
             own: parse("# words\nA\tpassed\t\nS\tskipped\t[SKIPPED] x\nL\tfailed\ty\n").unwrap(),
             tgt: parse("T\tpassed\t\nS\tskipped\tz\nL\tpassed\t\n").unwrap(),
             is_ours: true,
@@ -157,6 +166,8 @@ mod tests {
     #[test]
     fn a_command_that_comes_later_may_fail_but_not_break_down() {
         assert_eq!(ours().judge("L", Status::Failed), Judgement::Later);
+        assert_eq!(ours().judge("W", Status::Failed), Judgement::Later);
+        assert!(ours().judge("W", Status::Crashed).is_fault(), "a wrong test is no excuse for a crash");
         assert_eq!(ours().judge("L", Status::Skipped), Judgement::Fine);
         assert!(ours().judge("L", Status::Hung).is_fault());
         assert!(ours().judge("L", Status::Dead).is_fault());

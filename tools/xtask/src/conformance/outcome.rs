@@ -82,18 +82,27 @@ impl Outcome {
             End::Killed(_) => Status::Crashed,
             End::Exited(255) => Status::NoSetUp,
             _ if tests_ran(text) != Some(1) => Status::NotRun,
-            End::Exited(0) if text.contains(SKIPPED) => Status::Skipped,
+            End::Exited(0) if of_the_test(text).contains(SKIPPED) => Status::Skipped,
             End::Exited(0) => Status::Passed,
             End::Exited(_) => Status::Failed,
         };
         let reason = match status {
             Status::Passed => String::new(),
-            Status::Skipped => first(text, &[SKIPPED]),
+            Status::Skipped => first(of_the_test(text), &[SKIPPED]),
             Status::Failed => first(text, &["[FAILED]", " - CU_"]),
             _ => text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned(),
         };
         Outcome { status, reason: reason.trim().replace('\t', " ") }
     }
+}
+
+/// What the test itself said. Before and after it the tool looks for stray reservation keys, and complains of a target
+/// that has no PERSISTENT RESERVE IN, whatever the test is about.
+fn of_the_test(text: &str) -> &str {
+    let begin = text.find("  Test: ").unwrap_or(0);
+    let said = &text[begin..];
+    let end = ["\npassed", "\nFAILED", "\nRun Summary"].iter().filter_map(|mark| said.find(mark)).min();
+    &said[..end.unwrap_or(said.len())]
 }
 
 /// The line of the first mark that is there at all; without what stands before the mark, if that is a bracket.
@@ -133,6 +142,16 @@ mod tests {
         let outcome = ended(End::Exited(0), "    [SKIPPED] ORWRITE is not implemented.", 1);
         assert_eq!(outcome.status, Status::Skipped);
         assert_eq!(outcome.reason, "[SKIPPED] ORWRITE is not implemented.");
+    }
+
+    #[test]
+    fn what_the_tool_says_around_a_test_is_not_the_tests_word() {
+        let around = "    [SKIPPED] PERSISTENT RESERVE IN is not implemented.";
+        let output = format!(
+            "{around}\n  Test: Simple ...\n    [OK] READ10\npassed    Send PRIN/READ_KEYS\n{around}\n\
+             Run Summary:    Type  Total    Ran Passed Failed Inactive\n              tests      1      1      1      0        0\n"
+        );
+        assert_eq!(Outcome::of(&Finished { end: End::Exited(0), output }).status, Status::Passed);
     }
 
     #[test]
