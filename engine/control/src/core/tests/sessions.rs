@@ -236,3 +236,51 @@ fn who_was_here_before_is_told_that_the_nexus_was_lost() {
     assert_eq!(greeting(&mut world), UnitAttention::PowerOn);
     assert_eq!(greeting(&mut world), UnitAttention::NexusLoss);
 }
+
+fn log_out(world: &mut World, at: usize) {
+    let (session, _, _) = world.adopted[at];
+    world.hear(ToControl::SessionEnded { session, reason: EndReason::Logout, orphans: Vec::new() });
+}
+
+fn reserve(world: &World, ticket: u64, at: usize) -> ToControl {
+    let (_, nexus, shard) = world.adopted[at];
+    let change = portico_scsi::original::Change::Reserve;
+    ToControl::Change { shard, ticket: Ticket(ticket), unit: world.unit("a"), nexus, change }
+}
+
+#[test]
+fn a_logout_is_answered_when_what_was_held_is_released_everywhere() {
+    let mut world = World::serving(PLAIN);
+    world.login("iqn.a");
+    world.login("iqn.b");
+    let ask = reserve(&world, 1, 0);
+    world.hear(ask);
+    world.manners.installs = false;
+    world.said();
+    log_out(&mut world, 0);
+    let unit = world.unit("a");
+    let generation = world.control.units[&unit].fence.generation();
+    assert_eq!(world.said(), [format!("install {generation} of a")]);
+    world.hear(ToControl::Installed { shard: ShardId(0), unit, generation });
+    assert_eq!(world.said(), [""; 0]);
+    world.hear(ToControl::Installed { shard: ShardId(1), unit, generation });
+    assert_eq!(world.said()[0], "shard 0 ends session 1: Logout");
+
+    log_out(&mut world, 1);
+    assert_eq!(world.said(), ["shard 1 ends session 2: Logout"], "who held nothing leaves at once");
+}
+
+#[test]
+fn a_logout_does_not_wait_for_a_medium_that_hangs() {
+    let mut world = World::serving(PLAIN);
+    world.login("iqn.a");
+    let ask = reserve(&world, 1, 0);
+    world.hear(ask);
+    world.manners.installs = false;
+    world.said();
+    log_out(&mut world, 0);
+    world.said();
+    world.pass(LOGOUT_PATIENCE);
+    assert_eq!(world.said(), ["shard 0 ends session 1: Logout"]);
+    assert!(world.control.leaving.is_empty());
+}
