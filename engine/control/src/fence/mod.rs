@@ -20,6 +20,8 @@
 mod judge;
 mod request;
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
