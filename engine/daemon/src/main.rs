@@ -5,6 +5,7 @@ mod devices;
 mod host;
 mod shards;
 
+use std::fs::{File, TryLockError};
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ fn run(cli: &Cli) -> Result<Exit, String> {
         SystemFolder::open(path.clone()).map_err(|error| format!("{}: {error}", path.display()))
     };
     folder("")?;
+    let _alone = claim(&data_folder)?;
     let boot = std::fs::read_to_string(BOOT_ID).map_err(|error| format!("{BOOT_ID}: {error}"))?;
     let boot = boot_id(&boot).ok_or_else(|| format!("{BOOT_ID}: not a boot id: {boot:?}"))?;
     let ledgers = LedgerStore::new(folder("ledgers")?, boot);
@@ -90,6 +92,20 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     Ok(exit)
 }
 
+/// Makes sure that no other gateway keeps its ledgers in this folder, for as long as the file is open.
+fn claim(folder: &Path) -> Result<File, String> {
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "{} belongs to a gateway that is running; end it, or choose another folder with --data DIR",
+            folder.display()
+        )),
+        Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
 /// Where Linux says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -99,7 +115,7 @@ fn configuration(cli: &Cli, data_folder: &Path) -> Result<Configuration, String>
         None => embedded_default(data_folder),
         Some(file) => {
             let mut configuration = read(file)?;
-            configuration.portals = Portal::everywhere();
+            configuration.portals = everywhere();
             configuration
         }
     };
@@ -107,6 +123,12 @@ fn configuration(cli: &Cli, data_folder: &Path) -> Result<Configuration, String>
         configuration.portals = cli.portal.iter().copied().map(Portal).collect();
     }
     Ok(configuration)
+}
+
+/// Port 3260 on every address of the families that this machine has.
+fn everywhere() -> Vec<Portal> {
+    let has_ipv6 = TcpListener::bind("[::]:0").is_ok();
+    Portal::everywhere().into_iter().filter(|portal| has_ipv6 || portal.0.is_ipv4()).collect()
 }
 
 /// Reads a configuration file; what is wrong with it goes to standard error.
@@ -146,7 +168,7 @@ fn reload(file: Option<&PathBuf>, portal: &[std::net::SocketAddr], post: &Post<M
     match read(file) {
         Ok(mut configuration) => {
             configuration.portals = match portal {
-                [] => Portal::everywhere(),
+                [] => everywhere(),
                 portal => portal.iter().copied().map(Portal).collect(),
             };
             tracing::info!(file = %file.display(), "SIGHUP: the configuration is applied");

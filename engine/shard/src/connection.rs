@@ -44,6 +44,8 @@ pub struct Connection {
     pub sending: bool,
     /// It closes, for this reason, when nothing is left to send.
     pub closing: Option<EndReason>,
+    /// It has more to send than it may, since the initiator does not read: nothing more is understood until it does.
+    pub stalled: bool,
     /// It stands in the list of those to advance.
     pub listed: bool,
     /// When the login is given up.
@@ -102,6 +104,7 @@ impl Connection {
             receiving: false,
             sending: false,
             closing: None,
+            stalled: false,
             listed: false,
             login_deadline,
         }

@@ -20,6 +20,10 @@ use crate::turn::{Mailbox, Shard};
 /// PDUs of one connection that one turn understands, so that its neighbours get their turn.
 const PDUS_PER_TURN: usize = 128;
 
+/// PDUs that wait to be sent on one connection, after which it is not read any further: an initiator that asks and never
+/// reads costs so much. More than any window's commands.
+const OUTGOING_MAX: usize = 4096;
+
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Understands what has come on a connection.
     pub(crate) fn advance(&mut self, key: Key<Connection>) {
@@ -40,6 +44,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             match connection.pdu {
                 Pdu::Header => {
                     let Some(state) = self.core.sessions.get(session) else { return };
+                    if connection.sending && state.outgoing.len() >= OUTGOING_MAX {
+                        connection.stalled = true;
+                        return;
+                    }
                     let limit = state.wire.parameters().own_max_recv_data_segment_length;
                     match connection.frame(Digests::NONE, limit) {
                         Ok(Framed::Incomplete) => return,

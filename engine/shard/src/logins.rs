@@ -176,6 +176,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             address_method: place.address_method,
             relative_target_port: place.relative_target_port,
             outgoing: std::collections::VecDeque::new(),
+            flush_listed: false,
             wants_aligned: false,
         };
         let home = self.core.adopt(adopted);

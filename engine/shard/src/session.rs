@@ -53,6 +53,8 @@ pub struct Session {
     pub tasks: Vec<Option<Key<Task>>>,
     /// PDUs to send, in order.
     pub outgoing: VecDeque<Outgoing>,
+    /// Whether its connection stands in the list of those to flush.
+    pub flush_listed: bool,
     /// Whether one of its units wants memory aligned.
     pub wants_aligned: bool,
 }

@@ -77,10 +77,19 @@ pub struct Shard<D, M> {
     pub(crate) ready: Vec<Key<Connection>>,
     listeners: BTreeMap<u32, Listener>,
     next_listener: u32,
-    quiesced: bool,
+    quiesce: Quiesce,
     spin: Duration,
     next_tick: Moment,
     spare_connections: Vec<Key<Connection>>,
+}
+
+/// How far a shard's shutdown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quiesce {
+    No,
+    Finishing,
+    Flushing,
+    Done,
 }
 
 struct Listener {
@@ -101,7 +110,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ready: Vec::with_capacity(256),
             listeners: BTreeMap::new(),
             next_listener: 0,
-            quiesced: false,
+            quiesce: Quiesce::No,
             spin: settings.spin,
             next_tick: Moment::ORIGIN,
             spare_connections: Vec::with_capacity(256),
@@ -187,9 +196,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ToShard::CollectMeters(spare) => self.core.collect_meters(spare),
             ToShard::Quiesce => {
                 self.core.quiescing = true;
-                self.quiesced = false;
+                self.quiesce = Quiesce::Finishing;
                 self.listen(Vec::new());
-                self.core.flush_everything();
             }
             ToShard::Stop => return Turned::Stopped,
         }
@@ -207,9 +215,14 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         true
     }
 
+    /// The shutdown, step by step: commands in hand end, then media are flushed, then control hears of it.
     fn answer_quiesce(&mut self) {
-        if self.core.quiescing && !self.quiesced && self.core.is_idle() {
-            self.quiesced = true;
+        if self.quiesce == Quiesce::Finishing && self.core.is_idle() {
+            self.core.flush_everything();
+            self.quiesce = Quiesce::Flushing;
+        }
+        if self.quiesce == Quiesce::Flushing && self.core.is_idle() {
+            self.quiesce = Quiesce::Done;
             let failed_flushes = std::mem::take(&mut self.core.failed_flushes);
             let shard = self.core.shard;
             self.core.outbox.push_back(ToControl::Quiesced { shard, failed_flushes });
@@ -329,6 +342,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             Ok(bytes) => {
                 self.core.counters.sent_bytes += u64::from(bytes);
                 self.core.to_flush.push(key);
+                if std::mem::take(&mut connection.stalled) {
+                    self.make_ready(key);
+                }
                 self.leave_if_still(key);
             }
             Err(_) => self.close(key, EndReason::ConnectionLost),
@@ -362,7 +378,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Arms the next receive.
     pub(crate) fn arm(&mut self, key: Key<Connection>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.wants_bytes() || connection.listed {
+        if !connection.wants_bytes() || connection.listed || connection.stalled {
             return;
         }
         let session = connection.session().and_then(|session| self.core.sessions.get(session));
@@ -387,6 +403,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     // --- Sending -----------------------------------------------------------------------------------------------
 
     fn flush(&mut self) {
+        // Time has passed since the turn began; a command that was served within it took some of it.
+        self.core.now = self.core.driver.now();
         let mut list = std::mem::take(&mut self.core.to_flush);
         std::mem::swap(&mut self.core.to_flush, &mut self.spare_connections);
         for key in list.drain(..) {
@@ -405,6 +423,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn flush_one(&mut self, key: Key<Connection>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.sending {
+            // What is listed meanwhile goes with the next one.
+            if let Some(session) = connection.session().and_then(|session| self.core.sessions.get_mut(session)) {
+                session.flush_listed = false;
+            }
             return;
         }
         let mut message = self.core.pool.message();

@@ -39,6 +39,7 @@ impl<D: Driver> Core<D> {
         let scarce = self.budget.is_scarce();
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.wire.hold_window(scarce);
+            session.flush_listed = false;
         }
         loop {
             let Some(session) = self.sessions.get_mut(session_key) else { return };

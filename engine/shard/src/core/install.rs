@@ -149,7 +149,12 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.get_mut(key) else { return };
         if matches!(task.work, Work::Parked(parked) if parked == ticket) {
             task.work = Work::None;
-            self.finish(key, outcome.err().unwrap_or(Outcome::GOOD));
+            match outcome {
+                // Aborted by another nexus while it was parked: with TAS 0 nothing is answered (SAM-5 §5.6.3).
+                Err(Outcome::TASK_ABORTED) => self.abort(key, None),
+                Err(outcome) => self.finish(key, outcome),
+                Ok(()) => self.finish(key, Outcome::GOOD),
+            }
         }
     }
 

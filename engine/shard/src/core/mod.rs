@@ -135,7 +135,10 @@ impl<D: Driver> Core<D> {
     pub fn list(&mut self, session: Key<Session>, entry: Outgoing) {
         if let Some(session) = self.sessions.get_mut(session) {
             session.outgoing.push_back(entry);
-            self.to_flush.push(session.connection);
+            if !session.flush_listed {
+                session.flush_listed = true;
+                self.to_flush.push(session.connection);
+            }
         }
     }
 
