@@ -57,9 +57,7 @@ pub enum ToShard<M> {
         /// Its whole map.
         map: Arc<LunMap>,
     },
-    /// End a session: its tasks are aborted; answered by [`ToControl::SessionEnded`]. For a session that has ended with
-    /// [`EndReason::Logout`] it is the answer to that: what the session held is released on every shard, and the Logout
-    /// Response may go, so that whoever hears of the logout finds its effect.
+    /// End a session: its tasks are aborted; answered by [`ToControl::SessionEnded`].
     EndSession {
         /// Which session.
         session: SessionId,

@@ -3,7 +3,6 @@
 //! The shard that accepted the connection has led the login up to its last response and has looked the target up by
 //! itself, in the configuration that it had then; here it is judged by the one in force now.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +11,15 @@ use portico_iscsi::login::SessionType;
 use portico_iscsi::moment::Moment;
 use portico_iscsi::wire::{LoginStatus, Tsih};
 use portico_model::configuration::Target;
-use portico_model::identity::{SessionId, ShardId, TargetId, UnitId};
+use portico_model::identity::{SessionId, TargetId};
 use portico_model::lun_map::{LunEntry, LunMap};
 use portico_model::message::{Adoption, EndReason, LoginQuestion, Orphan, Refusal, Service, ToShard};
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::ledger::NexusName;
-use portico_scsi::reservation::NexusId;
 
 use super::{Control, Order, Orders, Stage};
 use crate::fence::Errand;
 use crate::registry::{Ending, Grant, nexus_name};
-
-/// How long a Logout Response waits for what its session held to be released on every shard. A medium that hangs does
-/// not keep anybody from leaving.
-pub const LOGOUT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// A session that logged out.
-#[derive(Debug)]
-pub(super) struct Leaving {
-    nexus: NexusId,
-    shard: ShardId,
-    /// Where it is not gone yet.
-    units: BTreeSet<UnitId>,
-}
 
 /// What a login that may be is granted.
 struct Terms {
@@ -175,17 +160,9 @@ impl<M: Clone> Control<M> {
         // Every shard is to know of the orphans before anything that the initiator can do next.
         self.orphaned(orphans, now, orders);
         let Some(session) = self.registry.leave(id) else { return };
-        let units = units_of(&session.map);
-        if reason == EndReason::Logout {
-            let leaving = Leaving { nexus: session.nexus, shard: session.shard, units: units.clone() };
-            self.leaving.insert((now + LOGOUT_PATIENCE, id), leaving);
-        }
-        for unit in units {
+        for unit in units_of(&session.map) {
             self.units.get_mut(&unit).expect("a map has units that are open").users -= 1;
             self.errand(unit, Errand::NexusLost(session.nexus), now, orders);
-        }
-        if self.leaving.get(&(now + LOGOUT_PATIENCE, id)).is_some_and(|leaving| leaving.units.is_empty()) {
-            self.left(now + LOGOUT_PATIENCE, id, orders);
         }
         if reason == EndReason::ColdReset && session.ending.is_none() {
             self.reset_target(session.target, orders);
@@ -194,35 +171,6 @@ impl<M: Clone> Control<M> {
             self.login(successor, now, orders);
         }
         self.advance(now, orders);
-    }
-
-    /// What a nexus held at a unit is released on every shard.
-    pub(super) fn gone(&mut self, unit: UnitId, nexus: NexusId, orders: &mut Orders<M>) {
-        let waits = |leaving: &Leaving| leaving.nexus == nexus && leaving.units.contains(&unit);
-        let Some((key, leaving)) = self.leaving.iter_mut().find(|(_, leaving)| waits(leaving)) else {
-            return;
-        };
-        leaving.units.remove(&unit);
-        if leaving.units.is_empty() {
-            let (until, id) = *key;
-            self.left(until, id, orders);
-        }
-    }
-
-    pub(super) fn expire_leaving(&mut self, now: Moment, orders: &mut Orders<M>) {
-        while let Some((&(until, id), _)) =
-            self.leaving.first_key_value().filter(|((until, _), _)| *until <= now)
-        {
-            self.left(until, id, orders);
-        }
-    }
-
-    /// The Logout Response of a session may go.
-    fn left(&mut self, until: Moment, session: SessionId, orders: &mut Orders<M>) {
-        if let Some(leaving) = self.leaving.remove(&(until, session)) {
-            let reason = EndReason::Logout;
-            orders.push(Order::ToShard(leaving.shard, ToShard::EndSession { session, reason }));
-        }
     }
 
     /// TARGET COLD RESET ends every session of the target (RFC 7143 §11.5.1), on whichever shard.
@@ -263,6 +211,6 @@ fn service_of(target: &Target) -> Service {
 }
 
 /// Each unit of a map once, ascending: two LUNs may lead to the same one.
-pub(super) fn units_of(map: &LunMap) -> BTreeSet<UnitId> {
+pub(super) fn units_of(map: &LunMap) -> std::collections::BTreeSet<portico_model::identity::UnitId> {
     map.entries().iter().map(|entry| entry.unit).collect()
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use portico_iscsi::moment::Moment;
 use portico_model::configuration::{Configuration, IscsiName, Portal};
-use portico_model::identity::{SHARDS_MAX, SessionId, ShardId, TargetId, Ticket, UnitId};
+use portico_model::identity::{SHARDS_MAX, ShardId, TargetId, Ticket, UnitId};
 use portico_model::message::{ToControl, ToShard};
 use portico_scsi::ledger::BootId;
 
@@ -41,12 +41,10 @@ use crate::metrics::collection::Collection;
 use crate::registry::Registry;
 use applying::Applying;
 use deadlines::Deadlines;
-use login::Leaving;
 use units::Unit;
 
 pub use applying::OPEN_PATIENCE;
 pub use ending::QUIESCE_PATIENCE;
-pub use login::LOGOUT_PATIENCE;
 
 /// What control wants done, in the order in which it is to be done.
 pub type Orders<M> = Vec<Order<M>>;
@@ -76,8 +74,6 @@ pub struct Control<M> {
     parked: BTreeMap<(ShardId, Ticket), UnitId>,
     deadlines: Deadlines,
     registry: Registry,
-    /// Sessions that logged out and whose Logout Response waits, by when it waits no longer.
-    leaving: BTreeMap<(Moment, SessionId), Leaving>,
     portals: BTreeMap<Portal, Listening>,
     collection: Collection,
     counters: ControlCounters,
@@ -128,7 +124,6 @@ impl<M: Clone> Control<M> {
             parked: BTreeMap::new(),
             deadlines: Deadlines::default(),
             registry: Registry::new(shards),
-            leaving: BTreeMap::new(),
             portals: BTreeMap::new(),
             collection: Collection::new(shards),
             counters: ControlCounters::default(),
@@ -167,7 +162,6 @@ impl<M: Clone> Control<M> {
         if self.collection.round_due(now) {
             self.begin_round(now, orders);
         }
-        self.expire_leaving(now, orders);
         self.advance(now, orders);
         self.expire_ending(now, orders);
     }
@@ -181,8 +175,7 @@ impl<M: Clone> Control<M> {
             Stage::Starting | Stage::Serving => Moment::NEVER,
         };
         let applying = self.applying.as_ref().map_or(Moment::NEVER, |applying| applying.next_deadline());
-        let leaving = self.leaving.first_key_value().map_or(Moment::NEVER, |((until, _), _)| *until);
-        ending.min(applying).min(leaving).min(self.deadlines.first()).min(self.collection.next_deadline())
+        ending.min(applying).min(self.deadlines.first()).min(self.collection.next_deadline())
     }
 
     /// A shard speaks.

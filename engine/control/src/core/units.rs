@@ -472,7 +472,6 @@ impl<M: Clone> Control<M> {
                 Effect::Forget(Asker { shard, ticket }) => {
                     self.parked.remove(&(shard, ticket));
                 }
-                Effect::Gone(nexus) => self.gone(id, nexus, orders),
                 Effect::Release(nexus) => self.registry.nexuses.release(nexus),
                 Effect::Completed => self.counters.changes_installed += 1,
                 Effect::Overdue => {

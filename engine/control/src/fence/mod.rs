@@ -11,8 +11,6 @@
 //!    ▲        │ refused         │ could not be written: CHECK CONDITION, nothing changed
 //!    └────────┴─────────────────┘
 //! ```
-//! Control's own errands are facts, such as the loss of a nexus: they are installed at once and made durable afterwards.
-//! Until then a new process would find the unit held by somebody absent, which is safe.
 //!
 //! Orphans (writes whose session is gone and that may still land) do not wait for any of that: an Install that changes
 //! nothing but their list goes out at once, also while another Install is being drained.
@@ -84,10 +82,8 @@ pub(crate) struct Fence {
 /// The change in hand.
 #[derive(Debug)]
 struct Running {
-    /// `None` for an errand of control's own, and for a ledger that is written afterwards.
+    /// `None` for an errand of control's own, and for the repair of a ledger.
     request: Option<(NexusId, Request)>,
-    /// The nexus whose loss it is.
-    lost: Option<NexusId>,
     asker: Option<Joined>,
     joined: Vec<Joined>,
     /// When it counts as held up.
@@ -100,8 +96,8 @@ struct Running {
 enum Phase {
     /// Until the ledger is durable.
     Persisting(Box<(Original, Installment)>),
-    /// Until the ledger of the state in force is durable, which it was not before.
-    CatchingUp,
+    /// Until the ledger of the state in force, which could not be written before, is durable.
+    Repairing,
     /// Until every shard has answered this generation.
     Installing(Generation),
 }
@@ -229,7 +225,7 @@ impl Fence {
                     |errand: &Errand| matches!(errand, Errand::NexusFound(found, _) if *found == nexus);
                 if let Some(at) = self.errands.iter().position(found) {
                     self.errands.remove(at);
-                    effects.extend([Effect::Release(nexus), Effect::Gone(nexus)]);
+                    effects.push(Effect::Release(nexus));
                     return;
                 }
             }
@@ -248,7 +244,8 @@ impl Fence {
         let mut running = self.running.take().expect("a ledger is written for somebody");
         self.ledger.written(durable, now);
         match running.phase {
-            Phase::Persisting(judged) if durable => {
+            // Control's own errands are facts: they hold whether or not a disk takes note of them.
+            Phase::Persisting(judged) if durable || running.request.is_none() => {
                 let (original, installment) = *judged;
                 running.phase = Phase::Installing(self.install(original, installment, effects));
                 self.running = Some(running);
@@ -258,7 +255,7 @@ impl Fence {
                 running.answer(Err(Outcome::internal_failure()), effects);
                 self.proceed(now, effects);
             }
-            Phase::CatchingUp => self.proceed(now, effects),
+            Phase::Repairing => self.proceed(now, effects),
             Phase::Installing(_) => unreachable!("nothing was being written"),
         }
     }
@@ -342,7 +339,7 @@ impl Fence {
                 self.take_up(waiting, now, effects);
             } else if !self.ledger.kept && self.ledger.retry_at <= now {
                 effects.push(Effect::Persist(self.original.ledger().encode(self.ledger.boot)));
-                self.running = Some(Running::new(None, None, None, Phase::CatchingUp, now));
+                self.running = Some(Running::new(None, None, Phase::Repairing, now));
             } else {
                 break;
             }
@@ -350,13 +347,11 @@ impl Fence {
     }
 
     fn run(&mut self, errand: Errand, now: Moment, effects: &mut Vec<Effect>) {
-        let mut lost = None;
         match &errand {
             Errand::NexusFound(nexus, name) => {
                 self.attached.insert(*nexus, name.clone());
             }
             Errand::NexusLost(nexus) => {
-                lost = Some(*nexus);
                 if self.attached.remove(nexus).is_some() {
                     effects.push(Effect::Release(*nexus));
                 }
@@ -369,17 +364,7 @@ impl Fence {
             Errand::AbsentHolderLost | Errand::Device(..) | Errand::Reconfigured(_) => {}
         }
         let judged = judge::errand(&self.original, &self.attached, errand);
-        let Judged { original, installment } = judged;
-        let Some(installment) = installment else {
-            self.original = original;
-            effects.extend(lost.map(Effect::Gone));
-            return;
-        };
-        if installment.durable {
-            (self.ledger.kept, self.ledger.retry_at) = (false, now);
-        }
-        let phase = Phase::Installing(self.install(original, installment, effects));
-        self.running = Some(Running::new(None, None, lost, phase, now));
+        self.begin(None, None, judged, now, effects);
     }
 
     /// Judged now and not when it was asked: what came before it may have changed the answer.
@@ -395,24 +380,35 @@ impl Fence {
             Some(Outcome::check(self.state.readiness.sense().unwrap_or(sense)))
         };
         match refusal.map_or_else(|| judge::request(&self.original, nexus, request), Err) {
-            Ok(Judged { original, installment: Some(installment) }) => {
-                let phase = if installment.durable {
-                    // Until the answer comes the file may have the old one or the new one.
-                    self.ledger.kept = false;
-                    effects.push(Effect::Persist(original.ledger().encode(self.ledger.boot)));
-                    Phase::Persisting(Box::new((original, installment)))
-                } else {
-                    Phase::Installing(self.install(original, installment, effects))
-                };
-                self.running = Some(Running::new(Some((nexus, request)), Some(joined), None, phase, now));
-            }
-            Ok(Judged { original, installment: None }) => {
-                // Nothing that a shard sees is another one.
-                self.original = original;
-                effects.push(Effect::Answer(joined.asker, Ok(())));
-            }
+            Ok(judged) => self.begin(Some((nexus, request)), Some(joined), judged, now, effects),
             Err(outcome) => effects.push(Effect::Answer(joined.asker, Err(outcome))),
         }
+    }
+
+    fn begin(
+        &mut self,
+        request: Option<(NexusId, Request)>,
+        asker: Option<Joined>,
+        judged: Judged,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Judged { original, installment } = judged;
+        let Some(installment) = installment else {
+            // Nothing that a shard sees is another one.
+            self.original = original;
+            effects.extend(asker.map(|joined| Effect::Answer(joined.asker, Ok(()))));
+            return;
+        };
+        let phase = if installment.durable {
+            // Until the answer comes the file may have the old one or the new one.
+            self.ledger.kept = false;
+            effects.push(Effect::Persist(original.ledger().encode(self.ledger.boot)));
+            Phase::Persisting(Box::new((original, installment)))
+        } else {
+            Phase::Installing(self.install(original, installment, effects))
+        };
+        self.running = Some(Running::new(request, asker, phase, now));
     }
 
     fn install(
@@ -468,22 +464,15 @@ impl Fence {
 }
 
 impl Running {
-    fn new(
-        request: Option<(NexusId, Request)>,
-        asker: Option<Joined>,
-        lost: Option<NexusId>,
-        phase: Phase,
-        now: Moment,
-    ) -> Self {
+    fn new(request: Option<(NexusId, Request)>, asker: Option<Joined>, phase: Phase, now: Moment) -> Self {
         let patience = now + CHANGE_PATIENCE;
-        Self { request, lost, asker, joined: Vec::new(), patience, overdue: false, phase }
+        Self { request, asker, joined: Vec::new(), patience, overdue: false, phase }
     }
 
     /// Tells everybody who waits.
     fn answer(self, outcome: Result<(), Outcome>, effects: &mut Vec<Effect>) {
         let waiting = self.asker.into_iter().chain(self.joined);
         effects.extend(waiting.map(|joined| Effect::Answer(joined.asker, outcome)));
-        effects.extend(self.lost.map(Effect::Gone));
     }
 
     fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {

@@ -74,8 +74,6 @@ pub(crate) enum Effect {
     Answer(Asker, Result<(), Outcome>),
     /// This asker is forgotten unanswered: its nexus is lost.
     Forget(Asker),
-    /// What this nexus held here is released on every shard.
-    Gone(NexusId),
     /// The fence lets go of a nexus that was found.
     Release(NexusId),
     /// Every shard has installed a change.

@@ -180,7 +180,7 @@ impl World {
                 Effect::Forget(asker) => {
                     prop_assert!(self.waiting.remove(&asker.ticket.0).is_some());
                 }
-                Effect::Gone(_) | Effect::Release(_) | Effect::Completed | Effect::Overdue => {}
+                Effect::Release(_) | Effect::Completed | Effect::Overdue => {}
             }
         }
         Ok(())

@@ -141,7 +141,6 @@ fn word(effect: &Effect) -> String {
             )
         }
         Effect::Forget(asker) => format!("forget {}", asker.ticket.0),
-        Effect::Gone(nexus) => format!("gone {}", nexus.0),
         Effect::Release(nexus) => format!("release {}", nexus.0),
         Effect::Completed => "completed".to_owned(),
         Effect::Overdue => "overdue".to_owned(),
@@ -339,32 +338,25 @@ fn a_lost_nexus_takes_its_reservation_along_before_anything_that_waits() {
     stage.errand(Errand::NexusLost(A));
     stage.said();
     stage.installed(S1, 1);
-    assert_eq!(stage.said(), ["completed", "release 1", "install 2"], "nobody is there to be told");
+    assert_eq!(stage.said(), ["completed", "release 1", "persist nobody"], "nobody is there to be told");
+    stage.written(true);
     stage.everywhere(2);
-    assert_eq!(stage.said(), ["gone 1", "completed", "persist b"]);
+    assert_eq!(stage.said(), ["install 2", "completed", "persist b"]);
 }
 
 #[test]
-fn a_loss_is_a_fact_and_is_made_durable_afterwards() {
+fn a_release_holds_though_its_ledger_cannot_be_written() {
     let mut stage = Stage::ready();
     stage.ask(1, A, RESERVE);
     stage.written(true);
     stage.everywhere(1);
     stage.said();
     stage.errand(Errand::NexusLost(A));
-    assert_eq!(stage.said(), ["release 1", "install 2"]);
-    stage.everywhere(2);
-    assert_eq!(stage.said(), ["gone 1", "completed", "persist nobody"]);
     stage.written(false);
+    assert_eq!(stage.said(), ["release 1", "persist nobody", "install 2"], "it is a fact");
+    stage.everywhere(2);
     stage.pass(LEDGER_RETRY_MIN);
-    assert_eq!(stage.said(), ["persist nobody"]);
-}
-
-#[test]
-fn a_nexus_that_holds_nothing_is_gone_at_once() {
-    let mut stage = Stage::ready();
-    stage.errand(Errand::NexusLost(B));
-    assert_eq!(stage.said(), ["release 2", "gone 2"]);
+    assert_eq!(stage.said(), ["completed", "persist nobody"]);
 }
 
 #[test]
@@ -392,11 +384,11 @@ fn a_nexus_that_is_back_before_its_loss_was_seen_to_is_attached_once() {
     stage.said();
     stage.everywhere(1);
     // The repetition joined: it asks for what is being done.
-    assert_eq!(stage.said(), ["2 good", "completed", "release 1", "install 2"]);
-    stage.everywhere(2);
+    assert_eq!(stage.said(), ["2 good", "completed", "release 1", "persist nobody"]);
     stage.written(true);
+    stage.everywhere(2);
     stage.ask(3, A, RESERVE);
-    assert_eq!(stage.said(), ["gone 1", "completed", "persist nobody", "persist a"]);
+    assert_eq!(stage.said(), ["install 2", "completed", "persist a"]);
 }
 
 #[test]
@@ -477,9 +469,7 @@ fn a_holder_that_does_not_come_back_after_a_restart_loses_the_unit() {
     stage.pass(ABSENT_HOLDER_PATIENCE - Duration::from_millis(1));
     assert_eq!(stage.said(), [""; 0]);
     stage.pass(Duration::from_millis(1));
-    assert_eq!(stage.said(), ["install 1"]);
-    stage.everywhere(1);
-    assert_eq!(stage.said(), ["completed", "persist nobody"]);
+    assert_eq!(stage.said(), ["persist nobody"]);
 }
 
 #[test]

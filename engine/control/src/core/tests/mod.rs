@@ -278,7 +278,7 @@ impl World {
             }
             ToShard::EndSession { session, reason } => {
                 self.words.push(format!("shard {shard} ends session {session}: {reason:?}"));
-                if self.manners.ends && reason != EndReason::Logout {
+                if self.manners.ends {
                     let ended = ToControl::SessionEnded { session, reason, orphans: Vec::new() };
                     self.mail.push_back(Mail::FromShard(ended));
                 }
