@@ -82,6 +82,8 @@ const SESSIONS_MAX: i64 = 16_384;
 const DEPTH_MAX: i64 = 1024;
 /// The most threads.
 const CORES_MAX: usize = 256;
+/// Cores have lower numbers than this: it is as far as a mask of the kernel's interface goes.
+const CORE_NUMBERS: usize = 1024;
 /// The longest command.
 pub(crate) const BLOCK_BYTES_MAX: u64 = 4 << 20;
 /// The unit in which verified data is marked.
@@ -148,7 +150,10 @@ pub(crate) struct Cores(pub(crate) Vec<usize>);
 
 fn cores(text: &str) -> Result<Cores, String> {
     let mut cores = Vec::new();
-    let number = |text: &str| text.parse::<usize>().map_err(|_| format!("`{text}` is no core"));
+    let number = |text: &str| {
+        let core = text.parse::<usize>().ok().filter(|core| *core < CORE_NUMBERS);
+        core.ok_or_else(|| format!("`{text}` is no core"))
+    };
     for part in text.split(',') {
         let (first, last) = match part.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn cores_are_numbers_and_ranges() {
         assert_eq!(cores("0,2-4"), Ok(Cores(vec![0, 2, 3, 4])));
-        for wrong in ["", "x", "4-2", "0-9999", "1,1", "0-2,1"] {
+        for wrong in ["", "x", "4-2", "0-9999", "1024", "1,1", "0-2,1"] {
             assert!(cores(wrong).is_err(), "{wrong}");
         }
     }

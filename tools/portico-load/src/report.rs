@@ -13,6 +13,8 @@ use crate::tally::{Direction, Tally};
 const TOLD_IN_TEXT_MAX: usize = 16;
 /// From this share of a core on, in thousandths, a thread is as fast as it can be.
 const BUSY_MIN: u64 = 950;
+/// From this share of the time on, in thousandths, it matters that a thread got no core.
+const HELD_UP_MIN: u64 = 50;
 /// The percentiles that are told.
 const PERCENTILES: [(f64, &str); 7] = [
     (50.0, "p50"),
@@ -117,6 +119,13 @@ fn write_busy(out: &mut String, tally: &Tally) -> std::fmt::Result {
         writeln!(
             out,
             "  A thread had no time left: it, and not the target, may be the limit. Give it more --cores."
+        )?;
+    }
+    if let Some(longest) = tally.held_up.iter().max().filter(|longest| **longest >= HELD_UP_MIN) {
+        let percent = longest / 10;
+        writeln!(
+            out,
+            "  A thread waited {percent} % of the time for a core that others had: the times include that."
         )?;
     }
     Ok(())
@@ -235,6 +244,7 @@ pub(crate) fn json(options: &Options, plan: &Plan, tally: &Tally, is_interrupted
         "write": direction(&tally.writes, tally),
         "sessions": tally.least_and_most.map(|(least, most)| json!({"least": least, "most": most})),
         "busy_permille": tally.busy,
+        "held_up_permille": tally.held_up,
         "retries": tally.retries,
         "errors": {"count": tally.errors, "first": tally.told_errors},
         "failures": tally.failures,
@@ -299,6 +309,7 @@ mod tests {
         }
         tally.writes.record(4096, 2_000_000);
         tally.busy = vec![970];
+        tally.held_up = vec![55];
         tally.session_did(10_000);
         tally.session_did(20_011);
         tally.verified.good = 30_000;

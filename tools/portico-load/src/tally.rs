@@ -84,6 +84,8 @@ pub(crate) struct Tally {
     pub(crate) elapsed: Duration,
     /// How busy each thread was in the measured part, in thousandths of one core.
     pub(crate) busy: Vec<u64>,
+    /// How long each thread was ready to run and got no core, in thousandths of the measured part.
+    pub(crate) held_up: Vec<u64>,
     /// Commands of the session that did least, and of the one that did most.
     pub(crate) least_and_most: Option<(u64, u64)>,
 }
@@ -103,6 +105,7 @@ impl Tally {
             failures: Vec::new(),
             elapsed: Duration::ZERO,
             busy: Vec::new(),
+            held_up: Vec::new(),
             least_and_most: None,
         }
     }
@@ -153,6 +156,7 @@ impl Tally {
         self.failures.extend(other.failures);
         self.elapsed = self.elapsed.max(other.elapsed);
         self.busy.extend(other.busy);
+        self.held_up.extend(other.held_up);
         if let Some((least, most)) = other.least_and_most {
             self.session_did(least);
             self.session_did(most);

@@ -186,14 +186,17 @@ impl<'a> Worker<'a> {
     fn work(&mut self, tally: &mut Tally) -> Result<(), String> {
         let field = self.field;
         self.serve(tally, LOGGED_IN)?;
-        let (began, busy) = (Instant::now(), thread_time());
+        let (began, busy, held_up) = (Instant::now(), thread_time(), held_up_time());
         self.connections.iter_mut().for_each(Connection::begin);
         let deadline = began + field.plan.time;
         let was_late = self.drive(tally, Some(deadline))?;
         tally.elapsed = began.elapsed();
-        let busy_ns = thread_time().saturating_sub(busy).as_nanos();
-        let thousandths = busy_ns * 1000 / tally.elapsed.as_nanos().max(1);
-        tally.busy.push(u64::try_from(thousandths).unwrap_or(u64::MAX));
+        let share = |time: Duration| {
+            let thousandths = time.as_nanos() * 1000 / tally.elapsed.as_nanos().max(1);
+            u64::try_from(thousandths).unwrap_or(u64::MAX)
+        };
+        tally.busy.push(share(thread_time().saturating_sub(busy)));
+        tally.held_up.push(share(held_up_time().saturating_sub(held_up)));
         self.connections.iter().for_each(|connection| tally.session_did(connection.did));
         if was_late && field.plan.count.is_some() {
             tally.failures.push("the time was over before all commands were done".to_owned());
@@ -405,6 +408,13 @@ fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// How long this thread has been ready to run without a core; nothing where the kernel does not tell.
+fn held_up_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited_ns = text.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+    Duration::from_nanos(waited_ns.unwrap_or(0))
 }
 
 /// A buffer to receive for every session; in a verified run, twice what its writes take, since an answer may come before the
