@@ -68,7 +68,16 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_NOT_BEGUN);
         }
     }
-    let (plan, tally) = match load(&options, &is_interrupted) {
+    // A result that could not be kept is noticed before the load, not after it.
+    let file = options.json.as_ref().filter(|path| path.as_path() != Path::new("-")).map(fs::File::create);
+    let file = match file.transpose() {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("portico-load: --json: {error}");
+            return ExitCode::from(EXIT_NOT_BEGUN);
+        }
+    };
+    let (plan, tally) = match load(&options, &is_interrupted, worker::SILENCE_MAX) {
         Ok(outcome) => outcome,
         Err(why) => {
             eprintln!("portico-load: {why}");
@@ -76,7 +85,7 @@ fn main() -> ExitCode {
         }
     };
     let is_interrupted = is_interrupted.load(Ordering::SeqCst);
-    if let Err(error) = tell(&options, &plan, &tally, is_interrupted) {
+    if let Err(error) = tell(&options, &plan, &tally, is_interrupted, file) {
         eprintln!("portico-load: the report cannot be written: {error}");
         return ExitCode::from(EXIT_FAULTY);
     }
@@ -87,23 +96,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn tell(options: &Options, plan: &Plan, tally: &Tally, is_interrupted: bool) -> io::Result<()> {
+fn tell(
+    options: &Options,
+    plan: &Plan,
+    tally: &Tally,
+    is_interrupted: bool,
+    file: Option<fs::File>,
+) -> io::Result<()> {
     let text = report::text(options, plan, tally);
-    let Some(path) = &options.json else { return io::stdout().write_all(text.as_bytes()) };
-    let json = report::json(options, plan, tally, is_interrupted).to_string() + "\n";
-    if path == Path::new("-") {
-        io::stderr().write_all(text.as_bytes())?;
-        return io::stdout().write_all(json.as_bytes());
+    if options.json.is_none() {
+        return io::stdout().write_all(text.as_bytes());
     }
-    io::stdout().write_all(text.as_bytes())?;
-    fs::write(path, json)
+    let json = report::json(options, plan, tally, is_interrupted).to_string() + "\n";
+    match file {
+        Some(mut file) => {
+            file.write_all(json.as_bytes())?;
+            io::stdout().write_all(text.as_bytes())
+        }
+        None => {
+            io::stderr().write_all(text.as_bytes())?;
+            io::stdout().write_all(json.as_bytes())
+        }
+    }
 }
 
 /// Runs the load that the options ask for.
 ///
 /// # Errors
 /// If it cannot begin.
-fn load(options: &Options, is_interrupted: &Arc<AtomicBool>) -> Result<(Plan, Tally), String> {
+fn load(
+    options: &Options,
+    is_interrupted: &Arc<AtomicBool>,
+    silence_max: Duration,
+) -> Result<(Plan, Tally), String> {
     let portal = options.target.resolve()?;
     let run = getrandom::u64().map_err(|error| format!("no random numbers: {error}"))?;
     let threads = options.cores.as_ref().map_or(1, |cores| cores.0.len());
@@ -115,6 +140,7 @@ fn load(options: &Options, is_interrupted: &Arc<AtomicBool>) -> Result<(Plan, Ta
         initiator: options.initiator.clone(),
         target: options.target.target.clone(),
         strictness: if options.strict { Strictness::Strict } else { Strictness::Usual },
+        silence_max,
         ledger: None,
         run,
         threads,

@@ -218,6 +218,9 @@ impl Options {
         if !self.offset.is_multiple_of(unit) {
             return Err(format!("--offset {} is no multiple of {unit}", self.offset));
         }
+        if self.verify && self.rw.reads_percent(self.mix) == 100 {
+            return Err("--verify checks what it has written: it needs a --rw that writes".to_owned());
+        }
         let shared = if self.verify { self.shared } else { !self.disjoint };
         let capacity = geometry.blocks.saturating_mul(block_bytes);
         let rest = capacity.saturating_sub(self.offset);
@@ -330,7 +333,7 @@ mod tests {
         let plan = options("--verify --sessions 3 --size 1m --offset 64k --rw randwrite").plan(DISK).unwrap();
         assert_eq!([0, 1, 2].map(|session| plan.part(session)), [(0, 85), (85, 85), (170, 85)]);
         assert_eq!((plan.lba(0), plan.byte(1)), (128, 65536 + 4096));
-        let shared = options("--verify --shared --sessions 3 --size 1m").plan(DISK).unwrap();
+        let shared = options("--verify --shared --sessions 3 --size 1m --rw randrw").plan(DISK).unwrap();
         assert_eq!(shared.part(2), (0, 256));
     }
 
@@ -347,14 +350,18 @@ mod tests {
         assert!(refused("--bs 8m").contains("up to 4m"));
         assert!(refused("--offset 100").contains("multiple of 512"));
         assert!(refused("--size 2g").contains("the logical unit ends"));
-        assert!(refused("--verify --size 64k --depth 16").contains("needs 32"));
-        assert!(refused("--verify --shared --size 1g --sessions 128").contains("--size may be 512 MiB"));
+        assert!(refused("--verify").contains("--rw that writes"));
+        assert!(refused("--verify --rw write --size 64k --depth 16").contains("needs 32"));
+        assert!(
+            refused("--verify --rw write --shared --size 1g --sessions 128")
+                .contains("--size may be 512 MiB")
+        );
         assert!(refused("--time 25h").contains("24h"));
     }
 
     #[test]
     fn a_verified_region_is_cut_to_what_can_be_remembered() {
-        let plan = options("--verify --shared --sessions 128").plan(DISK).unwrap();
+        let plan = options("--verify --rw write --shared --sessions 128").plan(DISK).unwrap();
         assert_eq!(plan.region, VERSIONS_MAX / 128);
     }
 

@@ -226,7 +226,7 @@ pub(crate) fn json(options: &Options, plan: &Plan, tally: &Tally, is_interrupted
         "target": options.target.to_string(),
         "options": {
             "rw": options.rw.name(),
-            "mix": plan.reads_percent,
+            "reads_percent": plan.reads_percent,
             "bs": plan.io_bytes,
             "sessions": plan.sessions,
             "depth": plan.depth,

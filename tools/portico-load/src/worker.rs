@@ -24,6 +24,12 @@ use crate::tally::Tally;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a session may have commands outstanding of which none ends.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const SILENCE_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the logins of all sessions of a thread may take together.
+const LOGINS_MAX: Duration = Duration::from_secs(300);
+/// How long the logouts of all sessions of a thread may take together; sessions that are left over are just closed.
+const LOGOUTS_MAX: Duration = Duration::from_secs(10);
 /// Sessions of one thread up to which each has the larger buffer to receive into.
 const LARGE_RECEIVES_MAX: usize = 4;
 
@@ -36,6 +42,8 @@ pub(crate) struct Field {
     pub(crate) initiator: String,
     pub(crate) target: String,
     pub(crate) strictness: Strictness,
+    /// How long a session may have commands outstanding of which none ends.
+    pub(crate) silence_max: Duration,
     /// Of a verified run.
     pub(crate) ledger: Option<Ledger>,
     /// Tells this run's sessions from another's.
@@ -133,6 +141,8 @@ struct Worker<'a> {
     is_dirty: Vec<bool>,
     /// What the gauges have been told.
     shown: [u64; 5],
+    /// When it is looked for silence again.
+    next_look: Instant,
 }
 
 const RECEIVE: u64 = 0;
@@ -162,7 +172,11 @@ impl<'a> Worker<'a> {
             pattern: Pattern::new(plan.io_bytes, field.run),
         };
         let mut connections = Vec::with_capacity(numbers.len());
+        let deadline = Instant::now() + LOGINS_MAX;
         for (local, number) in numbers.into_iter().enumerate() {
+            if Instant::now() >= deadline {
+                return Err(format!("after {} s session {number} had not logged in", LOGINS_MAX.as_secs()));
+            }
             if field.is_aborted() || field.is_interrupted.load(Ordering::Relaxed) {
                 return Err(format!("ended before session {number} had logged in"));
             }
@@ -179,7 +193,16 @@ impl<'a> Worker<'a> {
             connections.push(Connection::new(number, fd, session, inbound, plan));
         }
         let is_dirty = vec![false; connections.len()];
-        Ok(Self { field, ring, context, connections, dirty: Vec::new(), is_dirty, shown: [0; 5] })
+        Ok(Self {
+            field,
+            ring,
+            context,
+            connections,
+            dirty: Vec::new(),
+            is_dirty,
+            shown: [0; 5],
+            next_look: Instant::now(),
+        })
     }
 
     /// All that is to be done.
@@ -249,16 +272,16 @@ impl<'a> Worker<'a> {
         self.ring
             .turn(Wait::Until(TICK), Duration::ZERO)
             .map_err(|error| format!("the ring failed: {error}"))?;
-        let mut was_idle = true;
         while let Some(completion) = self.ring.next_completion() {
-            was_idle = false;
             self.completed(completion, tally)?;
         }
         self.show(tally);
         if self.field.is_aborted() {
             return Err("ended, because another thread failed".to_owned());
         }
-        if was_idle {
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + SILENCE_LOOK_INTERVAL;
             self.look_for_silence()?;
         }
         Ok(())
@@ -266,14 +289,14 @@ impl<'a> Worker<'a> {
 
     fn look_for_silence(&self) -> Result<(), String> {
         let now_ns = self.field.now_ns();
-        let silence_max_ns = u64::try_from(SILENCE_MAX.as_nanos()).expect("thirty seconds");
+        let silence_max_ns = u64::try_from(self.field.silence_max.as_nanos()).expect("seconds");
         match self.connections.iter().find(|connection| connection.silence_ns(now_ns) > silence_max_ns) {
             None => Ok(()),
             Some(silent) => Err(format!(
                 "session {}: {} commands without an answer for {} s",
                 silent.number,
                 silent.outstanding(),
-                SILENCE_MAX.as_secs()
+                self.field.silence_max.as_secs()
             )),
         }
     }
@@ -390,7 +413,11 @@ impl<'a> Worker<'a> {
                 quiet.push(connection);
             }
         }
+        let deadline = Instant::now() + LOGOUTS_MAX;
         for connection in quiet {
+            if Instant::now() >= deadline {
+                return;
+            }
             let (fd, session, inbound) = connection.into_parts();
             if let Ok(socket) = self.ring.release(fd) {
                 Link::from_parts(socket, session, inbound).log_out();

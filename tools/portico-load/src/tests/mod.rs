@@ -14,6 +14,9 @@ use crate::tally::Tally;
 use crate::verify::Kind;
 use target::{Fault, NAME};
 
+/// Long enough for a busy machine, short enough for a test.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
 fn options(fault: Fault, arguments: &str) -> Options {
     let portal = target::start(fault);
     let command = format!("portico-load --quiet --target iscsi://{portal}/{NAME}/0 {arguments}");
@@ -23,7 +26,7 @@ fn options(fault: Fault, arguments: &str) -> Options {
 fn run(fault: Fault, arguments: &str) -> Tally {
     let options = options(fault, arguments);
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    let (plan, tally) = crate::load(&options, &is_interrupted).unwrap();
+    let (plan, tally) = crate::load(&options, &is_interrupted, SILENCE_MAX).unwrap();
     // Whatever came, it can be told.
     let value = report::json(&options, &plan, &tally, false);
     assert_eq!(value["ok"], tally.is_clean());
@@ -33,7 +36,7 @@ fn run(fault: Fault, arguments: &str) -> Tally {
 
 fn refused(fault: Fault, arguments: &str) -> String {
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    crate::load(&options(fault, arguments), &is_interrupted).unwrap_err()
+    crate::load(&options(fault, arguments), &is_interrupted, SILENCE_MAX).unwrap_err()
 }
 
 #[test]
@@ -160,6 +163,15 @@ fn a_session_that_is_lost_ends_the_load_and_is_named() {
 }
 
 #[test]
+fn a_target_that_answers_no_more_ends_the_load() {
+    let began = Instant::now();
+    let tally = run(Fault::Mute(20), "--count 1000 --depth 4");
+    assert_eq!(tally.failures, ["session 0: 4 commands without an answer for 3 s"]);
+    assert_eq!(tally.reads.commands, 20);
+    assert!(began.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
 fn a_unit_that_is_slow_to_start_is_waited_for() {
     let tally = run(Fault::SlowStart, "--count 10");
     assert!(tally.is_clean(), "{tally:?}");
@@ -171,13 +183,13 @@ fn a_load_that_cannot_begin_says_why() {
     let command = format!("portico-load --target iscsi://{none}/{NAME}/0");
     let options = Options::try_parse_from(command.split_whitespace()).unwrap();
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    let why = crate::load(&options, &is_interrupted).unwrap_err();
+    let why = crate::load(&options, &is_interrupted, SILENCE_MAX).unwrap_err();
     assert!(why.contains("refused"), "{why}");
     let why = refused(Fault::None, "--size 1g");
     assert!(why.contains("the logical unit ends"), "{why}");
     let mut other = self::options(Fault::None, "");
     other.target.target = "iqn.2026-11.test:other".to_owned();
-    let why = crate::load(&other, &is_interrupted).unwrap_err();
+    let why = crate::load(&other, &is_interrupted, SILENCE_MAX).unwrap_err();
     assert!(why.contains("login refused, status 0x0203"), "{why}");
     assert!(refused(Fault::None, "--cores 1023").contains("core 1023"));
 }
@@ -192,7 +204,7 @@ fn an_interrupted_load_ends_at_once_and_is_told() {
         std::thread::sleep(Duration::from_millis(300));
         interrupter.store(true, std::sync::atomic::Ordering::SeqCst);
     });
-    let (_, tally) = crate::load(&options, &is_interrupted).unwrap();
+    let (_, tally) = crate::load(&options, &is_interrupted, SILENCE_MAX).unwrap();
     assert!(tally.is_clean() && tally.reads.commands > 0, "{:?}", tally.failures);
     assert!(began.elapsed() < Duration::from_secs(20));
 }

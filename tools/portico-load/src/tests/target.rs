@@ -42,6 +42,8 @@ pub(super) enum Fault {
     ReadFails(u32),
     /// The connection is closed instead of the n-th read's answer.
     Hangup(u32),
+    /// From the n-th read on nothing is answered.
+    Mute(u32),
     /// A new session is not ready for a while, and then has two unit attentions.
     SlowStart,
 }
@@ -207,6 +209,7 @@ impl<'a> Connection<'a> {
                 let count = self.disk.reads.fetch_add(1, Ordering::SeqCst);
                 match self.disk.fault {
                     Fault::Hangup(nth) if count == nth => return None,
+                    Fault::Mute(nth) if count >= nth => {}
                     Fault::ReadFails(nth) if count == nth => self.check(command, 3, 0x11),
                     Fault::Busy if number.is_multiple_of(3) => self.status(command, 0x08, &[]),
                     _ => {
