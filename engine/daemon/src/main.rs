@@ -62,6 +62,9 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     let boot = boot_id(&boot).ok_or_else(|| format!("{BOOT_ID}: not a boot id: {boot:?}"))?;
     let ledgers = LedgerStore::new(folder("ledgers")?, boot);
 
+    for feature in portico_ring::probe().iter().filter(|feature| !feature.present && !feature.required) {
+        tracing::warn!(feature = feature.name, "{}; {}", feature.found, feature.remedy);
+    }
     let (mailbox, post, inbox) = mailboxes(cores.len());
     let plan = shards::Plan {
         cores,
@@ -180,6 +183,18 @@ fn reload(file: Option<&PathBuf>, portal: &[std::net::SocketAddr], post: &Post<M
 
 fn check(file: &Path) -> ExitCode {
     let verdict = scst_conf::check(file, &mut io::stdout().lock(), colour(&io::stdout()));
+    for feature in portico_ring::probe() {
+        match (feature.present, feature.required) {
+            (true, _) => {}
+            (false, true) => println!(
+                "this machine cannot run it: {}: {}; {}",
+                feature.name, feature.found, feature.remedy
+            ),
+            (false, false) => {
+                println!("this machine lacks {}: {}; {}", feature.name, feature.found, feature.remedy)
+            }
+        }
+    }
     match verdict {
         Ok(Verdict::Sound | Verdict::Warned { .. }) => ExitCode::SUCCESS,
         Ok(Verdict::Refused { .. }) => ExitCode::from(1),
