@@ -127,7 +127,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     pub(crate) fn leave_if_still(&mut self, key: Key<Connection>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Phase::Leaving(_) = connection.phase else { return };
-        if connection.receiving || connection.sending || !connection.replies.is_empty() {
+        // One that control has refused waits for the end of its last reply only; asking again would go on for ever.
+        let still = !connection.receiving && !connection.sending && connection.replies.is_empty();
+        if !still || connection.closing.is_some() {
             return;
         }
         let connection = self.connections.remove(key).expect("it was just there");
@@ -169,7 +171,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             tasks: vec![None; wire.task_slots()],
             wire,
             connection: key,
-            exchange: TextExchange::new(question.completed.session_type, question.completed.target_name.clone()),
+            exchange: TextExchange::new(
+                question.completed.session_type,
+                question.completed.target_name.clone(),
+            ),
             luns: states(&map, greeting, |unit| self.core.unit_keys.get(&unit).copied()),
             spelt: spell(&map, place.address_method),
             map,

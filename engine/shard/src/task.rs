@@ -58,8 +58,8 @@ pub struct Task {
     pub ended: Option<Outcome>,
     /// Aborted: nothing of it is sent, and nothing more handed to the medium.
     pub aborted: bool,
-    /// The task management function that waits for its pieces at the medium.
-    pub awaited_by: Option<Key<Management>>,
+    /// Task management functions that wait for its pieces at the medium.
+    pub awaited_by: Vec<Key<Management>>,
     /// Whether it stands in its connection's list of PDUs to send.
     pub listed: bool,
     /// Whether it stands in the list of those who wait for memory or room in a queue.
@@ -183,7 +183,7 @@ impl Task {
             booked_bytes: 0,
             ended: None,
             aborted: false,
-            awaited_by: None,
+            awaited_by: Vec::new(),
             listed: false,
             starved: false,
         }

@@ -424,7 +424,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.sending {
             // What is listed meanwhile goes with the next one.
-            if let Some(session) = connection.session().and_then(|session| self.core.sessions.get_mut(session)) {
+            if let Some(session) =
+                connection.session().and_then(|session| self.core.sessions.get_mut(session))
+            {
                 session.flush_listed = false;
             }
             return;

@@ -139,8 +139,30 @@ impl<D: Driver> Core<D> {
                 TaskManagementResult::Complete
             }
             Referenced::NeverArrived => TaskManagementResult::Complete,
-            Referenced::Nothing => TaskManagementResult::TaskDoesNotExist,
+            Referenced::Nothing => match self.lingering(session_key, request) {
+                // Aborted before, by whomever: it is over when nothing of it is at the medium.
+                Some(task) => {
+                    self.abort(task, Some(management));
+                    TaskManagementResult::Complete
+                }
+                None => TaskManagementResult::TaskDoesNotExist,
+            },
         }
+    }
+
+    /// The task that the request names, where it was aborted already and is still at a medium.
+    fn lingering(&self, session_key: Key<Session>, request: &TaskManagementRequest) -> Option<Key<Task>> {
+        let session = self.sessions.get(session_key)?;
+        let is_it = |task: &Task| {
+            let command = session.wire.command(task.name);
+            command.initiator_task_tag == request.referenced_task_tag && command.lun == request.lun
+        };
+        let mut tasks = self.tasks.iter();
+        tasks
+            .find(|(_, task)| {
+                task.session == session_key && task.aborted && task.at_medium > 0 && is_it(task)
+            })
+            .map(|(key, _)| key)
     }
 
     fn abort_task_set(&mut self, session: Key<Session>, unit: Key<Unit>, management: Key<Management>) {
@@ -159,6 +181,13 @@ impl<D: Driver> Core<D> {
     /// waited for by `management`.
     pub(super) fn abort(&mut self, key: Key<Task>, management: Option<Key<Management>>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.at_medium > 0
+            && let Some(management_key) = management
+            && let Some(management) = self.managements.get_mut(management_key)
+        {
+            task.awaited_by.push(management_key);
+            management.tasks += 1;
+        }
         if task.aborted {
             return;
         }
@@ -168,12 +197,6 @@ impl<D: Driver> Core<D> {
         task.outflow.clear();
         if let Some(session) = self.sessions.get_mut(task.session) {
             session.wire.abort(task.name);
-        }
-        if task.at_medium > 0 {
-            task.awaited_by = management;
-            if let Some(management) = management.and_then(|management| self.managements.get_mut(management)) {
-                management.tasks += 1;
-            }
         }
         self.settle(key);
     }

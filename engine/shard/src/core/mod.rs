@@ -233,9 +233,10 @@ impl<D: Driver> Core<D> {
         if let Work::Parked(ticket) = task.work {
             self.outbox.push_back(ToControl::Withdraw { shard: self.shard, ticket });
         }
-        let awaited_by = task.awaited_by;
+        let mut task = task;
+        let awaited_by = std::mem::take(&mut task.awaited_by);
         self.pool.keep(task.into_spare());
-        if let Some(management) = awaited_by {
+        for management in awaited_by {
             self.management_task_done(management);
         }
     }
