@@ -46,7 +46,7 @@ pub(crate) struct Options {
     /// Where the region begins that is used.
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = quantity::parse_size)]
     pub(crate) offset: u64,
-    /// How long that region is. Without it, to the end; at most 1g with --verify.
+    /// How long that region is. Without it, to the end, or 1g of it with --verify.
     #[arg(long, value_name = "SIZE", value_parser = quantity::parse_size)]
     pub(crate) size: Option<u64>,
     /// All sessions use the whole region (the default without --verify).
