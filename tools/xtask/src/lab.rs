@@ -4,12 +4,15 @@
 //! Everything that is set up here is taken down by a `Drop`: on success, on failure, on a panic, and on SIGINT or
 //! SIGTERM, which only raise a flag (`halt`) that every wait looks at.
 
+pub(crate) mod gateway;
 pub(crate) mod halt;
 pub(crate) mod http;
+pub(crate) mod initiator;
 pub(crate) mod loop_device;
 pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod qemu;
+pub(crate) mod random;
 pub(crate) mod target;
 
 use std::fmt;

@@ -5,6 +5,7 @@
 //! is part of the product, and nothing in here imports it: the gateway is met as its users meet it, as a process
 //! behind a portal.
 
+mod bad_input;
 mod ci;
 mod conformance;
 mod guest;
@@ -37,6 +38,8 @@ enum Task {
     Images(images::Arguments),
     /// Let the Linux initiator, in a guest, use a unit across a restart of the target
     Guest(guest::Arguments),
+    /// Let broken and hostile peers at the gateway
+    BadInput(bad_input::Arguments),
     /// Run the 230 tests of iscsi-test-cu, each in a process of its own
     Conformance(conformance::Arguments),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Peers(arguments) => peers::command(&arguments),
         Task::Images(arguments) => images::command(&arguments),
         Task::Guest(arguments) => guest::command(&arguments),
+        Task::BadInput(arguments) => bad_input::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),
     };
     lab::process::end_stragglers();

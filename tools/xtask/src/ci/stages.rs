@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
-use crate::{conformance, guest, images, peers, tidy};
+use crate::{bad_input, conformance, guest, images, peers, tidy};
 
 /// One stage.
 pub(super) struct Stage {
@@ -117,6 +117,14 @@ pub(super) const STAGES: &[Stage] = &[
         programs: &[QEMU, ("mkfs.ext4", "e2fsprogs"), ("sfdisk", "fdisk")],
         run: run_images,
     },
+    Stage {
+        name: "bad-input",
+        what: "broken and hostile peers, which nobody else notices",
+        limit: minutes(5),
+        needs_root: None,
+        programs: &[],
+        run: run_bad_input,
+    },
     conformance_stage("conformance-file", "iscsi-test-cu against a file", None, |site| {
         run_suite(site, Kind::File)
     }),
@@ -185,6 +193,13 @@ fn run_images(site: &mut Site) -> Result<Tally> {
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
 }
 
+fn run_bad_input(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = bad_input::run(&tree, "", BAD_INPUT_SEED, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
 fn run_guest(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
@@ -201,6 +216,7 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
 
+const BAD_INPUT_SEED: u64 = 1;
 const LOOP: Option<&str> = Some("to set up a loop device");
 const QEMU: (&str, &str) = ("qemu-img", "qemu-utils");
 const LIBISCSI: (&str, &str) = ("iscsi-test-cu", "libiscsi-bin");

@@ -42,6 +42,20 @@ impl Running {
         self.child.stdout.take()
     }
 
+    /// Its process id, for /proc.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.ended()?.is_none() {
+            // It cannot have been reaped, so the id is still its own.
+            kill_process(self.group, signal).context("signal")?;
+        }
+        Ok(())
+    }
+
     /// Its status if it has ended, which also ends what is left of its group.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
@@ -74,10 +88,7 @@ impl Running {
 
     /// Asks the child to end (SIGTERM) and waits for it; `None` if it did not, and was killed.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
-        if self.ended()?.is_none() {
-            // It cannot have been reaped, so the id is still its own.
-            kill_process(self.group, Signal::TERM).context("SIGTERM")?;
-        }
+        self.signal(Signal::TERM)?;
         let status = self.wait(limit)?;
         if status.is_none() {
             self.reap()?;

@@ -4,7 +4,7 @@
 //! Every harness speaks to a [`Target`] and does not know which peer is behind it, so the same tests that judge the
 //! gateway are proven against tgt. The data lies in a temporary folder, which goes when the target goes.
 
-mod portico;
+pub(super) mod portico;
 mod tgt;
 
 use std::fs::File;

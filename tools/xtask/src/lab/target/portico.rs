@@ -49,7 +49,7 @@ fn configuration(medium: &Medium) -> Option<String> {
 }
 
 /// Waits for the line that begins with `ready `; what the process says afterwards is read and dropped.
-fn ready_line(running: &mut Running) -> Result<String> {
+pub(in crate::lab) fn ready_line(running: &mut Running) -> Result<String> {
     let stdout = running.stdout().ok_or_else(|| Failure::new("its standard output is not ours"))?;
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
@@ -76,7 +76,7 @@ fn ready_line(running: &mut Running) -> Result<String> {
 }
 
 /// `ready portal=ADDRESS:PORT metrics=ADDRESS:PORT`.
-fn addresses(line: &str) -> Result<(SocketAddr, SocketAddr)> {
+pub(in crate::lab) fn addresses(line: &str) -> Result<(SocketAddr, SocketAddr)> {
     let field = |name: &str| {
         line.split_whitespace()
             .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
