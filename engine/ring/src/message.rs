@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Parts that one message can have: what the kernel takes in one SENDMSG (UIO_MAXIOV).
 pub const PARTS_MAX: usize = 1024;
@@ -221,6 +221,19 @@ impl Message {
     #[inline]
     pub fn sent_bytes(&self) -> usize {
         self.0.sent_bytes
+    }
+
+    /// Appends the bytes of all parts in order, as they are now, for a world that is not the kernel's.
+    pub fn copy_to(&self, bytes: &mut Vec<u8>) {
+        for part in &self.0.parts {
+            match part {
+                Part::Header { start, end } => bytes.extend_from_slice(&self.0.headers[*start..*end]),
+                Part::Segment(segment) => bytes.extend_from_slice(segment.bytes()),
+                Part::Lent(lent) => {
+                    bytes.extend(lent.bytes().iter().map(|byte| byte.load(Ordering::Relaxed)));
+                }
+            }
+        }
     }
 
     /// Whether there is nothing to send.

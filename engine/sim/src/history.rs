@@ -1,0 +1,411 @@
+//! The oracles: what every sector may hold, what must have survived, and what may land.
+//!
+//! Initiators tell when they ask and when they are answered, media tell what lands. Time here is a count of steps, so that
+//! of two things one was first. A write that was not answered may have happened or not, until it is known to be over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::stamp::{self, SECTOR_BYTES, WriteId};
+
+/// Which promise was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oracle {
+    /// Data that are wrong, old or torn.
+    Data,
+    /// What was promised to survive a power cut did not.
+    Durability,
+    /// A command that the state in force refuses, or that is over, touched the medium.
+    Fence,
+    /// A command was not answered.
+    Answers,
+    /// A target said what RFC 7143 forbids.
+    Protocol,
+    /// Something was not given back.
+    Leaks,
+    /// The gateway did not come to an end, or failed.
+    Life,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub oracle: Oracle,
+    /// How, for people.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.oracle, self.what)
+    }
+}
+
+/// A point in the order of things.
+pub(crate) type Step = u64;
+
+const NEVER: Step = Step::MAX;
+
+/// One session as an initiator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Serial(pub(crate) u64);
+
+#[derive(Debug)]
+struct Write {
+    unit: usize,
+    port: usize,
+    session: Serial,
+    first: u64,
+    sectors: u64,
+    invoked: Step,
+    /// From here on it cannot happen any more to what is asked later.
+    done: Step,
+    /// It did happen.
+    certain: bool,
+    /// It was promised to survive a power cut.
+    durable: bool,
+    /// The first of it reached the medium.
+    handed: Step,
+    /// Nothing of it may land any more.
+    over: Option<&'static str>,
+}
+
+#[derive(Debug)]
+struct UnitHistory {
+    /// Writes of each sector, oldest first.
+    sectors: Vec<Vec<WriteId>>,
+    write_through: bool,
+    /// Who surely has it reserved, and since when.
+    holder: Option<(Serial, Step)>,
+    resets_open: u32,
+    resets: u32,
+    reset_done: Step,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct History {
+    step: Step,
+    writes: BTreeMap<WriteId, Write>,
+    units: Vec<UnitHistory>,
+    first_violation: Option<Violation>,
+}
+
+impl History {
+    pub(crate) fn new() -> Self {
+        Self { step: 0, writes: BTreeMap::new(), units: Vec::new(), first_violation: None }
+    }
+
+    pub(crate) fn add_unit(&mut self, sectors: usize, write_through: bool) {
+        self.units.push(UnitHistory {
+            sectors: vec![Vec::new(); sectors],
+            write_through,
+            holder: None,
+            resets_open: 0,
+            resets: 0,
+            reset_done: 0,
+        });
+    }
+
+    /// The next point in the order of things.
+    pub(crate) const fn step(&mut self) -> Step {
+        self.step += 1;
+        self.step
+    }
+
+    pub(crate) fn violate(&mut self, oracle: Oracle, what: String) {
+        self.first_violation.get_or_insert(Violation { oracle, what });
+    }
+
+    pub(crate) const fn violation(&self) -> Option<&Violation> {
+        self.first_violation.as_ref()
+    }
+
+    // --- Writes ------------------------------------------------------------------------------------------------
+
+    pub(crate) fn begin_write(
+        &mut self,
+        unit: usize,
+        (port, session): (usize, Serial),
+        first: u64,
+        sectors: u64,
+    ) -> WriteId {
+        let invoked = self.step();
+        let id = WriteId(self.writes.len() as u64 + 1);
+        let write = Write {
+            unit,
+            port,
+            session,
+            first,
+            sectors,
+            invoked,
+            done: NEVER,
+            certain: false,
+            durable: false,
+            handed: NEVER,
+            over: None,
+        };
+        self.writes.insert(id, write);
+        for sector in range(first, sectors) {
+            self.units[unit].sectors[sector].push(id);
+        }
+        id
+    }
+
+    /// GOOD.
+    pub(crate) fn wrote(&mut self, id: WriteId, fua: bool) {
+        let done = self.step();
+        let write = self.writes.get_mut(&id).expect("it was begun");
+        (write.done, write.certain, write.over) = (done, true, Some("was answered GOOD"));
+        let unit = &self.units[write.unit];
+        write.durable = fua || unit.write_through;
+        if let Some((holder, since)) = unit.holder
+            && holder != write.session
+            && since < write.invoked
+        {
+            let what = format!("{id:?} was asked for after GOOD of another's RESERVE, and answered GOOD");
+            self.violate(Oracle::Fence, what);
+        }
+    }
+
+    /// Any other end: some of it may have happened, nothing more will.
+    pub(crate) fn failed(&mut self, id: WriteId, why: &'static str) {
+        let done = self.step();
+        let write = self.writes.get_mut(&id).expect("it was begun");
+        write.done = write.done.min(done);
+        write.over = Some(why);
+    }
+
+    /// The initiator port is back with another session: writes of those before are over, or nobody may touch their blocks.
+    pub(crate) fn port_is_back(&mut self, port: usize, session: Serial) {
+        let done = self.step();
+        let before = |write: &&mut Write| write.port == port && write.session != session;
+        for write in self.writes.values_mut().filter(before) {
+            write.done = write.done.min(done);
+        }
+    }
+
+    /// Whether `late` was surely asked for when `early` was surely over.
+    fn follows(late: &Write, early: Option<&Write>) -> bool {
+        early.is_none_or(|early| early.done < late.invoked)
+    }
+
+    // --- Reads -------------------------------------------------------------------------------------------------
+
+    /// What a READ that was asked for at `asked` brought now.
+    pub(crate) fn judge_read(&mut self, unit: usize, session: Serial, first: u64, data: &[u8], asked: Step) {
+        let now = self.step();
+        for (sector, bytes) in (first..).zip(data.chunks_exact(SECTOR_BYTES)) {
+            if let Err(what) = self.may_read(unit, sector, bytes, asked, now) {
+                let what = format!("unit {unit} sector {sector} as read by session {}: {what}", session.0);
+                return self.violate(Oracle::Data, what);
+            }
+        }
+        if let Some((holder, since)) = self.units[unit].holder
+            && holder != session
+            && since < asked
+        {
+            self.violate(
+                Oracle::Fence,
+                format!("session {} read unit {unit}, which another has reserved", session.0),
+            );
+        }
+    }
+
+    fn may_read(&self, unit: usize, sector: u64, bytes: &[u8], asked: Step, now: Step) -> Result<(), String> {
+        let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
+        let found = self.find(id, unit, sector)?;
+        if found.is_some_and(|found| found.invoked > now) {
+            return Err(format!("{id:?} was not asked for yet"));
+        }
+        for later in self.writes_of(unit, sector) {
+            let (later_id, later) = later;
+            if later.certain && later.done < asked && Self::follows(later, found) {
+                return Err(format!("{id:?}, which {later_id:?} has replaced"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The write of that name; `None` for what a new medium holds.
+    fn find(&self, id: WriteId, unit: usize, sector: u64) -> Result<Option<&Write>, String> {
+        if id == WriteId::NONE {
+            return Ok(None);
+        }
+        let found = self.writes.get(&id).ok_or_else(|| format!("{id:?} is no write"))?;
+        let inside = found.unit == unit && (found.first..found.first + found.sectors).contains(&sector);
+        if inside { Ok(Some(found)) } else { Err(format!("{id:?} has nothing to do with it")) }
+    }
+
+    fn writes_of(&self, unit: usize, sector: u64) -> impl Iterator<Item = (WriteId, &Write)> {
+        let list = &self.units[unit].sectors[index(sector)];
+        list.iter().map(|id| (*id, &self.writes[id]))
+    }
+
+    // --- Durability --------------------------------------------------------------------------------------------
+
+    /// SYNCHRONIZE CACHE, asked for at `asked`, was answered GOOD.
+    pub(crate) fn synchronized(&mut self, unit: usize, asked: Step) {
+        self.step();
+        for write in self.writes.values_mut() {
+            write.durable |= write.unit == unit && write.certain && write.done < asked;
+        }
+    }
+
+    /// What is on a medium after a crash; only what is there from now on counts. After a power cut what was promised to
+    /// be durable must be there; without one (the process was killed) everything that was answered.
+    pub(crate) fn judge_survivors<'a>(
+        &mut self,
+        unit: usize,
+        contents: impl Iterator<Item = &'a [u8]>,
+        power_cut: bool,
+    ) {
+        let now = self.step();
+        for (sector, bytes) in (0..).zip(contents) {
+            let survivor = match self.may_survive(unit, sector, bytes, power_cut) {
+                Ok(survivor) => survivor,
+                Err(what) => {
+                    let what = format!("unit {unit} sector {sector} after the crash: {what}");
+                    return self.violate(Oracle::Durability, what);
+                }
+            };
+            self.units[unit].sectors[index(sector)].retain(|id| *id == survivor);
+            if let Some(write) = self.writes.get_mut(&survivor) {
+                (write.certain, write.done) = (true, write.done.min(now));
+            }
+        }
+        let unit = &mut self.units[unit];
+        (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
+    }
+
+    fn may_survive(
+        &self,
+        unit: usize,
+        sector: u64,
+        bytes: &[u8],
+        power_cut: bool,
+    ) -> Result<WriteId, String> {
+        let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
+        let found = self.find(id, unit, sector)?;
+        for (later_id, later) in self.writes_of(unit, sector) {
+            let promised = if power_cut { later.durable } else { later.certain };
+            if promised && Self::follows(later, found) {
+                return Err(format!("{id:?}, but {later_id:?} was answered and promised"));
+            }
+        }
+        Ok(id)
+    }
+
+    // --- The medium --------------------------------------------------------------------------------------------
+
+    /// A write of this content was handed to the medium of `unit`.
+    pub(crate) fn handed(&mut self, unit: usize, sector: u64, bytes: &[u8]) {
+        let step = self.step();
+        let Some(write) = stamp::parse(sector, bytes).and_then(|id| self.writes.get_mut(&id)) else {
+            let what = format!("unit {unit} sector {sector}: what is handed to the medium is no write's");
+            return self.violate(Oracle::Data, what);
+        };
+        write.handed = write.handed.min(step);
+    }
+
+    /// A sector lands on the medium.
+    pub(crate) fn landing(&mut self, unit: usize, sector: u64, bytes: &[u8]) {
+        self.step();
+        let found = stamp::parse(sector, bytes).and_then(|id| Some((id, self.writes.get(&id)?)));
+        let Some((id, write)) = found else {
+            let what = format!("unit {unit} sector {sector}: what lands is no write's");
+            return self.violate(Oracle::Data, what);
+        };
+        if let Some(over) = write.over {
+            let what = format!("unit {unit} sector {sector}: {id:?} lands after it {over}");
+            return self.violate(Oracle::Fence, what);
+        }
+        if let Some((holder, _)) = self.units[unit].holder
+            && holder != write.session
+        {
+            let what = format!(
+                "unit {unit} sector {sector}: {id:?} of session {} lands while session {} has it reserved",
+                write.session.0, holder.0
+            );
+            self.violate(Oracle::Fence, what);
+        }
+    }
+
+    // --- Reservations and resets -------------------------------------------------------------------------------
+
+    /// GOOD for a RESERVE of this session, which asks nothing else about it meanwhile.
+    pub(crate) fn reserved(&mut self, unit: usize, session: Serial, asked: Step) {
+        let now = self.step();
+        let state = &mut self.units[unit];
+        if state.resets_open > 0 || state.reset_done > asked {
+            return;
+        }
+        match state.holder {
+            Some((holder, _)) if holder != session => {
+                let what = format!("unit {unit} is reserved by {holder:?} and {session:?} at once");
+                self.violate(Oracle::Fence, what);
+            }
+            Some(_) => {}
+            None => state.holder = Some((session, now)),
+        }
+    }
+
+    /// A RELEASE of this session is on its way.
+    pub(crate) fn releases(&mut self, unit: usize, session: Serial) {
+        self.step();
+        self.units[unit].holder.take_if(|(holder, _)| *holder == session);
+    }
+
+    /// This session may be over.
+    pub(crate) fn ends(&mut self, session: Serial) {
+        for unit in 0..self.units.len() {
+            self.releases(unit, session);
+        }
+    }
+
+    /// A LOGICAL UNIT RESET is on its way.
+    pub(crate) fn reset_asked(&mut self, unit: usize) -> Step {
+        let state = &mut self.units[unit];
+        state.holder = None;
+        state.resets_open += 1;
+        state.resets += 1;
+        self.step()
+    }
+
+    /// How many resets have been asked for or answered: where this is another number, commands may have been aborted.
+    pub(crate) fn resets(&self, unit: usize) -> u32 {
+        self.units[unit].resets
+    }
+
+    /// Forgets what was written: the medium was memory, and is gone.
+    pub(crate) fn forget(&mut self, unit: usize) {
+        let now = self.step();
+        let unit = &mut self.units[unit];
+        unit.sectors.iter_mut().for_each(Vec::clear);
+        (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
+    }
+
+    /// A reset that was asked for at `asked` was answered; `complete` or with an excuse.
+    pub(crate) fn reset_done(&mut self, unit: usize, asked: Step, complete: bool) {
+        let now = self.step();
+        let state = &mut self.units[unit];
+        state.resets_open -= 1;
+        state.resets += 1;
+        state.reset_done = now;
+        if complete {
+            let reached = |write: &&mut Write| write.unit == unit && write.handed < asked;
+            for write in self.writes.values_mut().filter(reached) {
+                write.over.get_or_insert("was aborted by a reset");
+            }
+        }
+    }
+}
+
+fn range(first: u64, sectors: u64) -> std::ops::Range<usize> {
+    index(first)..index(first + sectors)
+}
+
+fn index(sector: u64) -> usize {
+    usize::try_from(sector).expect("a simulated medium is small")
+}

@@ -1,0 +1,556 @@
+//! An initiator that does as its chance says: logs in, reads and writes what it can check, reserves, resets, aborts, falls
+//! silent, breaks its connection, comes back. How it keeps to RFC 7143, and what it demands of the target, is
+//! [`portico_iscsi::initiator`]'s.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use portico_iscsi::framing::padding;
+use portico_iscsi::initiator::{
+    Completion, Event, Login, LoginFault, LoginPlan, Offer, Payload, Placement, Progress, Session, Tag,
+};
+use portico_iscsi::moment::Moment;
+use portico_iscsi::wire::{
+    BHS_BYTES, Bhs, Isid, LogoutReason, LunField, TaskManagementFunction, TaskManagementResult,
+    data_segment_length, total_ahs_words,
+};
+
+use crate::command::{What, Wish};
+use crate::history::{Oracle, Serial, Step};
+use crate::hub::{self, Hub, Side};
+
+/// The target of every world.
+pub(crate) const TARGET: &str = "iqn.2026-11.io.portico:sim";
+
+/// Commands that an initiator keeps open at most.
+const COMMANDS: u16 = 32;
+/// A login that is not answered for so long is a failure of the gateway.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(60);
+/// A command that is not answered for so long was aborted by somebody, or is a failure of the gateway. Media hang for less.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often an initiator looks that only waits.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long it leaves a unit alone that refused something.
+const REST: Duration = Duration::from_millis(50);
+
+/// What an initiator is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    /// Commands that it wants to have done.
+    pub(crate) commands: u32,
+    /// Open at a time.
+    pub(crate) depth: usize,
+    /// Reserves, releases and resets.
+    pub(crate) fences: bool,
+    /// Loses connections, falls silent.
+    pub(crate) unsteady: bool,
+    /// Only reads, all there is, until it has read it.
+    pub(crate) audits: bool,
+    /// How long it thinks.
+    pub(crate) thinks: Duration,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Away,
+    LoggingIn { connection: usize, login: Box<Login>, since: Moment },
+    Serving { connection: usize, session: Box<Session>, leaving: bool },
+    Gone,
+}
+
+/// A command in flight.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    tag: Tag,
+    pub(crate) wish: Wish,
+    pub(crate) asked: Step,
+    since: Moment,
+    resets: u32,
+    buffer: Vec<u8>,
+}
+
+/// A task management function in flight.
+#[derive(Debug)]
+struct Managing {
+    tag: Tag,
+    asked: Step,
+    since: Moment,
+    kind: Managed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Managed {
+    /// Of this unit; commands before this one are over with it.
+    Reset { unit: usize, before: u64 },
+    /// Of this command.
+    Abort { user: u64 },
+}
+
+/// What follows a header.
+#[derive(Debug)]
+struct Frame {
+    bhs: Bhs,
+    placement: Option<Placement>,
+    data_bytes: usize,
+    rest_bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Initiator {
+    pub(crate) number: usize,
+    pub(crate) habits: Habits,
+    phase: Phase,
+    serial: Serial,
+    inbox: Vec<u8>,
+    frame: Option<Frame>,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    managing: Vec<Managing>,
+    next_user: u64,
+    mute_until: Moment,
+    away_until: Moment,
+    rest_until: Moment,
+    /// When it looks again in any case.
+    alarm: Moment,
+    /// Where an audit is: unit and sector.
+    pub(crate) audited: (usize, u64),
+}
+
+impl Initiator {
+    pub(crate) const fn new(number: usize, habits: Habits) -> Self {
+        Self {
+            number,
+            habits,
+            phase: Phase::Away,
+            serial: Serial(0),
+            inbox: Vec::new(),
+            frame: None,
+            pending: BTreeMap::new(),
+            managing: Vec::new(),
+            next_user: 0,
+            mute_until: Moment::ORIGIN,
+            away_until: Moment::ORIGIN,
+            rest_until: Moment::ORIGIN,
+            alarm: Moment::NEVER,
+            audited: (0, 0),
+        }
+    }
+
+    pub(crate) const fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone)
+    }
+
+    /// Looks what there is to do.
+    pub(crate) fn wake(&mut self, hub: &mut Hub) {
+        if self.alarm <= hub.now {
+            self.alarm = Moment::NEVER;
+        }
+        match self.phase {
+            Phase::Away if self.away_until <= hub.now => self.connect(hub),
+            Phase::Away => {}
+            Phase::LoggingIn { .. } => self.log_in(hub),
+            Phase::Serving { .. } => self.serve(hub),
+            Phase::Gone => {}
+        }
+    }
+
+    /// Looks again within that time.
+    fn again(&mut self, hub: &mut Hub, longest: Duration) {
+        let at = hub.now + hub.delay(longest);
+        if at < self.alarm {
+            self.alarm = at;
+            hub.plan_at(at, hub::Event::Initiator(self.number));
+        }
+    }
+
+    // --- Coming and going --------------------------------------------------------------------------------------
+
+    fn connect(&mut self, hub: &mut Hub) {
+        let serial = Serial(hub.history.step());
+        let Some(connection) = hub.connect(self.number, serial) else {
+            return self.stay_away(hub, Duration::from_secs(1));
+        };
+        self.serial = serial;
+        let number = u8::try_from(self.number).expect("few initiators");
+        let mut plan =
+            LoginPlan::normal(&format!("iqn.2026-11.io.portico:initiator-{}", self.number), TARGET);
+        plan.isid = Isid([0x80, 0, 0, 0, 0, number]);
+        plan.offer = offer(hub);
+        let login = Box::new(Login::new(plan));
+        self.phase = Phase::LoggingIn { connection, login, since: hub.now };
+        self.log_in(hub);
+        hub.plan(LOGIN_PATIENCE + Duration::from_secs(1), hub::Event::Initiator(self.number));
+    }
+
+    /// The connection is over. What was open on it is nobody's.
+    fn lose(&mut self, hub: &mut Hub) {
+        hub.history.ends(self.serial);
+        self.phase = Phase::Away;
+        self.inbox.clear();
+        self.frame = None;
+        self.pending.clear();
+        self.managing.clear();
+        self.mute_until = Moment::ORIGIN;
+        self.stay_away(hub, Duration::from_millis(500));
+    }
+
+    fn stay_away(&mut self, hub: &mut Hub, longest: Duration) {
+        let after = hub.delay(longest);
+        self.away_until = hub.now + after;
+        self.alarm = self.away_until;
+        hub.plan_at(self.away_until, hub::Event::Initiator(self.number));
+    }
+
+    fn protocol(&self, hub: &mut Hub, what: String) {
+        let what = format!("session {} of initiator {}: {what}", self.serial.0, self.number);
+        hub.history.violate(Oracle::Protocol, what);
+    }
+
+    fn log_in(&mut self, hub: &mut Hub) {
+        let Phase::LoggingIn { connection, login, since } = &mut self.phase else { return };
+        let connection = *connection;
+        let late = hub.now.since(*since) > LOGIN_PATIENCE;
+        let mut out = Vec::new();
+        while login.next_pdu(&mut out) {}
+        hub.post(connection, Side::Initiator, out);
+        let ended = hub.collect(connection, &mut self.inbox);
+        while let Some((bhs, data)) = take_pdu(&mut self.inbox) {
+            let Phase::LoggingIn { login, .. } = &mut self.phase else { return };
+            match login.receive(&bhs, &data) {
+                Ok(Progress::Send) => {
+                    let mut out = Vec::new();
+                    while login.next_pdu(&mut out) {}
+                    hub.post(connection, Side::Initiator, out);
+                }
+                Ok(Progress::Done(established)) => {
+                    hub.history.port_is_back(self.number, self.serial);
+                    let session = Box::new(Session::new(&established, COMMANDS));
+                    self.phase = Phase::Serving { connection, session, leaving: false };
+                    return self.serve(hub);
+                }
+                Err(LoginFault::Refused(_)) => {
+                    hub.hang_up(connection, Side::Initiator);
+                    return self.lose(hub);
+                }
+                Err(fault) => return self.protocol(hub, fault.to_string()),
+            }
+        }
+        if ended {
+            self.lose(hub);
+        } else if late {
+            let what = format!("a login of initiator {} is not answered", self.number);
+            hub.history.violate(Oracle::Answers, what);
+        }
+    }
+
+    // --- Serving -----------------------------------------------------------------------------------------------
+
+    fn serve(&mut self, hub: &mut Hub) {
+        let Phase::Serving { connection, .. } = self.phase else { return };
+        let ended = hub.collect(connection, &mut self.inbox);
+        if let Err(fault) = self.receive(hub) {
+            return self.protocol(hub, fault);
+        }
+        if !matches!(self.phase, Phase::Serving { .. }) {
+            return;
+        }
+        if ended {
+            return self.lose(hub);
+        }
+        self.be_impatient(hub);
+        if self.habits.unsteady && self.misbehave(hub) {
+            return;
+        }
+        self.ask(hub);
+        self.transmit(hub);
+    }
+
+    /// Breaks something, seldom. True: the session is left.
+    fn misbehave(&mut self, hub: &mut Hub) -> bool {
+        let Phase::Serving { connection, .. } = self.phase else { return false };
+        if !hub.random.chance(1, 150) {
+            return false;
+        }
+        match hub.random.below(4) {
+            // The connection breaks.
+            0 => hub.cut(connection),
+            // It closes, and what it said arrives.
+            1 => hub.hang_up(connection, Side::Initiator),
+            // It forgets the connection and comes back: the old session is reinstated.
+            2 => {}
+            _ => {
+                let seconds = hub.random.below(25);
+                self.mute_until = hub.now + Duration::from_secs(seconds);
+                hub.plan_at(self.mute_until, hub::Event::Initiator(self.number));
+                return false;
+            }
+        }
+        self.lose(hub);
+        true
+    }
+
+    /// Understands what has come.
+    fn receive(&mut self, hub: &mut Hub) -> Result<(), String> {
+        loop {
+            let Phase::Serving { session, .. } = &mut self.phase else { return Ok(()) };
+            if self.frame.is_none() {
+                let Some(bhs) = self.inbox.first_chunk::<BHS_BYTES>().copied() else { return Ok(()) };
+                self.inbox.drain(..BHS_BYTES);
+                let data_bytes = data_segment_length(&bhs) as usize;
+                let ahs_bytes = usize::from(total_ahs_words(&bhs)) * 4;
+                assert_eq!(ahs_bytes, 0, "our target has nothing to say in an AHS");
+                let rest_bytes = data_bytes + padding(data_segment_length(&bhs)) as usize;
+                let placement = session.receive_header(&bhs).map_err(|fault| format!("{fault:?}"))?;
+                self.frame = Some(Frame { bhs, placement: Some(placement), data_bytes, rest_bytes });
+            }
+            let frame = self.frame.as_ref().expect("it was just made");
+            if self.inbox.len() < frame.rest_bytes {
+                return Ok(());
+            }
+            let frame = self.frame.take().expect("it was just there");
+            let mut data: Vec<u8> = self.inbox.drain(..frame.rest_bytes).collect();
+            data.truncate(frame.data_bytes);
+            if let Some(Placement::ReadBuffer { user, offset, .. }) = frame.placement {
+                let pending = self.pending.get_mut(&user).expect("the session knows what is open");
+                let offset = offset as usize;
+                pending.buffer[offset..offset + data.len()].copy_from_slice(&data);
+                data.clear();
+            }
+            let Phase::Serving { session, .. } = &mut self.phase else { return Ok(()) };
+            let event = session.receive_done(&data).map_err(|fault| format!("{fault:?} {:?}", frame.bhs))?;
+            match event {
+                Event::Completed(completion) => self.completed(hub, &completion),
+                Event::TaskManaged { tag, result, .. } => self.managed(hub, tag, result),
+                Event::LoggedOut { .. } => {
+                    let Phase::Serving { connection, .. } = self.phase else { return Ok(()) };
+                    hub.hang_up(connection, Side::Initiator);
+                    self.phase = Phase::Gone;
+                }
+                Event::Rejected { reason, .. } => return Err(format!("rejected: {reason:?}")),
+                Event::None | Event::Pong(_) | Event::Text(_) | Event::Async { .. } => {}
+            }
+        }
+    }
+
+    fn completed(&mut self, hub: &mut Hub, completion: &Completion<'_>) {
+        let pending = self.pending.remove(&completion.user).expect("the session knows what is open");
+        let session = self.serial;
+        tracing::debug!(
+            now = hub.now.0, initiator = self.number, session = session.0, wish = ?pending.wish, asked = pending.asked,
+            status = completion.status, sense = ?completion.sense, "answered"
+        );
+        let verdict = pending.wish.judge(hub, session, pending.asked, completion, &pending.buffer);
+        if !verdict {
+            // It is refused, or not ready: trying again at once would change nothing.
+            self.rest_until = hub.now + hub.delay(REST);
+        }
+        if let What::Read { first, sectors } = pending.wish.what
+            && self.habits.audits
+            && verdict
+        {
+            let end = hub.disks[pending.wish.unit].character.sectors as u64;
+            let next = first + sectors;
+            self.audited = if next == end { (pending.wish.unit + 1, 0) } else { (pending.wish.unit, next) };
+        }
+    }
+
+    fn managed(&mut self, hub: &mut Hub, tag: Tag, result: TaskManagementResult) {
+        let at = self.managing.iter().position(|managing| managing.tag == tag).expect("it was asked for");
+        let managing = self.managing.remove(at);
+        tracing::debug!(now = hub.now.0, initiator = self.number, ?managing, ?result, "managed");
+        let complete = result == TaskManagementResult::Complete;
+        match managing.kind {
+            Managed::Reset { unit, before } => {
+                hub.history.reset_done(unit, managing.asked, complete);
+                if complete {
+                    let over: Vec<u64> = self.pending.range(..before).map(|(user, _)| *user).collect();
+                    for user in over {
+                        if self.pending[&user].wish.unit == unit {
+                            self.abandon(hub, user, Some("was aborted by a reset"));
+                        }
+                    }
+                }
+            }
+            Managed::Abort { user } => match result {
+                TaskManagementResult::Complete | TaskManagementResult::TaskDoesNotExist => {
+                    self.abandon(hub, user, Some("was aborted"));
+                }
+                // It hangs at the medium: nothing more is heard of it, and what becomes of it is not known.
+                TaskManagementResult::Rejected => self.abandon(hub, user, None),
+                other => self.protocol(hub, format!("ABORT TASK was answered {other:?}")),
+            },
+        }
+    }
+
+    fn abandon(&mut self, hub: &mut Hub, user: u64, over: Option<&'static str>) {
+        let Some(pending) = self.pending.remove(&user) else { return };
+        let Phase::Serving { session, .. } = &mut self.phase else { return };
+        session.abandon(pending.tag);
+        if let (What::Write { id, .. }, Some(over)) = (pending.wish.what, over) {
+            hub.history.failed(id, over);
+        }
+    }
+
+    /// What should have been answered.
+    fn be_impatient(&mut self, hub: &mut Hub) {
+        let late = |since: Moment| hub.now.since(since) > COMMAND_PATIENCE;
+        if self.managing.iter().any(|managing| late(managing.since)) {
+            let what = format!("a task management function of initiator {} is not answered", self.number);
+            return hub.history.violate(Oracle::Answers, what);
+        }
+        let Some((user, pending)) = self.pending.iter().find(|(_, pending)| late(pending.since)) else {
+            return;
+        };
+        let user = *user;
+        if hub.history.resets(pending.wish.unit) == pending.resets {
+            let what = format!("initiator {}: {:?} is not answered", self.number, pending.wish.what);
+            return hub.history.violate(Oracle::Answers, what);
+        }
+        // Its end may be on its way.
+        let aborting =
+            |managing: &Managing| matches!(managing.kind, Managed::Abort { user: of } if of == user);
+        if !self.managing.iter().any(aborting) {
+            self.abort(hub, user);
+        }
+    }
+
+    fn abort(&mut self, hub: &mut Hub, user: u64) {
+        let Phase::Serving { session, .. } = &mut self.phase else { return };
+        let pending = &self.pending[&user];
+        let (lun, referenced) = (lun_of(pending.wish.unit), pending.tag);
+        let asked = hub.history.step();
+        let tag = session.manage_task(TaskManagementFunction::AbortTask, lun, Some(referenced));
+        if let Some(tag) = tag {
+            let kind = Managed::Abort { user };
+            self.managing.push(Managing { tag, asked, since: hub.now, kind });
+        }
+    }
+
+    fn reset(&mut self, hub: &mut Hub, unit: usize) {
+        let Phase::Serving { session, .. } = &mut self.phase else { return };
+        let function = TaskManagementFunction::LogicalUnitReset;
+        if let Some(tag) = session.manage_task(function, lun_of(unit), None) {
+            let asked = hub.history.reset_asked(unit);
+            let kind = Managed::Reset { unit, before: self.next_user };
+            self.managing.push(Managing { tag, asked, since: hub.now, kind });
+        }
+    }
+
+    /// Asks for more.
+    fn ask(&mut self, hub: &mut Hub) {
+        if matches!(self.phase, Phase::Serving { leaving: true, .. }) {
+            return;
+        }
+        let full = self.habits.commands == 0 || self.pending.len() >= self.habits.depth;
+        self.again(hub, if full { IDLE } else { self.habits.thinks });
+        if self.habits.audits && self.audited.0 == hub.disks.len() {
+            self.habits.commands = 0;
+        }
+        if self.habits.commands == 0 && self.pending.is_empty() && self.managing.is_empty() {
+            let Phase::Serving { session, leaving, .. } = &mut self.phase else { return };
+            if session.log_out(LogoutReason::CloseSession).is_some() {
+                *leaving = true;
+                hub.history.ends(self.serial);
+            }
+            return;
+        }
+        if self.habits.fences && hub.random.chance(1, 60) {
+            let unit = hub.random.index(hub.disks.len());
+            self.reset(hub, unit);
+        }
+        if self.habits.fences && hub.random.chance(1, 40) {
+            let users: Vec<u64> = self.pending.keys().copied().collect();
+            if !users.is_empty() {
+                let user = users[hub.random.index(users.len())];
+                self.abort(hub, user);
+            }
+        }
+        if self.rest_until > hub.now {
+            return;
+        }
+        let burst = 1 + hub.random.below(4);
+        for _ in 0..burst {
+            if self.habits.commands == 0 || self.pending.len() >= self.habits.depth {
+                return;
+            }
+            self.submit(hub);
+        }
+    }
+
+    fn submit(&mut self, hub: &mut Hub) {
+        let Some(wish) = Wish::drawn(self, hub) else { return };
+        let Phase::Serving { session, .. } = &mut self.phase else { return };
+        let user = self.next_user;
+        let (cdb, ..) = wish.cdb();
+        let Some(tag) = session.submit(&wish.command(&cdb, user)) else { return };
+        let (asked, wish, buffer) = wish.begin(hub, (self.number, self.serial));
+        self.next_user += 1;
+        if !self.habits.audits {
+            self.habits.commands -= 1;
+        }
+        let resets = hub.history.resets(wish.unit);
+        self.pending.insert(user, Pending { tag, wish, asked, since: hub.now, resets, buffer });
+    }
+
+    /// Sends what waits, unless it is silent.
+    fn transmit(&mut self, hub: &mut Hub) {
+        let Phase::Serving { connection, session, .. } = &mut self.phase else { return };
+        if self.mute_until > hub.now {
+            return;
+        }
+        let mut bhs = [0; BHS_BYTES];
+        while let Some(outgoing) = session.next_pdu(&mut bhs) {
+            let mut bytes = bhs.to_vec();
+            bytes.extend_from_slice(outgoing.ahs());
+            match outgoing.payload {
+                Payload::None => {}
+                Payload::Bytes(data) => bytes.extend_from_slice(data),
+                Payload::WriteBuffer { user, offset, length, .. } => {
+                    let range = offset as usize..(offset + length) as usize;
+                    bytes.extend_from_slice(&self.pending[&user].buffer[range]);
+                }
+            }
+            bytes.resize(bytes.len() + outgoing.padding_bytes as usize, 0);
+            hub.post(*connection, Side::Initiator, bytes);
+        }
+    }
+}
+
+/// A whole PDU of a login, if it is there.
+fn take_pdu(inbox: &mut Vec<u8>) -> Option<(Bhs, Vec<u8>)> {
+    let bhs = *inbox.first_chunk::<BHS_BYTES>()?;
+    let length = data_segment_length(&bhs);
+    let whole = BHS_BYTES + (length + padding(length)) as usize;
+    if inbox.len() < whole {
+        return None;
+    }
+    let mut data: Vec<u8> = inbox.drain(..whole).skip(BHS_BYTES).collect();
+    data.truncate(length as usize);
+    Some((bhs, data))
+}
+
+/// Addressing by the peripheral method (SAM-5 §4.7.7.2).
+pub(crate) fn lun_of(unit: usize) -> LunField {
+    let mut field = [0; 8];
+    field[1] = u8::try_from(unit).expect("few units");
+    LunField(field)
+}
+
+/// Some way to move data: all kinds that the keys allow.
+fn offer(hub: &mut Hub) -> Offer {
+    let mut yes_or_no = || if hub.random.chance(1, 2) { "Yes" } else { "No" };
+    let offer = Offer::default().with("InitialR2T", yes_or_no()).with("ImmediateData", yes_or_no());
+    let sizes = ["512", "4096", "65536", "262144"];
+    let segment = sizes[hub.random.index(4)];
+    let burst = ["4096", "65536", "1048576"][hub.random.index(3)];
+    let first = ["512", "4096", "65536"][hub.random.index(3)];
+    let first = if first.len() > burst.len() { burst } else { first };
+    let first = if first == "65536" && burst == "4096" { burst } else { first };
+    let outstanding = ["1", "2", "8"][hub.random.index(3)];
+    offer
+        .with("MaxRecvDataSegmentLength", segment)
+        .with("MaxBurstLength", burst)
+        .with("FirstBurstLength", first)
+        .with("MaxOutstandingR2T", outstanding)
+}

@@ -1,0 +1,155 @@
+//! What control has others do, in a simulated world: devices, ledgers, listening sockets.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+use portico_backstores::{Caching, FileStore, Geometry, Medium, RamStore};
+use portico_control::core::{Bound, Opened};
+use portico_control::ledger_store::Folder;
+use portico_model::configuration::{Configuration, Device, Portal};
+
+use crate::driver::portal;
+use crate::hub::{Hub, Thing};
+use crate::network::{inode_of, pair};
+use crate::scenario::{Kind, Scenario};
+
+/// A folder that keeps what is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SimFolder(Rc<RefCell<BTreeMap<String, Vec<u8>>>>);
+
+fn not_found() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+impl Folder for SimFolder {
+    fn read(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let files = self.0.borrow();
+        let content = files.get(name).ok_or_else(not_found)?;
+        Ok(content.iter().take(bytes_max + 1).copied().collect())
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        Ok(self.0.borrow().contains_key(name))
+    }
+
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.0.borrow_mut().insert(name.to_owned(), content.to_vec());
+        Ok(())
+    }
+
+    fn sync_file(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn link(&self, name: &str, second: &str) -> io::Result<()> {
+        let content = self.0.borrow().get(name).ok_or_else(not_found)?.clone();
+        self.0.borrow_mut().insert(second.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.borrow_mut().remove(name);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let content = self.0.borrow_mut().remove(from).ok_or_else(not_found)?;
+        self.0.borrow_mut().insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the gateway of a scenario is told to be. `patience` is a value that a reload changes.
+pub(crate) fn configuration(scenario: &Scenario, window: u32) -> Configuration {
+    let mut files = String::new();
+    let mut memories = String::new();
+    let mut luns = String::new();
+    for (number, unit) in scenario.units.iter().enumerate() {
+        let block = unit.block_sectors * 512;
+        luns += &format!("LUN {number} d{number}\n");
+        match unit.kind {
+            Kind::Memory => {
+                let size = unit.sectors * 512;
+                memories += &format!("DEVICE d{number} {{\nsize {size}\nblocksize {block}\n}}\n");
+            }
+            Kind::File { write_through, direct } => {
+                let (through, direct) = (u8::from(write_through), u8::from(direct));
+                files += &format!(
+                    "DEVICE d{number} {{\nfilename /sim/{number}\nblocksize {block}\n\
+                     write_through {through}\no_direct {direct}\n}}\n"
+                );
+            }
+        }
+    }
+    let text = format!(
+        "HANDLER vdisk_fileio {{\n{files}}}\nHANDLER vdisk_ram {{\n{memories}}}\nTARGET_DRIVER iscsi {{\nenabled 1\n\
+         TARGET {} {{\nenabled 1\nQueuedCommands {window}\n{luns}}}\n}}\n",
+        crate::initiator::TARGET
+    );
+    let parsed = portico_control::scst_conf::parse("sim", text.as_bytes());
+    let report = parsed.report(portico_control::scst_conf::Colour::Off);
+    let mut configuration = parsed.configuration.unwrap_or_else(|| panic!("{text}\n{report}"));
+    configuration.portals = vec![Portal(portal())];
+    configuration
+}
+
+/// Opens a device, now and then not at the first time.
+pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Result<Opened<Medium>, String> {
+    if hub.random.chance(1, 8) {
+        return Err("it does not want to yet".to_owned());
+    }
+    let number: usize = device.name.trim_start_matches('d').parse().expect("devices are named by number");
+    let unit = scenario.units[number];
+    let block_length = u32::try_from(unit.block_sectors * 512).expect("a block is small");
+    let blocks = unit.sectors as u64 / unit.block_sectors;
+    let medium = match unit.kind {
+        Kind::Memory => {
+            let store = RamStore::new(block_length, blocks, false);
+            Medium::Ram(store.map_err(|error| error.to_string())?)
+        }
+        Kind::File { write_through, direct } => {
+            let alignment = if direct { 512 } else { 1 };
+            let geometry = Geometry {
+                block_length,
+                blocks,
+                physical_block_bytes: block_length.max(4096),
+                memory_alignment: alignment,
+                offset_alignment: alignment,
+                rotational: false,
+                volatile_cache: !write_through,
+                read_only: false,
+            };
+            let caching = Caching {
+                direct,
+                write_through,
+                nv_cache: false,
+                writes_punt: !direct,
+                depth: unit.depth,
+                punted_max: unit.punted_max,
+            };
+            Medium::File(FileStore::simulated(number as u64, geometry, caching))
+        }
+    };
+    Ok(Opened {
+        size_bytes: medium.geometry().size_bytes(),
+        physical_block_bytes: Some(medium.geometry().physical_block_bytes),
+        read_only: false,
+        medium,
+    })
+}
+
+/// A listening socket that is none.
+pub(crate) fn bind(hub: &mut Hub, portal: Portal) -> Bound {
+    let (anchor, theirs) = pair();
+    let (socket, inode) = inode_of(theirs);
+    hub.things.insert(inode, Thing::Listener);
+    // A listener has no peer: nobody asks whether it was dropped.
+    drop(anchor);
+    Bound { socket, address: portal.0 }
+}

@@ -1,0 +1,107 @@
+//! What a run is like, all of it drawn from its seed.
+
+use std::time::Duration;
+
+use crate::initiator::Habits;
+use crate::plant::Plant;
+use crate::random::Random;
+
+/// What keeps a unit's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Memory,
+    File { write_through: bool, direct: bool },
+}
+
+/// A logical unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnitPlan {
+    pub(crate) kind: Kind,
+    pub(crate) sectors: usize,
+    pub(crate) block_sectors: u64,
+    pub(crate) trouble_one_in: u64,
+    pub(crate) depth: u32,
+    pub(crate) punted_max: u32,
+}
+
+/// What happens besides what initiators do; how often each may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mischief {
+    pub(crate) hangs: u32,
+    pub(crate) power_cuts: u32,
+    pub(crate) kills: u32,
+    pub(crate) reloads: u32,
+}
+
+impl Mischief {
+    pub(crate) const fn left(&self) -> u32 {
+        self.hangs + self.power_cuts + self.kills + self.reloads
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) shards: usize,
+    pub(crate) arena_small: bool,
+    pub(crate) units: Vec<UnitPlan>,
+    pub(crate) initiators: Vec<Habits>,
+    pub(crate) mischief: Mischief,
+    /// How long nothing of that happens, about.
+    pub(crate) calm: Duration,
+    pub(crate) plant: Option<Plant>,
+}
+
+impl Scenario {
+    pub(crate) fn drawn(seed: u64, plant: Option<Plant>) -> Self {
+        let random = &mut Random::new(seed ^ 0x5ce0_a510);
+        let shards = 1 + random.index(4);
+        let troubled = random.chance(1, 4);
+        let units = (0..1 + random.index(3)).map(|_| unit(random, troubled)).collect();
+        let initiators = (0..1 + random.index(4)).map(|_| habits(random)).collect();
+        let mut some = |one_in: u64, most: u64| {
+            let any = random.chance(1, one_in);
+            if any { u32::try_from(1 + random.below(most)).expect("few") } else { 0 }
+        };
+        let mischief =
+            Mischief { hangs: some(3, 2), power_cuts: some(3, 3), kills: some(6, 2), reloads: some(4, 3) };
+        let arena_small = random.chance(1, 4);
+        let calm = Duration::from_millis([2, 20, 500][random.index(3)]);
+        Self { calm, seed, shards, arena_small, units, initiators, mischief, plant }
+    }
+}
+
+fn unit(random: &mut Random, troubled: bool) -> UnitPlan {
+    let kind = match random.below(8) {
+        0 => Kind::Memory,
+        _ => Kind::File { write_through: random.chance(1, 3), direct: random.chance(1, 2) },
+    };
+    let block_sectors = if random.chance(1, 3) { 8 } else { 1 };
+    let sectors = [64, 256, 2048][random.index(3)];
+    let trouble_one_in = if troubled && kind != Kind::Memory { 20 + random.below(200) } else { 0 };
+    let depth = [2, 8, 64][random.index(3)];
+    let punted_max = [1, 4, 8][random.index(3)].min(depth);
+    UnitPlan { kind, sectors, block_sectors, trouble_one_in, depth, punted_max }
+}
+
+fn habits(random: &mut Random) -> Habits {
+    Habits {
+        commands: u32::try_from(10 + random.below(60)).expect("few"),
+        depth: [1, 4, 16][random.index(3)],
+        fences: random.chance(1, 2),
+        unsteady: random.chance(1, 3),
+        audits: false,
+        thinks: Duration::from_micros([100, 5_000, 200_000][random.index(3)]),
+    }
+}
+
+/// The one who reads everything at the end.
+pub(crate) const AUDITOR: Habits = Habits {
+    commands: 1,
+    depth: 1,
+    fences: false,
+    unsteady: false,
+    audits: true,
+    thinks: Duration::from_millis(1),
+};

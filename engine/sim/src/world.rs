@@ -1,0 +1,473 @@
+//! One gateway, its initiators, and time: the run of a scenario from its first configuration to its clean end.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use portico_backstores::Medium;
+use portico_control::core::{Control, Exit, Level, Mail, Order, Orders};
+use portico_control::ledger_store::LedgerStore;
+use portico_iscsi::moment::Moment;
+use portico_model::identity::ShardId;
+use portico_ring::{Arena, ArenaOptions, Class, Wait};
+use portico_shard::turn::{Settings, Shard, Turned};
+
+use crate::disk::{Character, Disk};
+use crate::driver::SimDriver;
+use crate::history::{Oracle, Violation};
+use crate::hub::{Desk, Event, Hub, Shared, Work};
+use crate::initiator::Initiator;
+use crate::mailbox::SimMailbox;
+use crate::office::{self, SimFolder};
+use crate::scenario::{AUDITOR, Kind, Scenario};
+
+/// Events of one run: one that takes more goes round in circles.
+const EVENTS_MAX: u64 = 3_000_000;
+/// Virtual time of one run.
+const TIME_MAX: Moment = Moment::from_millis(3_600_000);
+/// How long a medium hangs at most: longer than control is patient with a change, shorter than initiators are.
+const HANG_MAX: Duration = Duration::from_secs(30);
+
+type SimShard = Shard<SimDriver, SimMailbox>;
+
+/// What a run came to, when all went well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Story {
+    /// Events.
+    pub events: u64,
+    /// Virtual milliseconds.
+    pub milliseconds: u64,
+    /// Times the gateway was started.
+    pub starts: u64,
+    /// Sessions that initiators tried to open.
+    pub connections: u64,
+}
+
+enum Stage {
+    Working,
+    Auditing,
+    Ending,
+}
+
+/// See the module.
+pub(crate) struct World {
+    scenario: Scenario,
+    hub: Shared,
+    incarnation: u64,
+    control: Control<Medium>,
+    alarm: Moment,
+    shards: Vec<Option<SimShard>>,
+    arenas: Vec<Arena>,
+    folder: SimFolder,
+    ledgers: LedgerStore<SimFolder>,
+    boot: u8,
+    window: u32,
+    initiators: Vec<Initiator>,
+    stage: Stage,
+    exit: Option<Exit>,
+    story: Story,
+}
+
+impl World {
+    pub(crate) fn new(scenario: Scenario) -> Self {
+        let mut hub = Hub::new(scenario.seed, scenario.plant);
+        for unit in &scenario.units {
+            let (page_cache, write_through, memory) = match unit.kind {
+                Kind::File { write_through, direct } => (!direct, write_through, false),
+                Kind::Memory => (false, false, true),
+            };
+            hub.disks.push(Disk::new(Character {
+                sectors: unit.sectors,
+                block_sectors: unit.block_sectors,
+                memory,
+                page_cache,
+                trouble_one_in: unit.trouble_one_in,
+            }));
+            hub.history.add_unit(unit.sectors, write_through);
+        }
+        let initiators: Vec<Initiator> = scenario
+            .initiators
+            .iter()
+            .enumerate()
+            .map(|(number, habits)| Initiator::new(number, *habits))
+            .collect();
+        for initiator in &initiators {
+            let after = hub.delay(Duration::from_secs(1));
+            hub.plan(after, Event::Initiator(initiator.number));
+        }
+        hub.desks.resize_with(scenario.shards, Desk::default);
+        hub.plan(scenario.calm, Event::Mischief);
+        let folder = SimFolder::default();
+        let mut world = Self {
+            ledgers: LedgerStore::new(folder.clone(), [1; 16]),
+            control: Control::new(scenario.shards, [1; 16]),
+            scenario,
+            hub: Rc::new(RefCell::new(hub)),
+            incarnation: 0,
+            alarm: Moment::NEVER,
+            shards: Vec::new(),
+            arenas: Vec::new(),
+            folder,
+            boot: 1,
+            window: 32,
+            initiators,
+            stage: Stage::Working,
+            exit: None,
+            story: Story::default(),
+        };
+        world.start();
+        world
+    }
+
+    /// A new process.
+    fn start(&mut self) {
+        self.incarnation += 1;
+        let boot = [self.boot; 16];
+        self.ledgers = LedgerStore::new(self.folder.clone(), boot);
+        self.control = Control::new(self.scenario.shards, boot);
+        self.alarm = Moment::NEVER;
+        let options = match self.scenario.arena_small {
+            true => ArenaOptions { small: 128, medium: 16, large: 8 },
+            false => ArenaOptions { small: 512, medium: 64, large: 24 },
+        };
+        for number in 0..self.scenario.shards {
+            let arena = Arena::new(options).expect("the system has some megabytes");
+            let driver = SimDriver::new(number, arena.clone(), Rc::clone(&self.hub));
+            let mailbox = SimMailbox::new(number, Rc::clone(&self.hub));
+            let shard = ShardId(u16::try_from(number).expect("few shards"));
+            let settings = Settings { shard, arena: options, spin: Duration::ZERO, measures: false };
+            self.shards.push(Some(Shard::new(settings, driver, mailbox)));
+            self.arenas.push(arena);
+            self.hub.borrow_mut().wake_shard(number);
+        }
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        let configuration = Box::new(office::configuration(&self.scenario, self.window));
+        self.tell(Mail::Apply { configuration, force: false });
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run(mut self) -> Result<Story, Violation> {
+        while self.exit.is_none() {
+            self.story.events += 1;
+            let event = self.hub.borrow_mut().next_event();
+            let now = self.hub.borrow().now;
+            self.story.milliseconds = now.since(Moment::ORIGIN).as_millis().try_into().unwrap_or(u64::MAX);
+            match event {
+                Some(event) if self.story.events < EVENTS_MAX && now < TIME_MAX => self.happen(event),
+                _ => self.violate(Oracle::Life, self.stuck()),
+            }
+            if let Some(violation) = self.hub.borrow().history.violation() {
+                return Err(violation.clone());
+            }
+            self.go_on();
+        }
+        self.judge_end();
+        self.story.connections = self.hub.borrow().connections.len() as u64;
+        let violation = self.hub.borrow().history.violation().cloned();
+        violation.map_or(Ok(self.story), Err)
+    }
+
+    fn stuck(&self) -> String {
+        let waiting: Vec<usize> =
+            self.initiators.iter().filter(|initiator| !initiator.is_gone()).map(|one| one.number).collect();
+        format!("the world does not come to an end; initiators {waiting:?} are not through")
+    }
+
+    fn violate(&self, oracle: Oracle, what: String) {
+        self.hub.borrow_mut().history.violate(oracle, what);
+    }
+
+    // --- Events ------------------------------------------------------------------------------------------------
+
+    fn happen(&mut self, event: Event) {
+        tracing::trace!(now = self.hub.borrow().now.0, ?event);
+        match event {
+            Event::Turn { shard, version } => self.turn(shard, version),
+            Event::Control => self.control_turn(),
+            Event::Helper { incarnation, mail } => {
+                if incarnation == self.incarnation {
+                    self.tell(*mail);
+                }
+            }
+            Event::Arrive { connection, at } => self.hub.borrow_mut().arrive(connection, at),
+            Event::Transmit { shard, operation } => self.hub.borrow_mut().transmit(shard, operation),
+            Event::Stage { shard, operation } => self.hub.borrow_mut().stage(shard, operation),
+            Event::LateSync { disk, sequence } => self.hub.borrow_mut().disks[disk].sync(sequence),
+            Event::Initiator(number) => self.initiators[number].wake(&mut self.hub.borrow_mut()),
+            Event::Mischief => self.mischief(),
+        }
+    }
+
+    fn turn(&mut self, number: usize, version: u64) {
+        {
+            let desk = &mut self.hub.borrow_mut().desks[number];
+            if desk.turn_version != version {
+                return;
+            }
+            desk.turn_at = None;
+        }
+        let Some(shard) = &mut self.shards[number] else { return };
+        let turned = shard.turn().expect("a simulated ring never fails");
+        if turned == Turned::Stopped {
+            self.shards[number] = None;
+            return;
+        }
+        let hub = &mut *self.hub.borrow_mut();
+        hub.find_dropped();
+        let desk = &hub.desks[number];
+        let busy = !desk.done.is_empty() || !desk.letters.is_empty();
+        match desk.wait.expect("a turn ends with a wait") {
+            _ if busy => hub.wake_shard(number),
+            Wait::Poll => hub.wake_shard(number),
+            Wait::Until(time) => hub.turn_at(number, hub.now + time),
+            Wait::Forever => {}
+        }
+    }
+
+    // --- Control -----------------------------------------------------------------------------------------------
+
+    fn control_turn(&mut self) {
+        let letters = 1 + self.hub.borrow_mut().random.below(8);
+        for _ in 0..letters {
+            let letter = self.hub.borrow_mut().control_mail.pop_front();
+            let Some(letter) = letter else { break };
+            self.tell(Mail::FromShard(letter));
+        }
+        let now = self.hub.borrow().now;
+        if self.control.next_deadline() <= now {
+            let mut orders = Orders::new();
+            self.control.expire(now, &mut orders);
+            self.carry_out(orders);
+        }
+        let hub = &mut *self.hub.borrow_mut();
+        hub.find_dropped();
+        if !hub.control_mail.is_empty() {
+            hub.wake_control();
+        }
+    }
+
+    fn tell(&mut self, mail: Mail<Medium>) {
+        let now = self.hub.borrow().now;
+        let mut orders = Orders::new();
+        self.control.handle(mail, now, &mut orders);
+        self.carry_out(orders);
+    }
+
+    fn carry_out(&mut self, mut orders: Orders<Medium>) {
+        while !orders.is_empty() {
+            for order in std::mem::take(&mut orders) {
+                self.carry_out_one(order, &mut orders);
+            }
+        }
+        let deadline = self.control.next_deadline();
+        if deadline != self.alarm {
+            self.alarm = deadline;
+            if deadline != Moment::NEVER {
+                self.hub.borrow_mut().plan_at(deadline, Event::Control);
+            }
+        }
+    }
+
+    fn carry_out_one(&mut self, order: Order<Medium>, orders: &mut Orders<Medium>) {
+        let hub = &mut *self.hub.borrow_mut();
+        match order {
+            Order::ToShard(shard, letter) => {
+                tracing::debug!(now = hub.now.0, %shard, ?letter, "from control");
+                let shard = usize::from(shard.0);
+                hub.desks[shard].letters.push_back(letter);
+                hub.wake_shard(shard);
+            }
+            Order::OpenDevice { unit, device } => {
+                let result = office::open(hub, &self.scenario, &device);
+                self.help(hub, Mail::DeviceOpened { unit, result });
+            }
+            Order::ReadLedger { unit, device } => {
+                let result = self.ledgers.read(&device).map_err(|fault| fault.to_string());
+                self.help(hub, Mail::LedgerRead { unit, result });
+            }
+            Order::WriteLedger { unit, device, content } => {
+                // It is durable some time before the answer.
+                let result = self.ledgers.write(&device, &content).map_err(|error| error.to_string());
+                self.help(hub, Mail::LedgerWritten { unit, result });
+            }
+            Order::Bind(portal) => {
+                let result = Ok(office::bind(hub, portal));
+                self.control.handle(Mail::Bound { portal, result }, hub.now, orders);
+            }
+            Order::Exit(exit) => self.exit = Some(exit),
+            Order::Log(Level::Error, line)
+                if self.scenario.units.iter().all(|unit| unit.trouble_one_in == 0) =>
+            {
+                if !line.contains("does not want to yet") {
+                    hub.history.violate(Oracle::Life, line);
+                }
+            }
+            Order::ResizeDevice { .. }
+            | Order::CloseDevice { .. }
+            | Order::Answer(..)
+            | Order::Log(..)
+            | Order::Ready(_) => {}
+        }
+    }
+
+    fn help(&self, hub: &mut Hub, mail: Mail<Medium>) {
+        let after = hub.delay(hub.pace.helper);
+        hub.plan(after, Event::Helper { incarnation: self.incarnation, mail: Box::new(mail) });
+    }
+
+    // --- Mischief ----------------------------------------------------------------------------------------------
+
+    fn mischief(&mut self) {
+        if !matches!(self.stage, Stage::Working) || self.scenario.mischief.left() == 0 {
+            return;
+        }
+        let (what, disk, after) = {
+            let hub = &mut *self.hub.borrow_mut();
+            let units = hub.disks.len();
+            let after = hub.delay(self.scenario.calm * 8);
+            hub.plan(after, Event::Mischief);
+            (hub.random.below(4), hub.random.index(units), hub.delay(HANG_MAX))
+        };
+        let mischief = &mut self.scenario.mischief;
+        let left = match what {
+            0 => &mut mischief.hangs,
+            1 => &mut mischief.power_cuts,
+            2 => &mut mischief.kills,
+            _ => &mut mischief.reloads,
+        };
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
+        match what {
+            0 => {
+                let hub = &mut *self.hub.borrow_mut();
+                hub.disks[disk].hangs_until = hub.now + after;
+            }
+            1 => self.crash(true),
+            2 => self.crash(false),
+            _ => {
+                self.window = if self.window == 32 { 8 } else { 32 };
+                self.apply();
+            }
+        }
+    }
+
+    /// The process is gone, with or without the power.
+    fn crash(&mut self, power: bool) {
+        self.shards.clear();
+        self.arenas.clear();
+        {
+            let hub = &mut *self.hub.borrow_mut();
+            hub.abandon_operations();
+            hub.control_mail.clear();
+            for number in 0..hub.connections.len() {
+                hub.cut(number);
+            }
+            hub.judge_crash(power);
+        }
+        self.boot += u8::from(power);
+        self.start();
+    }
+
+    // --- The end -----------------------------------------------------------------------------------------------
+
+    /// When all initiators are through, somebody reads everything; then the gateway ends.
+    fn go_on(&mut self) {
+        if !self.initiators.iter().all(Initiator::is_gone) {
+            return;
+        }
+        let number = self.initiators.len();
+        match self.stage {
+            Stage::Working => {
+                self.stage = Stage::Auditing;
+                self.initiators.push(Initiator::new(number, AUDITOR));
+                self.hub.borrow_mut().plan(Duration::from_millis(1), Event::Initiator(number));
+            }
+            Stage::Auditing => {
+                self.stage = Stage::Ending;
+                self.tell(Mail::Shutdown);
+            }
+            Stage::Ending => {}
+        }
+    }
+
+    fn judge_end(&mut self) {
+        // The shards stop.
+        for number in 0..self.shards.len() {
+            for _ in 0..100 {
+                let version = self.hub.borrow().desks[number].turn_version;
+                self.turn(number, version);
+            }
+            if self.shards[number].is_some() {
+                self.violate(Oracle::Life, format!("shard {number} does not stop"));
+            }
+        }
+        let troubled = self.scenario.units.iter().any(|unit| unit.trouble_one_in > 0);
+        match self.exit.take() {
+            Some(Exit::Unclean(reason)) if !(troubled && reason.contains("flushed")) => {
+                self.violate(Oracle::Life, format!("the gateway ended uncleanly: {reason}"));
+            }
+            _ => {}
+        }
+        self.hub.borrow_mut().drop_operations();
+        for (number, arena) in self.arenas.iter().enumerate() {
+            for class in Class::ALL {
+                let used = arena.usage(class).used;
+                if used > 0 {
+                    let what = format!("{used} {class:?} buffers of shard {number} are not given back");
+                    self.violate(Oracle::Leaks, what);
+                }
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// What a process that is gone had in flight: writes that the kernel had begun may end, in whole or in part.
+    fn abandon_operations(&mut self) {
+        for shard in 0..self.desks.len() {
+            for (_, operation) in std::mem::take(&mut self.desks[shard].operations) {
+                if let Work::Transfer(mut transfer) = operation.work
+                    && transfer.writes
+                {
+                    for part in transfer.take_stages() {
+                        if self.random.chance(1, 2) {
+                            self.move_part(&mut transfer, part);
+                        }
+                    }
+                }
+            }
+            let version = self.desks[shard].turn_version;
+            self.desks[shard] = Desk { turn_version: version, ..Desk::default() };
+        }
+    }
+
+    /// What was in flight when the last shard stopped: accepts and receives.
+    fn drop_operations(&mut self) {
+        for desk in &mut self.desks {
+            desk.operations.clear();
+            desk.done.clear();
+            desk.letters.clear();
+        }
+    }
+
+    fn judge_crash(&mut self, power: bool) {
+        for number in 0..self.disks.len() {
+            if self.disks[number].character.memory {
+                self.history.forget(number);
+                continue;
+            }
+            if power {
+                self.disks[number].cut_power(&mut self.random);
+            } else {
+                self.disks[number].restart();
+            }
+            let Self { history, disks, .. } = self;
+            history.judge_survivors(number, disks[number].contents(), power);
+        }
+    }
+}
