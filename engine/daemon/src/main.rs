@@ -1,5 +1,7 @@
 //! `porticod`: the composition root. Reads the command line, makes the threads, and is the control thread from then on.
 
+#[cfg(feature = "count-allocations")]
+mod allocations;
 mod cli;
 mod devices;
 mod host;
@@ -88,6 +90,8 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     let runtime = Runtime::new(shards, boot, inbox, media, queues, process, ledgers)
         .map_err(|error| format!("no helper threads: {error}"))?;
     watch_signals(cli, post.clone())?;
+    #[cfg(feature = "count-allocations")]
+    allocations::tell_on_signal(shards)?;
     post.apply(configuration, false);
     let exit = runtime.run();
     threads.join();

@@ -120,6 +120,8 @@ fn run(
     let control = mailbox.control.clone();
     let settings = Settings { shard, arena, spin: plan.spin, measures: true };
     let mut served = Shard::new(settings, reactor, mailbox);
+    #[cfg(feature = "count-allocations")]
+    crate::allocations::count_this_thread(shard);
     if let Err(error) = served.run() {
         let _ = control.try_send(ToControl::Failed { shard, reason: error.to_string() });
     }

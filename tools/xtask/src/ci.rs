@@ -132,6 +132,18 @@ pub(crate) fn build_release(tree: &Tree) -> Result<()> {
     process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --release").map(drop)
 }
 
+/// Builds the gateway with a feature, and keeps the program apart from the one that users run.
+pub(crate) fn build_with_feature(tree: &Tree, feature: &str) -> Result<PathBuf> {
+    let words = ["--locked", "--release", "--quiet", "--package", "portico-daemon", "--features", feature];
+    let mut command = cargo(tree, "build", &words);
+    process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --release --features")?;
+    let kept = tree.keep(feature)?.join("porticod");
+    fs::copy(tree.target.join("release/porticod"), &kept).context(kept.display())?;
+    // The build folder holds the plain one again.
+    build_release(tree)?;
+    Ok(kept)
+}
+
 /// Runs one stage and prints its line; `Err` only if it could not even have a log.
 fn run_stage(tree: &Tree, stage: &Stage) -> Result<Tally> {
     if let Some(obstacle) = stage.obstacle() {

@@ -5,6 +5,7 @@
 //! is part of the product, and nothing in here imports it: the gateway is met as its users meet it, as a process
 //! behind a portal.
 
+mod allocations;
 mod bad_input;
 mod ci;
 mod conformance;
@@ -40,6 +41,8 @@ enum Task {
     Guest(guest::Arguments),
     /// Let broken and hostile peers at the gateway
     BadInput(bad_input::Arguments),
+    /// Count what the data path allocates and copies
+    Allocations(allocations::Arguments),
     /// Run the 230 tests of iscsi-test-cu, each in a process of its own
     Conformance(conformance::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Images(arguments) => images::command(&arguments),
         Task::Guest(arguments) => guest::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),
+        Task::Allocations(arguments) => allocations::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),
     };
     lab::process::end_stragglers();

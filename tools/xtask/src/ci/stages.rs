@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
-use crate::{bad_input, conformance, guest, images, peers, tidy};
+use crate::{allocations, bad_input, conformance, guest, images, peers, tidy};
 
 /// One stage.
 pub(super) struct Stage {
@@ -125,6 +125,14 @@ pub(super) const STAGES: &[Stage] = &[
         programs: &[],
         run: run_bad_input,
     },
+    Stage {
+        name: "allocations",
+        what: "100,000 reads and writes without an allocation or a copy",
+        limit: minutes(10),
+        needs_root: None,
+        programs: &[],
+        run: run_allocations,
+    },
     conformance_stage("conformance-file", "iscsi-test-cu against a file", None, |site| {
         run_suite(site, Kind::File)
     }),
@@ -197,6 +205,12 @@ fn run_bad_input(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
     let (passed, failed) = bad_input::run(&tree, "", BAD_INPUT_SEED, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
+fn run_allocations(site: &mut Site) -> Result<Tally> {
+    let tree = site.tree.clone();
+    let (passed, failed) = allocations::run(&tree, false, &mut |line| site.say(line))?;
     Ok(Tally { passed, failed, skipped: 0 })
 }
 

@@ -32,11 +32,11 @@ pub(crate) struct Device {
 /// An scst.conf with one target, whose LUNs are these devices in their order.
 pub(crate) fn configuration(devices: &[Device]) -> String {
     let maps: Vec<(usize, &str)> = devices.iter().map(|device| device.name).enumerate().collect();
-    configuration_with(devices, &maps)
+    configuration_with(devices, &maps, &[])
 }
 
-/// An scst.conf with these devices, and one target with these LUNs.
-pub(crate) fn configuration_with(devices: &[Device], luns: &[(usize, &str)]) -> String {
+/// An scst.conf with these devices, and one target with these LUNs and attributes.
+pub(crate) fn configuration_with(devices: &[Device], luns: &[(usize, &str)], attributes: &[&str]) -> String {
     let mut text = String::new();
     let mut handlers: Vec<&str> = devices.iter().map(|device| device.handler).collect();
     handlers.sort_unstable();
@@ -55,6 +55,9 @@ pub(crate) fn configuration_with(devices: &[Device], luns: &[(usize, &str)]) -> 
     text.push_str(&format!("TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {IQN} {{\n"));
     for (lun, name) in luns {
         text.push_str(&format!("\t\tLUN {lun} {name}\n"));
+    }
+    for attribute in attributes {
+        text.push_str(&format!("\t\t{attribute}\n"));
     }
     text.push_str("\t\tenabled 1\n\t}\n}\n");
     text
@@ -150,6 +153,11 @@ impl Gateway {
     /// SIGKILL.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.running.take().map_or(Ok(()), |mut running| running.kill())
+    }
+
+    /// SIGUSR1.
+    pub(crate) fn ask_for_allocations(&mut self) -> Result<()> {
+        self.process()?.signal(Signal::USR1)
     }
 
     /// SIGHUP: it reads its configuration again, in its own time.
