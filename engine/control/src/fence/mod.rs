@@ -176,8 +176,10 @@ impl Fence {
         effects: &mut Vec<Effect>,
     ) {
         let joined = Joined { asker, deadline: now + CHANGE_PATIENCE };
+        // Not a reset: it is to abort also what has come since the one that drains.
         let repeats = |running: &&mut Running| {
-            running.request == Some((nexus, request))
+            request != Request::Reset
+                && running.request == Some((nexus, request))
                 && running.asker.is_none()
                 && running.joined.len() < JOINED_MAX
         };

@@ -228,12 +228,26 @@ fn after_the_limit_the_new_state_stays_and_the_asker_hears_that_it_drains() {
 #[test]
 fn a_repetition_that_joined_hears_the_limit_again() {
     let mut stage = Stage::ready();
-    stage.ask(1, A, Request::Reset);
+    stage.ask(1, A, RESERVE);
+    stage.written(true);
     stage.pass(CHANGE_PATIENCE);
-    stage.ask(2, A, Request::Reset);
-    assert_eq!(stage.said(), ["install 1 aborting", "1 check 2e/02", "overdue"]);
+    stage.ask(2, A, RESERVE);
+    assert_eq!(stage.said(), ["persist a", "install 1 held by 1", "1 check 2e/02", "overdue"]);
     stage.pass(CHANGE_PATIENCE);
     assert_eq!(stage.said(), ["2 check 2e/02"]);
+}
+
+#[test]
+fn a_repeated_reset_aborts_also_what_came_since_the_one_that_drains() {
+    let mut stage = Stage::ready();
+    stage.ask(1, A, Request::Reset);
+    stage.fence.withdraw(asker(1));
+    stage.ask(2, A, Request::Reset);
+    assert_eq!(stage.said(), ["install 1 aborting"]);
+    stage.everywhere(1);
+    assert_eq!(stage.said(), ["completed", "install 2 aborting"]);
+    stage.everywhere(2);
+    assert_eq!(stage.said(), ["2 good", "completed"]);
 }
 
 #[test]
@@ -250,13 +264,14 @@ fn a_repetition_by_a_withdrawn_asker_joins_too() {
 #[test]
 fn joined_repetitions_are_bounded() {
     let mut stage = Stage::ready();
-    stage.ask(0, A, Request::Reset);
+    stage.ask(0, A, RESERVE);
+    stage.written(true);
     stage.fence.withdraw(asker(0));
     for ticket in 1..=JOINED_MAX + QUEUE_MAX {
-        stage.ask(ticket as u64, A, Request::Reset);
+        stage.ask(ticket as u64, A, RESERVE);
     }
-    assert_eq!(stage.said(), ["install 1 aborting"]);
-    stage.ask(9999, A, Request::Reset);
+    assert_eq!(stage.said(), ["persist a", "install 1 held by 1"]);
+    stage.ask(9999, A, RESERVE);
     assert_eq!(stage.said(), ["9999 busy"]);
 }
 
