@@ -140,7 +140,7 @@ impl Wish {
     pub(crate) fn judge(
         &self,
         hub: &mut Hub,
-        session: Serial,
+        (port, session): (usize, Serial),
         asked: Step,
         completion: &Completion<'_>,
         buffer: &[u8],
@@ -151,14 +151,14 @@ impl Wish {
             What::Write { id, .. } => hub.history.failed(id, "was refused, or failed"),
             What::Read { first, .. } if good => {
                 if completion.moved as usize == buffer.len() {
-                    hub.history.judge_read(self.unit, session, first, buffer, asked);
+                    hub.history.judge_read(self.unit, port, first, buffer, asked);
                 } else {
                     let what = format!("GOOD for {} of {} bytes", completion.moved, buffer.len());
                     hub.history.violate(Oracle::Data, what);
                 }
             }
             What::Synchronize { immediate: false } if good => hub.history.synchronized(self.unit, asked),
-            What::Reserve if good => hub.history.reserved(self.unit, session, asked),
+            What::Reserve if good => hub.history.reserved(self.unit, (port, session), asked),
             _ => {}
         }
         good

@@ -71,13 +71,35 @@ struct Write {
     over: Option<&'static str>,
 }
 
+/// What a sector may hold.
+#[derive(Debug)]
+struct Sector {
+    /// What was surely there before all of these.
+    base: WriteId,
+    /// Oldest first.
+    writes: Vec<WriteId>,
+}
+
+impl Sector {
+    const fn holding(base: WriteId) -> Self {
+        Self { base, writes: Vec::new() }
+    }
+}
+
+/// Who has a unit reserved: a nexus, which is the same for all sessions of an initiator port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    port: usize,
+    session: Serial,
+    since: Step,
+}
+
 #[derive(Debug)]
 struct UnitHistory {
-    /// Writes of each sector, oldest first.
-    sectors: Vec<Vec<WriteId>>,
+    sectors: Vec<Sector>,
     write_through: bool,
-    /// Who surely has it reserved, and since when.
-    holder: Option<(Serial, Step)>,
+    /// Who surely has it reserved.
+    holder: Option<Holder>,
     resets_open: u32,
     resets: u32,
     reset_done: Step,
@@ -99,7 +121,7 @@ impl History {
 
     pub(crate) fn add_unit(&mut self, sectors: usize, write_through: bool) {
         self.units.push(UnitHistory {
-            sectors: vec![Vec::new(); sectors],
+            sectors: (0..sectors).map(|_| Sector::holding(WriteId::NONE)).collect(),
             write_through,
             holder: None,
             resets_open: 0,
@@ -148,7 +170,7 @@ impl History {
         };
         self.writes.insert(id, write);
         for sector in range(first, sectors) {
-            self.units[unit].sectors[sector].push(id);
+            self.units[unit].sectors[sector].writes.push(id);
         }
         id
     }
@@ -160,9 +182,9 @@ impl History {
         (write.done, write.certain, write.over) = (done, true, Some("was answered GOOD"));
         let unit = &self.units[write.unit];
         write.durable = fua || unit.write_through;
-        if let Some((holder, since)) = unit.holder
-            && holder != write.session
-            && since < write.invoked
+        if let Some(holder) = unit.holder
+            && holder.port != write.port
+            && holder.since < write.invoked
         {
             let what = format!("{id:?} was asked for after GOOD of another's RESERVE, and answered GOOD");
             self.violate(Oracle::Fence, what);
@@ -194,22 +216,20 @@ impl History {
     // --- Reads -------------------------------------------------------------------------------------------------
 
     /// What a READ that was asked for at `asked` brought now.
-    pub(crate) fn judge_read(&mut self, unit: usize, session: Serial, first: u64, data: &[u8], asked: Step) {
+    pub(crate) fn judge_read(&mut self, unit: usize, port: usize, first: u64, data: &[u8], asked: Step) {
         let now = self.step();
         for (sector, bytes) in (first..).zip(data.chunks_exact(SECTOR_BYTES)) {
             if let Err(what) = self.may_read(unit, sector, bytes, asked, now) {
-                let what = format!("unit {unit} sector {sector} as read by session {}: {what}", session.0);
+                let what = format!("unit {unit} sector {sector} as read by initiator {port}: {what}");
                 return self.violate(Oracle::Data, what);
             }
         }
-        if let Some((holder, since)) = self.units[unit].holder
-            && holder != session
-            && since < asked
+        if let Some(holder) = self.units[unit].holder
+            && holder.port != port
+            && holder.since < asked
         {
-            self.violate(
-                Oracle::Fence,
-                format!("session {} read unit {unit}, which another has reserved", session.0),
-            );
+            let what = format!("initiator {port} read unit {unit}, which another has reserved");
+            self.violate(Oracle::Fence, what);
         }
     }
 
@@ -228,18 +248,20 @@ impl History {
         Ok(())
     }
 
-    /// The write of that name; `None` for what a new medium holds.
+    /// The write of that name; `None` for what was there before all that still count.
     fn find(&self, id: WriteId, unit: usize, sector: u64) -> Result<Option<&Write>, String> {
-        if id == WriteId::NONE {
-            return Ok(None);
+        let state = &self.units[unit].sectors[index(sector)];
+        if state.writes.contains(&id) {
+            Ok(Some(&self.writes[&id]))
+        } else if state.base == id {
+            Ok(None)
+        } else {
+            Err(format!("{id:?}, which was never there or is long gone"))
         }
-        let found = self.writes.get(&id).ok_or_else(|| format!("{id:?} is no write"))?;
-        let inside = found.unit == unit && (found.first..found.first + found.sectors).contains(&sector);
-        if inside { Ok(Some(found)) } else { Err(format!("{id:?} has nothing to do with it")) }
     }
 
     fn writes_of(&self, unit: usize, sector: u64) -> impl Iterator<Item = (WriteId, &Write)> {
-        let list = &self.units[unit].sectors[index(sector)];
+        let list = &self.units[unit].sectors[index(sector)].writes;
         list.iter().map(|id| (*id, &self.writes[id]))
     }
 
@@ -253,8 +275,8 @@ impl History {
         }
     }
 
-    /// What is on a medium after a crash; only what is there from now on counts. After a power cut what was promised to
-    /// be durable must be there; without one (the process was killed) everything that was answered.
+    /// What is on a medium after a crash. After a power cut what was promised to be durable must be there, and nothing
+    /// else counts any more; without one (the process was killed) everything that was answered must be there.
     pub(crate) fn judge_survivors<'a>(
         &mut self,
         unit: usize,
@@ -270,10 +292,13 @@ impl History {
                     return self.violate(Oracle::Durability, what);
                 }
             };
-            self.units[unit].sectors[index(sector)].retain(|id| *id == survivor);
-            if let Some(write) = self.writes.get_mut(&survivor) {
-                (write.certain, write.done) = (true, write.done.min(now));
+            if power_cut {
+                self.units[unit].sectors[index(sector)] = Sector::holding(survivor);
             }
+        }
+        for write in self.writes.values_mut().filter(|write| write.unit == unit) {
+            write.done = write.done.min(now);
+            write.over.get_or_insert("was lost in a crash");
         }
         let unit = &mut self.units[unit];
         (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
@@ -321,12 +346,12 @@ impl History {
             let what = format!("unit {unit} sector {sector}: {id:?} lands after it {over}");
             return self.violate(Oracle::Fence, what);
         }
-        if let Some((holder, _)) = self.units[unit].holder
-            && holder != write.session
+        if let Some(holder) = self.units[unit].holder
+            && holder.port != write.port
         {
             let what = format!(
-                "unit {unit} sector {sector}: {id:?} of session {} lands while session {} has it reserved",
-                write.session.0, holder.0
+                "unit {unit} sector {sector}: {id:?} of initiator {} lands while initiator {} has it reserved",
+                write.port, holder.port
             );
             self.violate(Oracle::Fence, what);
         }
@@ -335,26 +360,27 @@ impl History {
     // --- Reservations and resets -------------------------------------------------------------------------------
 
     /// GOOD for a RESERVE of this session, which asks nothing else about it meanwhile.
-    pub(crate) fn reserved(&mut self, unit: usize, session: Serial, asked: Step) {
-        let now = self.step();
+    pub(crate) fn reserved(&mut self, unit: usize, (port, session): (usize, Serial), asked: Step) {
+        let since = self.step();
         let state = &mut self.units[unit];
         if state.resets_open > 0 || state.reset_done > asked {
             return;
         }
         match state.holder {
-            Some((holder, _)) if holder != session => {
-                let what = format!("unit {unit} is reserved by {holder:?} and {session:?} at once");
+            Some(holder) if holder.port != port => {
+                let what =
+                    format!("unit {unit} is reserved by initiators {} and {port} at once", holder.port);
                 self.violate(Oracle::Fence, what);
             }
-            Some(_) => {}
-            None => state.holder = Some((session, now)),
+            Some(Holder { since, .. }) => state.holder = Some(Holder { port, session, since }),
+            None => state.holder = Some(Holder { port, session, since }),
         }
     }
 
     /// A RELEASE of this session is on its way.
     pub(crate) fn releases(&mut self, unit: usize, session: Serial) {
         self.step();
-        self.units[unit].holder.take_if(|(holder, _)| *holder == session);
+        self.units[unit].holder.take_if(|holder| holder.session == session);
     }
 
     /// This session may be over.
@@ -382,7 +408,7 @@ impl History {
     pub(crate) fn forget(&mut self, unit: usize) {
         let now = self.step();
         let unit = &mut self.units[unit];
-        unit.sectors.iter_mut().for_each(Vec::clear);
+        unit.sectors.fill_with(|| Sector::holding(WriteId::NONE));
         (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
     }
 

@@ -340,7 +340,8 @@ impl Initiator {
             now = hub.now.0, initiator = self.number, session = session.0, wish = ?pending.wish, asked = pending.asked,
             status = completion.status, sense = ?completion.sense, "answered"
         );
-        let verdict = pending.wish.judge(hub, session, pending.asked, completion, &pending.buffer);
+        let verdict =
+            pending.wish.judge(hub, (self.number, session), pending.asked, completion, &pending.buffer);
         if !verdict {
             // It is refused, or not ready: trying again at once would change nothing.
             self.rest_until = hub.now + hub.delay(REST);

@@ -328,7 +328,7 @@ impl World {
             let hub = &mut *self.hub.borrow_mut();
             let units = hub.disks.len();
             let after = hub.delay(self.scenario.calm * 8);
-            hub.plan(after, Event::Mischief);
+            hub.plan(after + self.scenario.calm / 8, Event::Mischief);
             (hub.random.below(4), hub.random.index(units), hub.delay(HANG_MAX))
         };
         let mischief = &mut self.scenario.mischief;
