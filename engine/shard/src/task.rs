@@ -14,6 +14,7 @@ use portico_scsi::device_server::ParameterList;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
 
+use crate::budget::Kind;
 use crate::management::Management;
 use crate::session::Session;
 use crate::slab::Key;
@@ -54,6 +55,8 @@ pub struct Task {
     pub at_medium: u32,
     /// Bytes that count against its unit's budget.
     pub booked_bytes: u64,
+    /// What that booking waits for.
+    pub booked_as: Kind,
     /// How it ended, once it has; the status is sent when nothing of it is at the medium.
     pub ended: Option<Outcome>,
     /// Aborted: nothing of it is sent, and nothing more handed to the medium.
@@ -181,6 +184,7 @@ impl Task {
             outflow: spare.outflow,
             at_medium: 0,
             booked_bytes: 0,
+            booked_as: Kind::Swift,
             ended: None,
             aborted: false,
             awaited_by: Vec::new(),

@@ -41,8 +41,8 @@ impl<D: Driver> Core<D> {
             unit.state = Arc::clone(&opening.state);
             unit.generation = opening.generation;
         }
-        let shares: Vec<u64> = self.units.iter().map(|(_, unit)| unit.share.used()).collect();
-        self.budget.set_units(self.units.len() as u64, shares.into_iter(), self.arena_bytes);
+        let shares = self.units.iter().map(|(_, unit)| &unit.share);
+        self.budget.set_units(self.units.len() as u64, shares, self.arena_bytes);
     }
 
     /// A new state: replaced, announced, and drained.

@@ -208,7 +208,7 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.remove(key) else { return };
         self.released = true;
         if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
-            self.budget.give(&mut unit.share, task.booked_bytes);
+            self.budget.give(&mut unit.share, task.booked_bytes, task.booked_as);
             unit.tasks -= 1;
         }
         if let Some(session) = self.sessions.get_mut(task.session) {

@@ -8,6 +8,7 @@ use portico_scsi::sense::Outcome;
 
 use super::medium::Refused;
 use super::{Core, OpKind};
+use crate::budget::Kind;
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
 use crate::slab::Key;
@@ -68,7 +69,7 @@ impl<D: Driver> Core<D> {
             let length = rest.min(PIECE_BYTES_MAX);
             // A medium moves whole blocks, even where the initiator takes only a part of the last.
             let whole = length.next_multiple_of(block_bytes as usize);
-            if !self.budget.take(&mut unit.share, whole as u64) {
+            if !self.budget.take(&mut unit.share, whole as u64, Kind::Swift) {
                 return self.starve(key);
             }
             task.booked_bytes += whole as u64;
@@ -151,8 +152,9 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let bytes = bytes.min(task.booked_bytes);
         task.booked_bytes -= bytes;
+        let kind = task.booked_as;
         if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
-            self.budget.give(&mut unit.share, bytes);
+            self.budget.give(&mut unit.share, bytes, kind);
         }
     }
 }

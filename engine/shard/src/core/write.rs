@@ -6,6 +6,7 @@ use portico_scsi::sense::{AdditionalSense, Outcome};
 
 use super::medium::Refused;
 use super::{Core, OpKind};
+use crate::budget::Kind;
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, Task, Work, Write};
@@ -54,12 +55,15 @@ impl<D: Driver> Core<D> {
         let Work::Write(write) = &mut task.work else { return false };
         let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a WRITE has a unit");
         let wanted = write.length_bytes.min(WRITE_BYTES_MAX).max(write.called_bytes);
-        if !self.budget.take(&mut unit.share, wanted.into()) {
+        // All of its data are on their way unasked, or it waits for an initiator to answer.
+        let kind = if write.called_bytes >= write.length_bytes { Kind::Swift } else { Kind::Patient };
+        if !self.budget.take(&mut unit.share, wanted.into(), kind) {
             self.starve(key);
             return false;
         }
         write.booked_bytes = wanted;
         task.booked_bytes = wanted.into();
+        task.booked_as = kind;
         true
     }
 
