@@ -6,7 +6,7 @@
 //!
 //! It never counts the other threads, which may allocate as they like, and never what is given back.
 
-#![allow(unsafe_code, reason = "an allocator is unsafe by its trait; this one passes every call on")]
+#![expect(unsafe_code, reason = "an allocator is unsafe by its trait; this one passes every call on")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;

@@ -132,6 +132,13 @@ pub(crate) fn build_release(tree: &Tree) -> Result<()> {
     process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --release").map(drop)
 }
 
+/// Builds the load generator.
+pub(crate) fn build_load(tree: &Tree) -> Result<()> {
+    let words = ["--locked", "--release", "--quiet", "--package", "portico-load"];
+    let mut command = cargo(tree, "build", &words);
+    process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --package portico-load").map(drop)
+}
+
 /// Builds the gateway with a feature, and keeps the program apart from the one that users run.
 pub(crate) fn build_with_feature(tree: &Tree, feature: &str) -> Result<PathBuf> {
     let words = ["--locked", "--release", "--quiet", "--package", "portico-daemon", "--features", feature];

@@ -9,10 +9,13 @@ mod allocations;
 mod bad_input;
 mod ci;
 mod conformance;
+mod durability;
 mod guest;
 mod images;
 mod lab;
 mod peers;
+mod reload;
+mod sessions;
 mod tidy;
 mod tree;
 
@@ -43,6 +46,12 @@ enum Task {
     BadInput(bad_input::Arguments),
     /// Count what the data path allocates and copies
     Allocations(allocations::Arguments),
+    /// Many sessions on one unit, over both shards, with verification
+    Sessions(sessions::Arguments),
+    /// Kill the gateway under write load; what was answered is there
+    Durability(durability::Arguments),
+    /// Change the configuration while initiators are at work
+    Reload(reload::Arguments),
     /// Run the 230 tests of iscsi-test-cu, each in a process of its own
     Conformance(conformance::Arguments),
 }
@@ -58,6 +67,9 @@ fn main() -> ExitCode {
         Task::Guest(arguments) => guest::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),
         Task::Allocations(arguments) => allocations::command(&arguments),
+        Task::Sessions(arguments) => sessions::command(&arguments),
+        Task::Durability(arguments) => durability::command(&arguments),
+        Task::Reload(arguments) => reload::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),
     };
     lab::process::end_stragglers();

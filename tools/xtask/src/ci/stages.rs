@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
-use crate::{allocations, bad_input, conformance, guest, images, peers, tidy};
+use crate::{allocations, bad_input, conformance, durability, guest, images, peers, reload, sessions, tidy};
 
 /// One stage.
 pub(super) struct Stage {
@@ -133,6 +133,30 @@ pub(super) const STAGES: &[Stage] = &[
         programs: &[],
         run: run_allocations,
     },
+    Stage {
+        name: "sessions",
+        what: "64 sessions on one unit, over both shards, with verification",
+        limit: minutes(10),
+        needs_root: None,
+        programs: &[],
+        run: run_sessions,
+    },
+    Stage {
+        name: "durability",
+        what: "SIGKILL under write load; what was answered is there",
+        limit: minutes(5),
+        needs_root: None,
+        programs: &[],
+        run: run_durability,
+    },
+    Stage {
+        name: "reload",
+        what: "SIGHUP while initiators are at work",
+        limit: minutes(3),
+        needs_root: None,
+        programs: &[],
+        run: run_reload,
+    },
     conformance_stage("conformance-file", "iscsi-test-cu against a file", None, |site| {
         run_suite(site, Kind::File)
     }),
@@ -214,6 +238,27 @@ fn run_allocations(site: &mut Site) -> Result<Tally> {
     Ok(Tally { passed, failed, skipped: 0 })
 }
 
+fn run_sessions(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = sessions::run(&tree, SESSIONS_SECONDS, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
+fn run_durability(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let sum = durability::run(&tree, KILLS, &mut |line| site.say(line))?;
+    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_reload(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = reload::run(&tree, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
 fn run_guest(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
@@ -230,6 +275,9 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
 
+/// Of each of four runs: 60 s in all.
+const SESSIONS_SECONDS: u64 = 15;
+const KILLS: u64 = 5;
 const BAD_INPUT_SEED: u64 = 1;
 const LOOP: Option<&str> = Some("to set up a loop device");
 const QEMU: (&str, &str) = ("qemu-img", "qemu-utils");

@@ -234,6 +234,7 @@ fn sum(page: &str, name: &str) -> Option<u64> {
         let rest = line.strip_prefix(name)?;
         let value = match rest.strip_prefix('{') {
             Some(labelled) => labelled.rsplit_once("} ")?.1,
+            // No labels, or `name` has them all.
             None => rest.strip_prefix(' ')?,
         };
         value.parse::<u64>().ok()
@@ -253,6 +254,7 @@ mod tests {
     fn a_metric_is_the_sum_over_its_labels_and_no_other() {
         let page = "# HELP a_total x\na_total{shard=\"0\"} 3\na_total{shard=\"1\"} 4\na_total_b 9\nc 5\n";
         assert_eq!(sum(page, "a_total"), Some(7));
+        assert_eq!(sum(page, "a_total{shard=\"1\"}"), Some(4));
         assert_eq!(sum(page, "c"), Some(5));
         assert_eq!(sum(page, "d"), None);
     }

@@ -1,0 +1,133 @@
+//! Many sessions on one unit, over both shards: `portico-load` writes and reads at random with verification, first each
+//! session in a part of its own, then all in the same blocks. No error, no wrong byte, and while it runs each shard has
+//! its half of the sessions and of the work.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::ci;
+use crate::lab::gateway::{self, Device, Gateway, IQN};
+use crate::lab::process::Running;
+use crate::lab::{Context, Failure, Result, halt};
+use crate::tree::Tree;
+
+/// `cargo xtask sessions`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How long each of the four runs takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    seconds: u64,
+}
+
+/// The command line's way in; `true` if all runs passed.
+pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
+    let tree = Tree::find()?;
+    ci::build_release(&tree)?;
+    let (passed, failed) = run(&tree, arguments.seconds, &mut |line| println!("{line}"))?;
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// Disjoint and shared regions of a file and of memory; how many runs passed and failed.
+pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> {
+    ci::build_load(tree)?;
+    let mut gateway = Gateway::prepare(tree)?;
+    let file = gateway.folder().join("medium.img");
+    let devices = [
+        Device {
+            handler: "vdisk_fileio",
+            name: "file",
+            attributes: vec![format!("filename {}", file.display()), format!("size {UNIT_BYTES}")],
+        },
+        Device { handler: "vdisk_ram", name: "memory", attributes: vec![format!("size {UNIT_BYTES}")] },
+    ];
+    gateway.configure(&gateway::configuration(&devices))?;
+    gateway.argue(&["--cores", "0,1"]);
+    gateway.start()?;
+    let (mut passed, mut failed) = (0, 0);
+    for (lun, medium) in devices.iter().map(|device| device.name).enumerate() {
+        for region in ["--disjoint", "--shared"] {
+            let outcome = load(tree, &mut gateway, lun, region, seconds, say);
+            *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
+            match outcome {
+                Ok(spread) => say(&format!("ok     {SESSIONS} sessions on a {medium}, {region}: {spread}")),
+                Err(failure) => {
+                    say(&format!("FAILED {SESSIONS} sessions on a {medium}, {region}: {failure}"))
+                }
+            }
+        }
+    }
+    gateway.check()?;
+    gateway.stop()?;
+    Ok((passed, failed))
+}
+
+/// One run of the load generator; how sessions and bytes were spread.
+fn load(
+    tree: &Tree,
+    gateway: &mut Gateway,
+    lun: usize,
+    region: &str,
+    seconds: u64,
+    say: &mut dyn FnMut(&str),
+) -> Result<String> {
+    let log = gateway.folder().join("load.log");
+    let file = std::fs::File::create(&log).context(log.display())?;
+    let mut command = Command::new(tree.target.join("release/portico-load"));
+    command.arg("--target").arg(format!("iscsi://{}/{IQN}/{lun}", gateway.portal()));
+    command.args(["--sessions", &SESSIONS.to_string(), "--depth", "8", "--rw", "randrw", "--mix", "50"]);
+    command.args(["--bs", "4k", "--size", REGION, "--verify", "--strict", "--quiet", region]);
+    command.args(["--time", &format!("{seconds}s"), "--seed", "1"]);
+    let before = shards(gateway, "portico_shard_received_bytes_total")?;
+    let mut running =
+        Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?))?;
+    let sessions = spread(gateway, &mut running)?;
+    let status = running.wait(Duration::from_secs(seconds) + VERIFYING_LIMIT)?;
+    let said = std::fs::read_to_string(&log).context(log.display())?;
+    said.lines().for_each(&mut *say);
+    if status.and_then(|status| status.code()) != Some(0) {
+        return Err(Failure::new(format!("portico-load ended with {status:?}")));
+    }
+    let after = shards(gateway, "portico_shard_received_bytes_total")?;
+    let received: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+    // Which of both connections a login comes by does not decide: data count.
+    if received.iter().any(|bytes| *bytes < received.iter().sum::<u64>() / 4) {
+        return Err(Failure::new(format!("the shards received {received:?} bytes")));
+    }
+    Ok(format!("{sessions:?} sessions and {received:?} bytes on the shards"))
+}
+
+/// Waits until all sessions are there, and counts those of each shard.
+fn spread(gateway: &mut Gateway, running: &mut Running) -> Result<Vec<u64>> {
+    let start = Instant::now();
+    loop {
+        halt::go_on()?;
+        let sessions = shards(gateway, "portico_shard_sessions")?;
+        if sessions.iter().sum::<u64>() == SESSIONS {
+            let even = sessions.iter().all(|count| *count == SESSIONS / SHARDS);
+            return if even {
+                Ok(sessions)
+            } else {
+                Err(Failure::new(format!("{sessions:?} sessions on the shards")))
+            };
+        }
+        if running.ended()?.is_some() || start.elapsed() > LOGIN_LIMIT {
+            return Err(Failure::new(format!("there were never all sessions, but {sessions:?}")));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A metric of each shard.
+fn shards(gateway: &Gateway, name: &str) -> Result<Vec<u64>> {
+    (0..SHARDS).map(|shard| gateway.metric(&format!("{name}{{shard=\"{shard}\"}}"))).collect()
+}
+
+const SESSIONS: u64 = 64;
+const SHARDS: u64 = 2;
+const UNIT_BYTES: u64 = 128 << 20;
+const REGION: &str = "64m";
+const LOGIN_LIMIT: Duration = Duration::from_secs(20);
+/// Reading back what was written, on a busy machine.
+const VERIFYING_LIMIT: Duration = Duration::from_secs(120);
