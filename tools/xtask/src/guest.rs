@@ -133,7 +133,7 @@ impl Guest {
 
 /// The folder with the guest that this version of the script builds. Two runs that build at once do not disturb each
 /// other: each builds beside it, and the first that is ready stays.
-fn built(tree: &Tree, script: &Path) -> Result<PathBuf> {
+pub(crate) fn built(tree: &Tree, script: &Path) -> Result<PathBuf> {
     let text = fs::read(script).context(script.display())?;
     let parent = match std::env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache).join("portico-lab"),

@@ -14,6 +14,7 @@ mod guest;
 mod images;
 mod lab;
 mod peers;
+mod power;
 mod reload;
 mod sessions;
 mod tidy;
@@ -42,6 +43,8 @@ enum Task {
     Images(images::Arguments),
     /// Let the Linux initiator, in a guest, use a unit across a restart of the target
     Guest(guest::Arguments),
+    /// Cut the power under a gateway that runs in a guest; what was answered durably is there
+    Power(power::Arguments),
     /// Let broken and hostile peers at the gateway
     BadInput(bad_input::Arguments),
     /// Count what the data path allocates and copies
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Peers(arguments) => peers::command(&arguments),
         Task::Images(arguments) => images::command(&arguments),
         Task::Guest(arguments) => guest::command(&arguments),
+        Task::Power(arguments) => power::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),
         Task::Allocations(arguments) => allocations::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),

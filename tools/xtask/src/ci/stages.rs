@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
-use crate::{allocations, bad_input, conformance, durability, guest, images, peers, reload, sessions, tidy};
+use crate::{
+    allocations, bad_input, conformance, durability, guest, images, peers, power, reload, sessions, tidy,
+};
 
 /// One stage.
 pub(super) struct Stage {
@@ -174,6 +176,14 @@ pub(super) const STAGES: &[Stage] = &[
         programs: &[("mmdebstrap", "mmdebstrap"), ("ip", "iproute2"), ("depmod", "kmod")],
         run: run_guest,
     },
+    Stage {
+        name: "power",
+        what: "power loss under a gateway in the guest, at every mark",
+        limit: minutes(20),
+        needs_root: Some("to build the guest"),
+        programs: &[("mmdebstrap", "mmdebstrap"), ("depmod", "kmod"), ("debugfs", "e2fsprogs")],
+        run: run_power,
+    },
 ];
 
 const fn conformance_stage(
@@ -264,6 +274,14 @@ fn run_guest(site: &mut Site) -> Result<Tally> {
     let tree = site.tree.clone();
     let sum = guest::run(&tree, Peer::Portico, Kind::File, &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_power(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let program = tree.target.join("release/porticod");
+    let (passed, failed) = power::run(&tree, &program, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
 }
 
 /// CI services set `CI=true`.
