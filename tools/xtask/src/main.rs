@@ -7,6 +7,7 @@
 
 mod allocations;
 mod bad_input;
+mod bench_record;
 mod ci;
 mod conformance;
 mod durability;
@@ -55,6 +56,8 @@ enum Task {
     Durability(durability::Arguments),
     /// Change the configuration while initiators are at work
     Reload(reload::Arguments),
+    /// Measure processor time per read beside tgt, and keep a record
+    BenchRecord(bench_record::Arguments),
     /// Run the 230 tests of iscsi-test-cu, each in a process of its own
     Conformance(conformance::Arguments),
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Sessions(arguments) => sessions::command(&arguments),
         Task::Durability(arguments) => durability::command(&arguments),
         Task::Reload(arguments) => reload::command(&arguments),
+        Task::BenchRecord(arguments) => bench_record::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),
     };
     lab::process::end_stragglers();

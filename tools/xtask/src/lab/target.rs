@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Ram,
     /// A loop device; needs root.
     Loop,
+    /// Nothing: what is written is forgotten, what is read is zeros. For measurements.
+    Null,
 }
 
 impl Peer {
@@ -63,7 +65,7 @@ impl Peer {
 }
 
 impl Kind {
-    /// All of them, in the order in which the harnesses go through them.
+    /// All that keep data, in the order in which the harnesses go through them.
     pub(crate) const ALL: [Kind; 3] = [Kind::File, Kind::Ram, Kind::Loop];
 
     /// The name that command lines and data files use.
@@ -72,12 +74,13 @@ impl Kind {
             Kind::File => "file",
             Kind::Ram => "ram",
             Kind::Loop => "loop",
+            Kind::Null => "null",
         }
     }
 
     /// Whether its data is there again after a restart of the target.
     pub(crate) fn outlives_the_target(self) -> bool {
-        self != Kind::Ram
+        !matches!(self, Kind::Ram | Kind::Null)
     }
 
     /// Whether setting it up is root's alone.
@@ -96,6 +99,9 @@ enum Medium {
     },
     File(PathBuf),
     Loop(LoopDevice),
+    Null {
+        size_bytes: u64,
+    },
 }
 
 /// A target that runs, with one logical unit. The order of the fields is the order in which they go: the process
@@ -109,6 +115,8 @@ pub(crate) struct Target {
     metrics: Option<SocketAddr>,
     medium: Medium,
     place: Place,
+    /// The one processor that it may use, if it may not use all.
+    core: Option<usize>,
     folder: TempDir,
 }
 
@@ -135,6 +143,14 @@ impl Place {
             Place::Inside(namespace) => namespace.command(&program.to_string_lossy()),
         }
     }
+
+    /// As [`Place::command`], on one processor where one is named.
+    fn command_on(&self, core: Option<usize>, program: &Path) -> Command {
+        let Some(core) = core else { return self.command(program) };
+        let mut command = self.command(Path::new("taskset"));
+        command.args(["--cpu-list", &core.to_string()]).arg(program);
+        command
+    }
 }
 
 impl Target {
@@ -149,25 +165,55 @@ impl Target {
         size_bytes: u64,
         place: Place,
     ) -> Result<Target> {
+        Target::start_on(tree, peer, kind, size_bytes, place, None)
+    }
+
+    /// As [`Target::start`], on loopback and on one processor.
+    pub(crate) fn start_pinned(
+        tree: &Tree,
+        peer: Peer,
+        kind: Kind,
+        size_bytes: u64,
+        core: usize,
+    ) -> Result<Target> {
+        Target::start_on(tree, peer, kind, size_bytes, Place::Loopback, Some(core))
+    }
+
+    fn start_on(
+        tree: &Tree,
+        peer: Peer,
+        kind: Kind,
+        size_bytes: u64,
+        place: Place,
+        core: Option<usize>,
+    ) -> Result<Target> {
         let parent = match kind {
             Kind::Ram => PathBuf::from("/dev/shm"),
             _ => std::env::temp_dir(),
         };
         let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir_in(parent)?;
         let medium = Medium::make(kind, size_bytes, folder.path())?;
-        Target::over(tree, peer, medium, place, folder)
+        Target::over(tree, peer, medium, place, core, folder)
     }
 
     /// Starts the gateway without a configuration.
     pub(crate) fn start_embedded(tree: &Tree) -> Result<Target> {
         let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir()?;
-        Target::over(tree, Peer::Portico, Medium::Embedded, Place::Loopback, folder)
+        Target::over(tree, Peer::Portico, Medium::Embedded, Place::Loopback, None, folder)
     }
 
-    fn over(tree: &Tree, peer: Peer, medium: Medium, place: Place, folder: TempDir) -> Result<Target> {
+    fn over(
+        tree: &Tree,
+        peer: Peer,
+        medium: Medium,
+        place: Place,
+        core: Option<usize>,
+        folder: TempDir,
+    ) -> Result<Target> {
         let portal = SocketAddr::new(place.address(), 0);
         let tree = tree.clone();
-        let mut target = Target { peer, tree, running: None, portal, metrics: None, medium, place, folder };
+        let mut target =
+            Target { peer, tree, running: None, portal, metrics: None, medium, place, core, folder };
         target.resume()?;
         Ok(target)
     }
@@ -239,6 +285,11 @@ impl Target {
         format!("iscsi://{}/{}/{}", self.portal, self.iqn(), self.lun())
     }
 
+    /// The process, for /proc.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::id)
+    }
+
     /// The metrics page, where the peer has one.
     pub(crate) fn metrics(&self) -> Option<Result<String>> {
         self.metrics.map(|address| http::get(address, "/metrics"))
@@ -273,8 +324,10 @@ impl Target {
 
 impl Medium {
     fn make(kind: Kind, size_bytes: u64, folder: &Path) -> Result<Medium> {
-        if kind == Kind::Ram {
-            return Ok(Medium::Ram { size_bytes });
+        match kind {
+            Kind::Ram => return Ok(Medium::Ram { size_bytes }),
+            Kind::Null => return Ok(Medium::Null { size_bytes }),
+            Kind::File | Kind::Loop => {}
         }
         let path = folder.join("medium.img");
         File::create(&path).and_then(|file| file.set_len(size_bytes)).context(path.display())?;

@@ -15,7 +15,7 @@ use super::{Medium, Place, READY_LIMIT, Started, Target};
 pub(super) fn start(target: &Target) -> Result<Started> {
     let folder = target.folder.path();
     let program = target.tree.target.join("release/porticod");
-    let mut command = target.place.command(&program);
+    let mut command = target.place.command_on(target.core, &program);
     if let Some(text) = configuration(&target.medium) {
         let config = folder.join("scst.conf");
         fs::write(&config, text).context(config.display())?;
@@ -23,6 +23,9 @@ pub(super) fn start(target: &Target) -> Result<Started> {
     }
     command.arg("--data").arg(folder.join("data"));
     command.args(["--portal", &format!("{}:0", target.place.address()), "--metrics", "127.0.0.1:0"]);
+    if let Some(core) = target.core {
+        command.args(["--cores", &core.to_string()]);
+    }
     let log = File::options().create(true).append(true).open(target.log_path())?;
     let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;
     let line =
@@ -38,6 +41,7 @@ fn configuration(medium: &Medium) -> Option<String> {
     let (handler, attributes) = match medium {
         Medium::Embedded => return None,
         Medium::Ram { size_bytes } => ("vdisk_ram", format!("size {size_bytes}")),
+        Medium::Null { size_bytes } => ("vdisk_nullio", format!("size {size_bytes}")),
         Medium::File(path) => ("vdisk_fileio", format!("filename {}", path.display())),
         Medium::Loop(device) => ("vdisk_blockio", format!("filename {}", device.path().display())),
     };

@@ -25,7 +25,7 @@ pub(super) fn start(target: &Target) -> Result<Started> {
 
 fn attempt(target: &Target) -> Result<Started> {
     let portal = SocketAddr::new(target.place.address(), free_port(&target.place)?);
-    let mut command = target.place.command(Path::new("tgtd"));
+    let mut command = target.place.command_on(target.core, Path::new("tgtd"));
     command.args(["-f", "--iscsi", &format!("portal={portal}")]);
     command.env(SOCKET_VARIABLE, socket(target));
     let log = File::options().create(true).append(true).open(target.log_path())?;
@@ -40,7 +40,8 @@ fn attempt(target: &Target) -> Result<Started> {
     }
     let store = backing_store(target)?;
     let store = store.to_string_lossy();
-    let unit = ["--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "--bstype", "rdwr"];
+    let kind = if matches!(target.medium, Medium::Null { .. }) { "null" } else { "rdwr" };
+    let unit = ["--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "--bstype", kind];
     tgtadm(target, &[&unit[..], &["--backing-store", &store]].concat())?;
     tgtadm(target, &["--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL"])?;
     Ok(Started { running, portal, metrics: None })
@@ -52,7 +53,8 @@ fn backing_store(target: &Target) -> Result<PathBuf> {
         Medium::File(path) => path.clone(),
         Medium::Loop(device) => device.path().to_path_buf(),
         Medium::Embedded => return Err(Failure::new("tgt serves nothing by itself")),
-        Medium::Ram { size_bytes } => {
+        // Its null store wants a file all the same, for the size.
+        Medium::Ram { size_bytes } | Medium::Null { size_bytes } => {
             let path = target.folder.path().join("ram.img");
             File::create(&path)?.set_len(*size_bytes)?;
             path
