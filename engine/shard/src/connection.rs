@@ -162,6 +162,17 @@ impl Connection {
     /// Whether it wants to receive.
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
-        !self.receiving && self.closing.is_none() && !matches!(self.phase, Phase::Leaving(_))
+        let waits = match self.phase {
+            Phase::Login(_) => self.is_answering(),
+            Phase::Leaving(_) => true,
+            Phase::FullFeature(_) => false,
+        };
+        !self.receiving && self.closing.is_none() && !waits
+    }
+
+    /// Whether an answer is on its way: a login goes on when it is sent, one request at a time (RFC 7143 §6.3).
+    #[must_use]
+    pub fn is_answering(&self) -> bool {
+        self.sending || !self.replies.is_empty()
     }
 }

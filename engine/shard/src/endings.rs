@@ -1,9 +1,11 @@
 //! How connections end, and what is done on time.
 
+use std::time::Duration;
+
 use portico_model::message::EndReason;
 use portico_ring::Message;
 
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, LOGIN_PATIENCE_S, Phase};
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
@@ -19,6 +21,15 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.core.driver.close(connection.fd);
         if let Phase::FullFeature(session) = connection.phase {
             self.core.end_session(session, reason);
+        }
+    }
+
+    /// Closes every connection.
+    pub(crate) fn close_all(&mut self, reason: EndReason) {
+        for index in 0..self.connections.places() {
+            if let Some(key) = self.connections.key_at(index) {
+                self.close(key, reason);
+            }
         }
     }
 
@@ -38,6 +49,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         for (key, reason) in std::mem::take(&mut self.core.ending) {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.closing.get_or_insert(reason);
+                connection.login_deadline = self.core.now + Duration::from_secs(LOGIN_PATIENCE_S);
                 self.core.to_flush.push(key);
             }
         }
@@ -49,6 +61,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             let Some(key) = self.connections.key_at(index) else { continue };
             let connection = self.connections.get_mut(key).expect("it was just found");
             match connection.phase {
+                // Its peer does not read what it is waiting for.
+                _ if connection.closing.is_some() && connection.login_deadline <= self.core.now => {
+                    self.close(key, EndReason::Silent);
+                }
                 Phase::FullFeature(session) => self.expire_session(key, session),
                 Phase::Login(_) | Phase::Leaving(_) if connection.login_deadline <= self.core.now => {
                     tracing::info!(peer = %connection.peer, "login took too long");

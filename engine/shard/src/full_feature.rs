@@ -99,7 +99,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let total = lengths.data_bytes() as usize;
         let Purpose::Request { task, name, keep_bytes } = purpose else {
             connection.inbound.skip(total);
-            return;
+            // A rejected request has used up its CmdSN: those behind it have their turn.
+            return self.serve_requests(key, session_key);
         };
         let kept = keep_bytes as usize;
         connection.inbound.take(kept, |buffer| self.core.data(task, buffer));
@@ -144,6 +145,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         match violation.answer() {
             Answer::Reject(reason) => {
                 self.core.counters.violations += 1;
+                if let Some(session) = self.core.sessions.get_mut(session) {
+                    session.wire.consume_cmd_sn(bhs);
+                }
                 self.core.list_rare(session, Rare::Reject { reason, header: *bhs });
             }
             Answer::DropConnection | Answer::DropSession | Answer::LoginStatus(_) => {

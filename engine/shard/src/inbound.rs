@@ -14,14 +14,18 @@ pub const HEADER_BYTES: usize = 48;
 /// A data segment from this size on is worth a slot and a receive of its own.
 pub const LARGE_DATA_BYTES: usize = 16 << 10;
 
-/// PDUs without large data after which staging is used in full again.
-const LARGE_HOLD: u8 = 4;
+/// PDUs without large data after which staging is used in full again: more than the commands of a usual window, which
+/// come between the data of two R2Ts.
+const LARGE_HOLD: u8 = 64;
 
 /// Equal small writes in a row after which the next ones are predicted.
 const STREAK_MIN: u8 = 4;
 
 /// Header and slot pairs of one receive.
 const PREDICTED_MAX: usize = 30;
+
+/// Headers between the data of two writes that are still a pattern: a command, and the Data-Out behind it.
+const STREAK_HEADERS_MAX: u8 = 2;
 
 /// Staging that is smaller than this is given up for a new chunk, where it cannot be reclaimed.
 const STAGING_TAIL_MIN: usize = 1 << 10;
@@ -49,8 +53,13 @@ pub struct Inbound {
 /// What the last PDUs looked like, for a session whose media want aligned memory.
 #[derive(Debug, Default, Clone, Copy)]
 struct Streak {
+    /// Headers in front of each data segment.
+    headers: u8,
     data_bytes: usize,
+    /// How often it was so in a row.
     length: u8,
+    /// Headers since the last data segment.
+    pending: u8,
 }
 
 /// What a receive shall be planned for.
@@ -105,13 +114,18 @@ impl Inbound {
             list.push(buffer).expect("no more is left unfilled than was planned");
         }
         let missing = expected.missing_bytes.saturating_sub(planned);
+        // What is left of a prediction ends where a PDU ends, and the next pairs go on from there.
+        let mut predicted = planned > expected.missing_bytes;
         if missing > 0 && !self.fits_staging(expected) {
             self.plan_slots(arena, expected, missing, list);
-        } else if planned == 0 && expected.missing_bytes == 0 && expected.aligned {
-            self.plan_prediction(arena, list);
+        } else if expected.aligned && (predicted || planned == 0 && missing == 0 && self.arrived_bytes == 0) {
+            let pending = if predicted { 0 } else { self.streak.pending };
+            self.plan_prediction(arena, pending, list);
+            predicted = !list.is_empty();
         }
         self.staging_planned = false;
-        if list.len() < 2 * PREDICTED_MAX {
+        // Staging behind pairs would take what comes after them unaligned.
+        if !predicted {
             self.plan_staging(arena, list);
         }
     }
@@ -160,20 +174,24 @@ impl Inbound {
         self.arrived.push_back(head);
     }
 
-    /// Pairs of a header window and a slot, for a stream of equal small writes.
-    fn plan_prediction(&mut self, arena: &Arena, list: &mut Segments) {
-        if self.streak.length < STREAK_MIN || self.arrived_bytes > 0 {
+    /// Pairs of a header window and a slot, for a stream of equal small writes. `pending` headers of the first write have
+    /// come already.
+    fn plan_prediction(&mut self, arena: &Arena, pending: u8, list: &mut Segments) {
+        let Streak { headers: each, data_bytes, length, .. } = self.streak;
+        if length < STREAK_MIN || pending >= each || list.len() / 2 >= PREDICTED_MAX {
             return;
         }
         let Some(mut headers) = arena.take(Class::Small) else { return };
-        for _ in 0..PREDICTED_MAX {
-            let Some(mut slot) = take_fitting(arena, self.streak.data_bytes) else { return };
-            if slot.capacity() < self.streak.data_bytes {
+        let mut window = usize::from(each - pending) * HEADER_BYTES;
+        while list.len() + 1 < 2 * PREDICTED_MAX {
+            let Some(mut slot) = take_fitting(arena, data_bytes) else { return };
+            if slot.capacity() < data_bytes {
                 return;
             }
-            slot.set_len(self.streak.data_bytes);
-            list.push(headers.split_to(HEADER_BYTES)).expect("the list has room for all pairs");
+            slot.set_len(data_bytes);
+            list.push(headers.split_to(window)).expect("the list has room for all pairs");
             list.push(slot).expect("the list has room for all pairs");
+            window = usize::from(each) * HEADER_BYTES;
         }
     }
 
@@ -261,13 +279,20 @@ impl Inbound {
         } else {
             self.large_hold = self.large_hold.saturating_sub(1);
         }
-        let predictable = data_bytes > 0 && data_bytes < LARGE_DATA_BYTES && data_bytes.is_multiple_of(512);
-        self.streak = match self.streak {
-            Streak { data_bytes: same, length } if predictable && same == data_bytes => {
-                Streak { data_bytes, length: length.saturating_add(1) }
-            }
-            _ => Streak { data_bytes, length: u8::from(predictable) },
+        if data_bytes == 0 {
+            self.streak.pending = self.streak.pending.saturating_add(1);
+            return;
+        }
+        let headers = self.streak.pending.saturating_add(1);
+        let predictable =
+            headers <= STREAK_HEADERS_MAX && data_bytes < LARGE_DATA_BYTES && data_bytes.is_multiple_of(512);
+        let same = self.streak.data_bytes == data_bytes && self.streak.headers == headers;
+        let length = match (predictable, same) {
+            (true, true) => self.streak.length.saturating_add(1),
+            (true, false) => 1,
+            (false, _) => 0,
         };
+        self.streak = Streak { headers, data_bytes, length, pending: 0 };
     }
 
     /// Bytes that have arrived.
@@ -458,6 +483,58 @@ mod tests {
             wire.inbound.forget_unfilled();
         }
         assert_eq!(wire.inbound.copied_bytes(), 0);
+    }
+
+    /// Feeds PDUs of `headers` headers and 4 KiB, in bursts of 32 as an initiator's window has them, and counts the writes
+    /// whose data are not one aligned range.
+    fn unaligned_of(headers: usize, bursts: usize) -> usize {
+        let mut wire = Wire::new();
+        let period = headers * HEADER_BYTES + 4096;
+        let mut unaligned = 0;
+        for _ in 0..bursts {
+            let burst = pattern(32 * period);
+            let mut at = 0;
+            let mut missing = 0;
+            let mut seen = 0;
+            while at < burst.len() {
+                let expected =
+                    Expectation { missing_bytes: missing, arrived_data_bytes: 4096 - missing, aligned: true };
+                let expected =
+                    if missing == 0 { Expectation { arrived_data_bytes: 0, ..expected } } else { expected };
+                at += wire.receive(expected, &burst[at..]);
+                loop {
+                    if missing == 0 {
+                        if wire.inbound.len() < HEADER_BYTES {
+                            break;
+                        }
+                        wire.inbound.skip(HEADER_BYTES);
+                        seen = (seen + 1) % headers;
+                        wire.inbound.saw(if seen == 0 { 4096 } else { 0 });
+                        if seen != 0 {
+                            continue;
+                        }
+                    }
+                    if wire.inbound.len() < 4096 {
+                        missing = 4096 - wire.inbound.len();
+                        break;
+                    }
+                    missing = 0;
+                    let data = wire.take(4096);
+                    unaligned += usize::from(data.len() != 1 || !data[0].is_aligned(511));
+                }
+            }
+        }
+        unaligned
+    }
+
+    #[test]
+    fn bursts_that_are_longer_than_what_was_predicted_stay_aligned() {
+        assert_eq!(unaligned_of(1, 2), unaligned_of(1, 50), "only the first ones, before there is a pattern");
+    }
+
+    #[test]
+    fn a_command_and_the_data_behind_it_are_a_pattern_too() {
+        assert_eq!(unaligned_of(2, 2), unaligned_of(2, 50), "only the first ones, before there is a pattern");
     }
 
     #[test]

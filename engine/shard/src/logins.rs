@@ -54,7 +54,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     pub(crate) fn advance_login(&mut self, key: Key<Connection>) {
         loop {
             let Some(connection) = self.connections.get_mut(key) else { return };
-            if connection.closing.is_some() || !matches!(connection.phase, Phase::Login(_)) {
+            if connection.closing.is_some()
+                || connection.is_answering()
+                || !matches!(connection.phase, Phase::Login(_))
+            {
                 return;
             }
             match &connection.pdu {
@@ -188,7 +191,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let connection = self.connections.get_mut(key).expect("it was just put there");
         connection.phase = Phase::FullFeature(home);
         connection.replies.push(framed(reply));
-        connection.inbound.inject(self.core.driver.arena(), &question.unread);
+        if !connection.inbound.inject(self.core.driver.arena(), &question.unread) {
+            // Without these bytes nothing that follows could be understood.
+            return self.close(key, EndReason::ConnectionLost);
+        }
         self.core.to_flush.push(key);
         self.make_ready(key);
     }

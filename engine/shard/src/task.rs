@@ -110,6 +110,8 @@ pub struct Read {
     pub handed_bytes: u32,
     /// Of them, ready to be sent or sent.
     pub ready_bytes: u32,
+    /// Of them, sent.
+    pub sent_bytes: u32,
     /// The medium lends its memory: nothing is read, all is ready.
     pub lent: bool,
     /// Pieces in order; those that are back wait for the ones before them.
@@ -130,7 +132,9 @@ pub struct Piece {
 pub struct Write {
     /// Where on the medium, in bytes.
     pub offset_bytes: u64,
-    /// Bytes that go to the medium: whole blocks.
+    /// Bytes that come from the initiator.
+    pub moved_bytes: u32,
+    /// Of them, those that go to the medium: whole blocks.
     pub length_bytes: u32,
     /// Of them, handed to the medium.
     pub handed_bytes: u32,

@@ -17,7 +17,7 @@ use portico_model::identity::ShardId;
 use portico_model::message::{EndReason, ToControl, ToShard};
 use portico_ring::{ArenaOptions, Completion, Fd, Payload, Wait};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Phase};
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::slab::{Key, Slab};
@@ -43,6 +43,8 @@ const LETTERS_PER_TURN: usize = 64;
 const COMPLETIONS_PER_TURN: usize = 512;
 /// The longest that a turn sleeps, so that timers of any kind are at most so late.
 const SLEEP_MS_MAX: u64 = 200;
+/// How long a shutdown waits for commands in hand before their connections are closed.
+const QUIESCE_PATIENCE_S: u64 = 10;
 /// How long a turn sleeps that has letters for which control had no room.
 const SLEEP_MS_FULL: u64 = 1;
 
@@ -77,7 +79,9 @@ pub struct Shard<D, M> {
     pub(crate) ready: Vec<Key<Connection>>,
     listeners: BTreeMap<u32, Listener>,
     next_listener: u32,
+    accepts_due: Vec<u32>,
     quiesce: Quiesce,
+    quiesce_until: Moment,
     spin: Duration,
     next_tick: Moment,
     spare_connections: Vec<Key<Connection>>,
@@ -110,7 +114,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ready: Vec::with_capacity(256),
             listeners: BTreeMap::new(),
             next_listener: 0,
+            accepts_due: Vec::new(),
             quiesce: Quiesce::No,
+            quiesce_until: Moment::NEVER,
             spin: settings.spin,
             next_tick: Moment::ORIGIN,
             spare_connections: Vec::with_capacity(256),
@@ -197,6 +203,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ToShard::Quiesce => {
                 self.core.quiescing = true;
                 self.quiesce = Quiesce::Finishing;
+                self.quiesce_until = self.core.now + Duration::from_secs(QUIESCE_PATIENCE_S);
                 self.listen(Vec::new());
             }
             ToShard::Stop => return Turned::Stopped,
@@ -217,6 +224,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
 
     /// The shutdown, step by step: commands in hand end, then media are flushed, then control hears of it.
     fn answer_quiesce(&mut self) {
+        if self.quiesce == Quiesce::Finishing && !self.core.is_idle() && self.quiesce_until <= self.core.now {
+            // Who sends no data, or reads no status, does not keep the others' writes from the medium.
+            self.close_all(EndReason::Shutdown);
+        }
         if self.quiesce == Quiesce::Finishing && self.core.is_idle() {
             self.core.flush_everything();
             self.quiesce = Quiesce::Flushing;
@@ -266,7 +277,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn accept_on(&mut self, index: u32) {
         let Some(listener) = self.listeners.get(&index) else { return };
         if self.core.driver.accept(listener.fd, tag::of_accept(index)).is_err() {
-            tracing::error!("the ring is full: a portal accepts nothing until it is set up again");
+            self.accepts_due.push(index);
         }
     }
 
@@ -278,7 +289,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             tracing::debug!(?error, "accept");
         }
         if !completion.more {
-            self.accept_on(index);
+            // Out of descriptors, perhaps: not again at once.
+            self.accepts_due.push(index);
         }
     }
 
@@ -322,6 +334,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.core.counters.received_bytes += u64::from(bytes);
                 connection.inbound.fill(&mut list, bytes as usize);
                 self.core.counters.copied_bytes += connection.inbound.copied_bytes();
+                let session = connection.session();
+                if let Some(session) = session.and_then(|session| self.core.sessions.get_mut(session)) {
+                    session.wire.heard(self.core.now);
+                }
                 self.make_ready(key);
             }
             Ok(_) | Err(_) => {
@@ -342,7 +358,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             Ok(bytes) => {
                 self.core.counters.sent_bytes += u64::from(bytes);
                 self.core.to_flush.push(key);
-                if std::mem::take(&mut connection.stalled) {
+                let goes_on = matches!(connection.phase, Phase::Login(_));
+                if std::mem::take(&mut connection.stalled) || goes_on {
                     self.make_ready(key);
                 }
                 self.leave_if_still(key);
@@ -459,5 +476,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.next_tick = self.core.now + Duration::from_millis(SLEEP_MS_MAX / 2);
         self.core.expire_managements();
         self.expire_connections();
+        for index in std::mem::take(&mut self.accepts_due) {
+            self.accept_on(index);
+        }
+        // Memory also comes back where nobody says so: with a connection that closed, with bytes that were skipped.
+        self.core.note_released();
     }
 }

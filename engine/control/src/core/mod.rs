@@ -186,9 +186,7 @@ impl<M: Clone> Control<M> {
                 self.session_ended(session, reason, &orphans, now, orders);
             }
             ToControl::OrphanDone { orphan } => {
-                self.at_fence(orphan.unit, now, orders, |fence, effects| {
-                    fence.orphan_done(orphan, now, effects)
-                });
+                self.at_fence(orphan.unit, now, orders, |fence, effects| fence.orphan_done(orphan, effects));
             }
             ToControl::Change { shard, ticket, unit, nexus, change } => {
                 let asker = Asker { shard, ticket };

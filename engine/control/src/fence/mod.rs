@@ -74,8 +74,6 @@ pub(crate) struct Fence {
     errands: VecDeque<Errand>,
     queue: VecDeque<Waiting>,
     orphans: Vec<Orphan>,
-    /// Orphans that are through, though the shards have not been told.
-    orphans_stale: bool,
     ledger: LedgerFile,
 }
 
@@ -131,7 +129,6 @@ impl Fence {
             errands: VecDeque::new(),
             queue: VecDeque::new(),
             orphans: Vec::new(),
-            orphans_stale: false,
             ledger: LedgerFile {
                 boot,
                 restored: false,
@@ -284,11 +281,14 @@ impl Fence {
         }
     }
 
-    /// An orphan is off the medium. The shards hear of it when the Installs before are through: it is no hurry.
-    pub(crate) fn orphan_done(&mut self, orphan: Orphan, now: Moment, effects: &mut Vec<Effect>) {
+    /// An orphan is off the medium. Every shard hears of it at once: until then it answers BUSY for those blocks, and an
+    /// Install that is still being drained has nothing to do with them.
+    pub(crate) fn orphan_done(&mut self, orphan: Orphan, effects: &mut Vec<Effect>) {
+        let before = self.orphans.len();
         self.orphans.retain(|known| (known.shard, known.serial) != (orphan.shard, orphan.serial));
-        self.orphans_stale = true;
-        self.settle(now, effects);
+        if self.orphans.len() < before {
+            self.tell_orphans(effects);
+        }
     }
 
     /// Time has passed: who has waited too long hears so.
@@ -326,9 +326,6 @@ impl Fence {
             running.answer(Ok(()), effects);
             effects.push(Effect::Completed);
             self.proceed(now, effects);
-        }
-        if self.orphans_stale && everywhere == self.generation {
-            self.tell_orphans(effects);
         }
     }
 
@@ -451,7 +448,6 @@ impl Fence {
     fn send(&mut self, installment: Installment, effects: &mut Vec<Effect>) -> Generation {
         self.generation.0 += 1;
         self.state = Arc::new(LogicalUnit { generation: self.generation.0, ..installment.unit });
-        self.orphans_stale = false;
         effects.push(Effect::Install(Install {
             unit: self.unit,
             generation: self.generation,

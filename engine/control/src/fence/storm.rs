@@ -142,7 +142,7 @@ impl World {
             }
             Event::OrphanDone => {
                 if let Some(orphan) = self.orphans.pop() {
-                    self.fence.orphan_done(orphan, self.now, &mut self.effects);
+                    self.fence.orphan_done(orphan, &mut self.effects);
                 }
             }
             Event::Ask { .. } | Event::Lose { .. } | Event::Find { .. } => {}

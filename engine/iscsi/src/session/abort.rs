@@ -71,7 +71,7 @@ impl Session {
 
     /// A non-immediate request that was rejected is considered as received: an initiator that was told so sends something
     /// else, and not the same number again (§11.17.1). Without this its CmdSN would be missing for ever.
-    pub(super) fn consume_cmd_sn(&mut self, rejected: &Bhs) {
+    pub fn consume_cmd_sn(&mut self, rejected: &Bhs) {
         const IMMEDIATE: u8 = 0x40;
         const CMD_SN: core::ops::Range<usize> = 24..28;
         let numbered = matches!(

@@ -2,18 +2,21 @@
 
 use portico_backstores::Queue as _;
 use portico_iscsi::session::{Completion, TaskId};
-use portico_iscsi::wire::BHS_BYTES;
+use portico_iscsi::wire::{BHS_BYTES, LogoutResult};
 use portico_model::message::EndReason;
-use portico_ring::{Lent, Message};
+use portico_ring::{Buffer, Lent, Message};
+use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::Outcome;
 
 use super::{Core, Record};
 use crate::driver::Driver;
+use crate::inbound::take_fitting;
 use crate::outgoing::{Outgoing, Rare};
+use crate::pool::MESSAGE_HEADER_BYTES;
 use crate::session::Session;
-use crate::slab::Key;
+use crate::slab::{Key, Slab};
 use crate::task::{Task, Work};
-use crate::unit::Unit;
+use crate::unit::{Blocks, Unit};
 
 /// Bytes after which a message takes no further PDU: what one connection may keep from the others at a time, and how much
 /// memory one that does not read can hold.
@@ -24,6 +27,11 @@ const PARTS_PER_PDU: usize = 68;
 
 /// Bytes of the slab that one PDU may need beside rare ones: header and padding.
 const SLAB_PER_PDU: usize = BHS_BYTES + 4 + 2 + portico_scsi::sense::SENSE_BYTES_MAX + 4;
+
+/// Data of a rare PDU up to this length go into the slab, longer ones into buffers.
+const RARE_SLAB_MAX: usize = 4096;
+
+const _: () = assert!(RARE_SLAB_MAX + 2 * BHS_BYTES <= MESSAGE_HEADER_BYTES);
 
 /// What became of one entry of the list.
 enum Emitted {
@@ -87,10 +95,15 @@ impl<D: Driver> Core<D> {
                 Work::Read(read) => read.ready_bytes,
                 _ => u32::MAX,
             };
+            if let Some(refusal) = refusal_of_lent(task, session.nexus, &self.units) {
+                task.ended = Some(refusal);
+                continue;
+            }
             let mut bhs = [0; BHS_BYTES];
             let Some(segment) = session.wire.next_data_in(task.name, available, &mut bhs) else {
                 // What is missing is not there yet, or there was nothing to send at all.
                 task.listed = false;
+                self.pump_read(key);
                 self.settle(key);
                 return Emitted::Through;
             };
@@ -99,6 +112,18 @@ impl<D: Driver> Core<D> {
             let unit = task.unit.and_then(|unit| self.units.get(unit));
             push_data(task, unit, segment.offset_bytes, length, message);
             pad(message, length);
+            let fetched = match &mut task.work {
+                Work::Read(read) => {
+                    read.sent_bytes += segment.length_bytes;
+                    !read.lent
+                }
+                _ => false,
+            };
+            if fetched {
+                // What is in a message is bounded by the message: the task may fetch more.
+                self.give_back(key, length as u64);
+                self.note_released();
+            }
             if segment.ends_task {
                 let moved_bytes = u64::from(segment.offset_bytes + segment.length_bytes);
                 self.retire(key, moved_bytes);
@@ -163,7 +188,6 @@ impl<D: Driver> Core<D> {
 
     fn emit_rare(&mut self, session_key: Key<Session>, rare: &Rare, message: &mut Message) -> Emitted {
         let now = self.now;
-        let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
         let data: &[u8] = match rare {
             Rare::Pong { data, .. } | Rare::Text { data, .. } => data,
             Rare::Reject { header, .. } => header,
@@ -171,9 +195,12 @@ impl<D: Driver> Core<D> {
             Rare::RejectText { .. } => &[0; BHS_BYTES],
             Rare::Ping | Rare::TaskManagement { .. } | Rare::Logout { .. } | Rare::AskForLogout { .. } => &[],
         };
-        if !message.admits(2, BHS_BYTES + data.len() + 4) && !message.is_empty() {
+        let Some(long) = self.long_data(data) else { return Emitted::Full };
+        let slab = if long.is_empty() { data.len() } else { 0 };
+        if !message.admits(2 + long.len(), BHS_BYTES + slab + 4) {
             return Emitted::Full;
         }
+        let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
         let mut bhs = [0; BHS_BYTES];
         let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
         let mut rejected = None;
@@ -192,7 +219,11 @@ impl<D: Driver> Core<D> {
             }
             Rare::Logout { name, result } => {
                 session.wire.logout_response(*name, *result, &mut bhs);
-                self.ending.push((session.connection, EndReason::Logout));
+                if *result == LogoutResult::Closed {
+                    // Nothing follows it (RFC 7143 §11.15.1).
+                    session.outgoing.clear();
+                    self.ending.push((session.connection, EndReason::Logout));
+                }
                 Some(*name)
             }
             Rare::Text { name, part, .. } => {
@@ -213,7 +244,11 @@ impl<D: Driver> Core<D> {
             }
         };
         push(message, &bhs);
-        push_long(message, rejected.as_ref().map_or(data, |header| &header[..]));
+        match rejected {
+            Some(header) => push(message, &header),
+            None if long.is_empty() => push(message, data),
+            None => long.into_iter().for_each(|part| message.push_buffer(part).expect("there was room")),
+        }
         pad(message, data.len());
         if let Some(name) = finished {
             self.retire_request(session_key, name);
@@ -221,11 +256,37 @@ impl<D: Driver> Core<D> {
         Emitted::Through
     }
 
+    /// Data of a rare PDU that are too long for a message's slab, in buffers; none where they are not. `None` when there
+    /// is no memory for them now.
+    fn long_data(&self, data: &[u8]) -> Option<Vec<Buffer>> {
+        let mut parts = Vec::new();
+        let mut rest = if data.len() > RARE_SLAB_MAX { data } else { &[] };
+        while !rest.is_empty() {
+            let mut buffer = take_fitting(self.driver.arena(), rest.len())?;
+            let (now, later) = rest.split_at(rest.len().min(buffer.capacity()));
+            buffer.set_len(now.len());
+            buffer.copy_from_slice(now);
+            parts.push(buffer);
+            rest = later;
+        }
+        Some(parts)
+    }
+
     /// A request that was no command has been answered.
     fn retire_request(&mut self, session_key: Key<Session>, name: TaskId) {
         let task = self.sessions.get(session_key).and_then(|session| session.task(name));
         task.into_iter().for_each(|task| self.release(task));
     }
+}
+
+/// What a READ ends with whose medium is read as it is sent, where the state of now does not admit it any more: it has
+/// nothing at the medium for which a fence could wait.
+fn refusal_of_lent(task: &Task, nexus: NexusId, units: &Slab<Unit>) -> Option<Outcome> {
+    let Work::Read(read) = &task.work else { return None };
+    let unit = task.unit.and_then(|unit| units.get(unit)).filter(|_| read.lent)?;
+    let block_bytes = unit.state.geometry.block_length();
+    let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
+    unit.admits(nexus, task.class, blocks).err()
 }
 
 /// Moves `length` bytes of a task's data-in, from `offset` on, into a message.
@@ -254,13 +315,6 @@ fn push_data(task: &mut Task, unit: Option<&Unit>, offset: u32, length: usize, m
 
 fn push(message: &mut Message, bytes: &[u8]) {
     message.push_header(bytes.len()).expect("there was room").copy_from_slice(bytes);
-}
-
-/// The data of a rare PDU, which may be longer than a header: the slab of an empty message holds it.
-fn push_long(message: &mut Message, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        push(message, bytes);
-    }
 }
 
 fn pad(message: &mut Message, length: usize) {

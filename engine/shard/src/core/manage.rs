@@ -83,6 +83,9 @@ impl<D: Driver> Core<D> {
 
     /// A logout: answered when nothing that the nexus had reserved is reserved any more.
     pub fn log_out(&mut self, session_key: Key<Session>, name: TaskId, result: LogoutResult) {
+        if result != LogoutResult::Closed {
+            return self.list_rare(session_key, Rare::Logout { name, result });
+        }
         let key = self.managements.insert(Management {
             session: session_key,
             name,
@@ -233,6 +236,7 @@ impl<D: Driver> Core<D> {
             management.resets = management.resets.saturating_sub(1);
             if let (Err(_), Answer::TaskManagement(result)) = (outcome, &mut management.answer) {
                 *result = TaskManagementResult::Rejected;
+                management.cold = false;
             }
         }
         self.answer_management(key);

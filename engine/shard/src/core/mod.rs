@@ -233,11 +233,14 @@ impl<D: Driver> Core<D> {
         if let Work::Parked(ticket) = task.work {
             self.outbox.push_back(ToControl::Withdraw { shard: self.shard, ticket });
         }
-        let mut task = task;
+        let (unit, mut task) = (task.unit, task);
         let awaited_by = std::mem::take(&mut task.awaited_by);
         self.pool.keep(task.into_spare());
         for management in awaited_by {
             self.management_task_done(management);
+        }
+        if let Some(unit) = unit {
+            self.close_if_idle(unit);
         }
     }
 

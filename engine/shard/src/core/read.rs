@@ -29,8 +29,15 @@ impl<D: Driver> Core<D> {
         let queue = unit.queue.as_ref();
         let lent = queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
         let pieces = self.pool.pieces();
-        task.work =
-            Work::Read(Read { offset_bytes, length_bytes, handed_bytes: 0, ready_bytes: 0, lent, pieces });
+        task.work = Work::Read(Read {
+            offset_bytes,
+            length_bytes,
+            handed_bytes: 0,
+            ready_bytes: 0,
+            sent_bytes: 0,
+            lent,
+            pieces,
+        });
         if lent { self.read_lent(key) } else { self.pump_read(key) }
     }
 
@@ -61,7 +68,12 @@ impl<D: Driver> Core<D> {
             let Some(task) = self.tasks.get_mut(key) else { return };
             let Work::Read(read) = &mut task.work else { return };
             let rest = (read.length_bytes - read.handed_bytes) as usize;
-            if task.ended.is_some() || task.aborted || rest == 0 || read.pieces.len() >= PIECES_MAX {
+            if task.ended.is_some()
+                || task.aborted
+                || rest == 0
+                || read.pieces.len() >= PIECES_MAX
+                || (read.handed_bytes - read.sent_bytes) as usize >= PIECES_MAX * PIECE_BYTES_MAX
+            {
                 return;
             }
             let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a READ has a unit");

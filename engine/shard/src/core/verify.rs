@@ -99,7 +99,11 @@ impl<D: Driver> Core<D> {
         self.pool.keep_list(segments);
         match difference {
             Some(at) => self.finish(key, Outcome::miscompare(at as u64)),
-            None => self.pump_verify(key),
+            None => {
+                // The next piece in the next turn: a medium that is done at once would have the shard for itself.
+                self.starve(key);
+                self.note_released();
+            }
         }
     }
 }

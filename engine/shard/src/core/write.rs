@@ -34,6 +34,7 @@ impl<D: Driver> Core<D> {
         let unsolicited_bytes = session.unsolicited_bytes(task.name);
         task.work = Work::Write(Write {
             offset_bytes,
+            moved_bytes: moved,
             length_bytes: moved - moved % block_bytes,
             handed_bytes: 0,
             stored_bytes: 0,
@@ -54,9 +55,9 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.get_mut(key) else { return false };
         let Work::Write(write) = &mut task.work else { return false };
         let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a WRITE has a unit");
-        let wanted = write.length_bytes.min(WRITE_BYTES_MAX).max(write.called_bytes);
+        let wanted = write.moved_bytes.min(WRITE_BYTES_MAX).max(write.called_bytes);
         // All of its data are on their way unasked, or it waits for an initiator to answer.
-        let kind = if write.called_bytes >= write.length_bytes { Kind::Swift } else { Kind::Patient };
+        let kind = if write.called_bytes >= write.moved_bytes { Kind::Swift } else { Kind::Patient };
         if !self.budget.take(&mut unit.share, wanted.into(), kind) {
             self.starve(key);
             return false;
@@ -87,7 +88,7 @@ impl<D: Driver> Core<D> {
 
     /// Hands over what has come: whole pieces, and the rest once all of it is there.
     pub(super) fn pump_write(&mut self, key: Key<Task>) {
-        if let Some(Task { work: Work::Write(Write { booked_bytes: 0, length_bytes: 1.., .. }), .. }) =
+        if let Some(Task { work: Work::Write(Write { booked_bytes: 0, moved_bytes: 1.., .. }), .. }) =
             self.tasks.get(key)
         {
             if !self.book_write(key) {
@@ -137,7 +138,8 @@ impl<D: Driver> Core<D> {
         let block_bytes = unit.state.geometry.block_length();
         let offset_bytes = write.offset_bytes + u64::from(write.handed_bytes);
         write.handed_bytes += u32::try_from(length).expect("a piece is small");
-        let durable = write.durable;
+        // By the state of now: the write cache may have been turned off while the data were on their way.
+        let durable = unit.state.mode.write_cache.must_be_stable(write.durable);
         let blocks = Blocks::at(offset_bytes, length as u64, block_bytes);
         let kind = OpKind::Store { length_bytes: length as u64 };
         let request = Request::Write { offset_bytes, segments, durable };
