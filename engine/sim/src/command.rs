@@ -50,8 +50,8 @@ impl Wish {
             }
             45..80 => What::Read { first, sectors },
             80..86 => What::Synchronize { immediate: hub.random.chance(1, 4) },
-            86..89 if initiator.habits.fences && !fences => What::Reserve,
-            89..97 if initiator.habits.fences && !fences => What::Release,
+            86..91 if initiator.habits.fences && !fences => What::Reserve,
+            91..97 if initiator.habits.fences && !fences => What::Release,
             _ => What::TestUnitReady,
         };
         Some(Self { unit, what, block_sectors })

@@ -40,13 +40,15 @@ pub(crate) struct Disk {
     /// Of each sector: what is durable, then what came since.
     sectors: Vec<Vec<Version>>,
     sequence: u64,
+    /// A sync has failed and left something that no later one will write.
+    has_lost: bool,
 }
 
 impl Disk {
     pub(crate) fn new(character: Character) -> Self {
         let blank = || vec![Version { sequence: 0, lost: false, content: vec![0; SECTOR_BYTES].into() }];
         let sectors = (0..character.sectors).map(|_| blank()).collect();
-        Self { character, hangs_until: Moment::ORIGIN, sectors, sequence: 0 }
+        Self { character, hangs_until: Moment::ORIGIN, sectors, sequence: 0, has_lost: false }
     }
 
     /// What a reader sees.
@@ -100,6 +102,7 @@ impl Disk {
         if !self.character.page_cache {
             return;
         }
+        self.has_lost = true;
         for versions in &mut self.sectors {
             for version in versions.iter_mut().skip(1) {
                 version.lost |= version.sequence <= sequence;
@@ -122,6 +125,11 @@ impl Disk {
             versions.push(Version { sequence: 0, lost: false, ..survivor });
         }
         self.restart();
+    }
+
+    /// Whether a sync has failed since this was asked last.
+    pub(crate) const fn take_loss(&mut self) -> bool {
+        std::mem::replace(&mut self.has_lost, false)
     }
 
     /// The process is gone, and with it what it had open.

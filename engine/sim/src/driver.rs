@@ -141,6 +141,9 @@ impl Driver for SimDriver {
     fn receive(&mut self, fd: Fd, tag: u64, segments: Segments) -> Result<(), Full<Segments>> {
         let hub = &mut *self.hub.borrow_mut();
         let Thing::Connection(number) = hub.thing(self.shard, fd) else { panic!("only connections receive") };
+        if !hub.has_room(self.shard) {
+            return Err(Full(segments));
+        }
         hub.start(self.shard, place(fd), tag, Work::Receive(segments));
         hub.feed_receive(number);
         Ok(())
@@ -148,6 +151,9 @@ impl Driver for SimDriver {
 
     fn send(&mut self, fd: Fd, tag: u64, message: Message) -> Result<(), Full<Message>> {
         let hub = &mut *self.hub.borrow_mut();
+        if !hub.has_room(self.shard) {
+            return Err(Full(message));
+        }
         let operation = hub.start(self.shard, place(fd), tag, Work::Send(message));
         let after = hub.delay(hub.pace.network);
         hub.plan(after, Event::Transmit { shard: self.shard, operation });
@@ -164,6 +170,9 @@ impl Driver for SimDriver {
     ) -> Result<(), Full<Segments>> {
         let hub = &mut *self.hub.borrow_mut();
         let Thing::Disk(disk) = hub.thing(self.shard, fd) else { panic!("only media are read") };
+        if !hub.has_room(self.shard) {
+            return Err(Full(segments));
+        }
         let transfer = Transfer::new((disk, offset_bytes), segments, skip_bytes, false, false);
         hub.begin_transfer(self.shard, place(fd), tag, transfer);
         Ok(())
@@ -180,6 +189,9 @@ impl Driver for SimDriver {
     ) -> Result<(), Full<Segments>> {
         let hub = &mut *self.hub.borrow_mut();
         let Thing::Disk(disk) = hub.thing(self.shard, fd) else { panic!("only media are written") };
+        if !hub.has_room(self.shard) {
+            return Err(Full(segments));
+        }
         let transfer = Transfer::new((disk, offset_bytes), segments, skip_bytes, true, durable);
         hub.begin_transfer(self.shard, place(fd), tag, transfer);
         Ok(())
@@ -188,6 +200,9 @@ impl Driver for SimDriver {
     fn sync(&mut self, fd: Fd, tag: u64, _data_only: bool) -> Result<(), Full<()>> {
         let hub = &mut *self.hub.borrow_mut();
         let Thing::Disk(disk) = hub.thing(self.shard, fd) else { panic!("only media are synced") };
+        if !hub.has_room(self.shard) {
+            return Err(Full(()));
+        }
         hub.begin_sync(self.shard, place(fd), tag, disk);
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 
 use crate::stamp::{self, SECTOR_BYTES, WriteId};
 
@@ -42,6 +43,60 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What initiators got done, and what the world did to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// WRITEs answered GOOD.
+    pub writes: u64,
+    /// READs answered GOOD, and judged.
+    pub reads: u64,
+    /// SYNCHRONIZE CACHEs answered GOOD.
+    pub synchronizations: u64,
+    /// RESERVEs answered GOOD.
+    pub reservations: u64,
+    /// Resets that were complete.
+    pub resets: u64,
+    /// Resets that were answered otherwise.
+    pub resets_refused: u64,
+    /// Media that hung for a while.
+    pub hangs: u64,
+    /// Power cuts.
+    pub power_cuts: u64,
+    /// Processes that were killed.
+    pub kills: u64,
+    /// Times the configuration was applied again.
+    pub reloads: u64,
+    /// Shutdowns under load.
+    pub restarts: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.synchronizations += other.synchronizations;
+        self.reservations += other.reservations;
+        self.resets += other.resets;
+        self.resets_refused += other.resets_refused;
+        self.hangs += other.hangs;
+        self.power_cuts += other.power_cuts;
+        self.kills += other.kills;
+        self.reloads += other.reloads;
+        self.restarts += other.restarts;
+    }
+}
+
+/// How a gateway ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// What was promised to be durable is there, and nothing else counts any more.
+    PowerCut,
+    /// The process was killed: everything that was answered is there, though not durable.
+    Killed,
+    /// It said that all was finished and flushed: everything that was answered is durable.
+    Clean,
+}
+
 /// A point in the order of things.
 pub(crate) type Step = u64;
 
@@ -65,6 +120,8 @@ struct Write {
     certain: bool,
     /// It was promised to survive a power cut.
     durable: bool,
+    /// A sync failed after it, and who knew of that is gone: no later sync promises it.
+    forgiven: bool,
     /// The first of it reached the medium.
     handed: Step,
     /// Nothing of it may land any more.
@@ -112,11 +169,18 @@ pub(crate) struct History {
     writes: BTreeMap<WriteId, Write>,
     units: Vec<UnitHistory>,
     first_violation: Option<Violation>,
+    pub(crate) tally: Tally,
 }
 
 impl History {
     pub(crate) fn new() -> Self {
-        Self { step: 0, writes: BTreeMap::new(), units: Vec::new(), first_violation: None }
+        Self {
+            step: 0,
+            writes: BTreeMap::new(),
+            units: Vec::new(),
+            first_violation: None,
+            tally: Tally::default(),
+        }
     }
 
     pub(crate) fn add_unit(&mut self, sectors: usize, write_through: bool) {
@@ -165,6 +229,7 @@ impl History {
             done: NEVER,
             certain: false,
             durable: false,
+            forgiven: false,
             handed: NEVER,
             over: None,
         };
@@ -181,6 +246,7 @@ impl History {
         let write = self.writes.get_mut(&id).expect("it was begun");
         (write.done, write.certain, write.over) = (done, true, Some("was answered GOOD"));
         let unit = &self.units[write.unit];
+        self.tally.writes += 1;
         write.durable = fua || unit.write_through;
         if let Some(holder) = unit.holder
             && holder.port != write.port
@@ -218,6 +284,7 @@ impl History {
     /// What a READ that was asked for at `asked` brought now.
     pub(crate) fn judge_read(&mut self, unit: usize, port: usize, first: u64, data: &[u8], asked: Step) {
         let now = self.step();
+        self.tally.reads += 1;
         for (sector, bytes) in (first..).zip(data.chunks_exact(SECTOR_BYTES)) {
             if let Err(what) = self.may_read(unit, sector, bytes, asked, now) {
                 let what = format!("unit {unit} sector {sector} as read by initiator {port}: {what}");
@@ -270,29 +337,37 @@ impl History {
     /// SYNCHRONIZE CACHE, asked for at `asked`, was answered GOOD.
     pub(crate) fn synchronized(&mut self, unit: usize, asked: Step) {
         self.step();
+        self.tally.synchronizations += 1;
         for write in self.writes.values_mut() {
-            write.durable |= write.unit == unit && write.certain && write.done < asked;
+            write.durable |= write.unit == unit && write.certain && !write.forgiven && write.done < asked;
         }
     }
 
-    /// What is on a medium after a crash. After a power cut what was promised to be durable must be there, and nothing
-    /// else counts any more; without one (the process was killed) everything that was answered must be there.
+    /// A medium was closed, or its process killed, after a sync had failed. The kernel tells that once: whoever opens it
+    /// anew cannot know what an earlier sync has lost.
+    pub(crate) fn forgive(&mut self, unit: usize) {
+        for write in self.writes.values_mut().filter(|write| write.unit == unit) {
+            write.forgiven |= !write.durable;
+        }
+    }
+
+    /// What is on a medium after the gateway's end. What the kind of end lets expect must be there.
     pub(crate) fn judge_survivors<'a>(
         &mut self,
         unit: usize,
         contents: impl Iterator<Item = &'a [u8]>,
-        power_cut: bool,
+        end: End,
     ) {
         let now = self.step();
         for (sector, bytes) in (0..).zip(contents) {
-            let survivor = match self.may_survive(unit, sector, bytes, power_cut) {
+            let survivor = match self.may_survive(unit, sector, bytes, end) {
                 Ok(survivor) => survivor,
                 Err(what) => {
                     let what = format!("unit {unit} sector {sector} after the crash: {what}");
                     return self.violate(Oracle::Durability, what);
                 }
             };
-            if power_cut {
+            if end != End::Killed {
                 self.units[unit].sectors[index(sector)] = Sector::holding(survivor);
             }
         }
@@ -304,17 +379,11 @@ impl History {
         (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
     }
 
-    fn may_survive(
-        &self,
-        unit: usize,
-        sector: u64,
-        bytes: &[u8],
-        power_cut: bool,
-    ) -> Result<WriteId, String> {
+    fn may_survive(&self, unit: usize, sector: u64, bytes: &[u8], end: End) -> Result<WriteId, String> {
         let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
         let found = self.find(id, unit, sector)?;
         for (later_id, later) in self.writes_of(unit, sector) {
-            let promised = if power_cut { later.durable } else { later.certain };
+            let promised = if end == End::PowerCut { later.durable } else { later.certain };
             if promised && Self::follows(later, found) {
                 return Err(format!("{id:?}, but {later_id:?} was answered and promised"));
             }
@@ -362,6 +431,7 @@ impl History {
     /// GOOD for a RESERVE of this session, which asks nothing else about it meanwhile.
     pub(crate) fn reserved(&mut self, unit: usize, (port, session): (usize, Serial), asked: Step) {
         let since = self.step();
+        self.tally.reservations += 1;
         let state = &mut self.units[unit];
         if state.resets_open > 0 || state.reset_done > asked {
             return;
@@ -404,6 +474,11 @@ impl History {
         self.units[unit].resets
     }
 
+    /// Whether a reset may be under way.
+    pub(crate) fn is_being_reset(&self, unit: usize) -> bool {
+        self.units[unit].resets_open > 0
+    }
+
     /// Forgets what was written: the medium was memory, and is gone.
     pub(crate) fn forget(&mut self, unit: usize) {
         let now = self.step();
@@ -419,7 +494,10 @@ impl History {
         state.resets_open -= 1;
         state.resets += 1;
         state.reset_done = now;
-        if complete {
+        if !complete {
+            self.tally.resets_refused += 1;
+        } else {
+            self.tally.resets += 1;
             let reached = |write: &&mut Write| write.unit == unit && write.handed < asked;
             for write in self.writes.values_mut().filter(reached) {
                 write.over.get_or_insert("was aborted by a reset");

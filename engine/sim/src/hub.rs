@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Initiator(usize),
     /// The world does something that nobody asked for.
     Mischief,
+    /// The configuration is again what it was.
+    Restore,
 }
 
 /// The ends of a connection.
@@ -128,6 +130,8 @@ pub(crate) struct Hub {
     pub(crate) random: Random,
     pub(crate) pace: Pace,
     pub(crate) plant: Option<Plant>,
+    /// Of each shard's ring.
+    pub(crate) operations_max: usize,
     agenda: BTreeMap<(Moment, u64), Event>,
     entries: u64,
     next_operation: u64,
@@ -149,6 +153,7 @@ impl Hub {
             random,
             pace,
             plant,
+            operations_max: usize::MAX,
             agenda: BTreeMap::new(),
             entries: 0,
             next_operation: 0,
@@ -204,6 +209,11 @@ impl Hub {
     pub(crate) fn wake_control(&mut self) {
         let after = self.delay(self.pace.control);
         self.plan(after, Event::Control);
+    }
+
+    /// Whether a shard's ring has room for one more operation.
+    pub(crate) fn has_room(&self, shard: usize) -> bool {
+        self.desks[shard].operations.len() < self.operations_max
     }
 
     /// Puts an operation in flight.

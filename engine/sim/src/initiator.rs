@@ -66,7 +66,8 @@ pub(crate) struct Pending {
     pub(crate) wish: Wish,
     pub(crate) asked: Step,
     since: Moment,
-    resets: u32,
+    /// Resets of its unit before it; none where one was under way, which may have aborted it.
+    resets: Option<u32>,
     buffer: Vec<u8>,
 }
 
@@ -269,7 +270,7 @@ impl Initiator {
     /// Breaks something, seldom. True: the session is left.
     fn misbehave(&mut self, hub: &mut Hub) -> bool {
         let Phase::Serving { connection, .. } = self.phase else { return false };
-        if !hub.random.chance(1, 150) {
+        if !hub.random.chance(1, 80) {
             return false;
         }
         match hub.random.below(4) {
@@ -404,7 +405,7 @@ impl Initiator {
             return;
         };
         let user = *user;
-        if hub.history.resets(pending.wish.unit) == pending.resets {
+        if Some(hub.history.resets(pending.wish.unit)) == pending.resets {
             let what = format!("initiator {}: {:?} is not answered", self.number, pending.wish.what);
             return hub.history.violate(Oracle::Answers, what);
         }
@@ -456,17 +457,6 @@ impl Initiator {
             }
             return;
         }
-        if self.habits.fences && hub.random.chance(1, 60) {
-            let unit = hub.random.index(hub.disks.len());
-            self.reset(hub, unit);
-        }
-        if self.habits.fences && hub.random.chance(1, 40) {
-            let users: Vec<u64> = self.pending.keys().copied().collect();
-            if !users.is_empty() {
-                let user = users[hub.random.index(users.len())];
-                self.abort(hub, user);
-            }
-        }
         if self.rest_until > hub.now {
             return;
         }
@@ -475,8 +465,24 @@ impl Initiator {
             if self.habits.commands == 0 || self.pending.len() >= self.habits.depth {
                 return;
             }
-            self.submit(hub);
+            match hub.random.below(80) {
+                0 if self.habits.fences => {
+                    let unit = hub.random.index(hub.disks.len());
+                    self.reset(hub, unit);
+                }
+                1..4 if self.habits.fences => self.abort_any(hub),
+                _ => self.submit(hub),
+            }
         }
+    }
+
+    fn abort_any(&mut self, hub: &mut Hub) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let at = hub.random.index(self.pending.len());
+        let user = *self.pending.keys().nth(at).expect("there are so many");
+        self.abort(hub, user);
     }
 
     fn submit(&mut self, hub: &mut Hub) {
@@ -490,7 +496,7 @@ impl Initiator {
         if !self.habits.audits {
             self.habits.commands -= 1;
         }
-        let resets = hub.history.resets(wish.unit);
+        let resets = (!hub.history.is_being_reset(wish.unit)).then(|| hub.history.resets(wish.unit));
         self.pending.insert(user, Pending { tag, wish, asked, since: hub.now, resets, buffer });
     }
 

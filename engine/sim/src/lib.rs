@@ -33,7 +33,7 @@ mod scenario;
 mod stamp;
 mod world;
 
-pub use history::{Oracle, Violation};
+pub use history::{Oracle, Tally, Violation};
 pub use plant::Plant;
 pub use world::Story;
 

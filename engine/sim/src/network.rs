@@ -219,7 +219,9 @@ impl Hub {
         self.history.ends(session);
         self.connections[number].over = true;
         for side in [Side::Target, Side::Initiator] {
-            self.stream_from(number, side).flying.clear();
+            let stream = self.stream_from(number, side);
+            stream.flying.clear();
+            stream.arrived.clear();
             self.end_stream(number, side);
         }
     }

@@ -65,12 +65,31 @@ impl Folder for SimFolder {
     }
 }
 
-/// What the gateway of a scenario is told to be. `patience` is a value that a reload changes.
-pub(crate) fn configuration(scenario: &Scenario, window: u32) -> Configuration {
+/// What a reload changes of a configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// QueuedCommands.
+    pub(crate) window: u32,
+    /// So many of the last units are not there.
+    pub(crate) units_hidden: usize,
+    /// Whether the target takes logins.
+    pub(crate) enabled: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { window: 32, units_hidden: 0, enabled: true }
+    }
+}
+
+/// What the gateway of a scenario is told to be.
+pub(crate) fn configuration(scenario: &Scenario, shape: Shape) -> Configuration {
+    let (window, enabled) = (shape.window, u8::from(shape.enabled));
+    let units = &scenario.units[..scenario.units.len() - shape.units_hidden];
     let mut files = String::new();
     let mut memories = String::new();
     let mut luns = String::new();
-    for (number, unit) in scenario.units.iter().enumerate() {
+    for (number, unit) in units.iter().enumerate() {
         let block = unit.block_sectors * 512;
         luns += &format!("LUN {number} d{number}\n");
         match unit.kind {
@@ -89,7 +108,7 @@ pub(crate) fn configuration(scenario: &Scenario, window: u32) -> Configuration {
     }
     let text = format!(
         "HANDLER vdisk_fileio {{\n{files}}}\nHANDLER vdisk_ram {{\n{memories}}}\nTARGET_DRIVER iscsi {{\nenabled 1\n\
-         TARGET {} {{\nenabled 1\nQueuedCommands {window}\n{luns}}}\n}}\n",
+         TARGET {} {{\nenabled {enabled}\nQueuedCommands {window}\n{luns}}}\n}}\n",
         crate::initiator::TARGET
     );
     let parsed = portico_control::scst_conf::parse("sim", text.as_bytes());
@@ -99,12 +118,17 @@ pub(crate) fn configuration(scenario: &Scenario, window: u32) -> Configuration {
     configuration
 }
 
+/// The number of a device's medium.
+pub(crate) fn number_of(device: &Device) -> usize {
+    device.name.trim_start_matches('d').parse().expect("devices are named by number")
+}
+
 /// Opens a device, now and then not at the first time.
 pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Result<Opened<Medium>, String> {
     if hub.random.chance(1, 8) {
         return Err("it does not want to yet".to_owned());
     }
-    let number: usize = device.name.trim_start_matches('d').parse().expect("devices are named by number");
+    let number = number_of(device);
     let unit = scenario.units[number];
     let block_length = u32::try_from(unit.block_sectors * 512).expect("a block is small");
     let blocks = unit.sectors as u64 / unit.block_sectors;

@@ -31,11 +31,12 @@ pub(crate) struct Mischief {
     pub(crate) power_cuts: u32,
     pub(crate) kills: u32,
     pub(crate) reloads: u32,
+    pub(crate) restarts: u32,
 }
 
 impl Mischief {
     pub(crate) const fn left(&self) -> u32 {
-        self.hangs + self.power_cuts + self.kills + self.reloads
+        self.hangs + self.power_cuts + self.kills + self.reloads + self.restarts
     }
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Scenario {
     pub(crate) units: Vec<UnitPlan>,
     pub(crate) initiators: Vec<Habits>,
     pub(crate) mischief: Mischief,
+    /// Of each shard's ring.
+    pub(crate) operations_max: usize,
     /// How long nothing of that happens, about.
     pub(crate) calm: Duration,
     pub(crate) plant: Option<Plant>,
@@ -64,11 +67,17 @@ impl Scenario {
             let any = random.chance(1, one_in);
             if any { u32::try_from(1 + random.below(most)).expect("few") } else { 0 }
         };
-        let mischief =
-            Mischief { hangs: some(3, 2), power_cuts: some(3, 3), kills: some(6, 2), reloads: some(4, 3) };
+        let mischief = Mischief {
+            hangs: some(3, 2),
+            power_cuts: some(3, 3),
+            kills: some(6, 2),
+            reloads: some(4, 3),
+            restarts: some(5, 2),
+        };
         let arena_small = random.chance(1, 4);
+        let operations_max = [16, 64, 4096][random.index(3)];
         let calm = Duration::from_millis([2, 20, 500][random.index(3)]);
-        Self { calm, seed, shards, arena_small, units, initiators, mischief, plant }
+        Self { operations_max, calm, seed, shards, arena_small, units, initiators, mischief, plant }
     }
 }
 

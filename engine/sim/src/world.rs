@@ -1,6 +1,7 @@
 //! One gateway, its initiators, and time: the run of a scenario from its first configuration to its clean end.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,17 +9,17 @@ use portico_backstores::Medium;
 use portico_control::core::{Control, Exit, Level, Mail, Order, Orders};
 use portico_control::ledger_store::LedgerStore;
 use portico_iscsi::moment::Moment;
-use portico_model::identity::ShardId;
+use portico_model::identity::{ShardId, UnitId};
 use portico_ring::{Arena, ArenaOptions, Class, Wait};
 use portico_shard::turn::{Settings, Shard, Turned};
 
 use crate::disk::{Character, Disk};
 use crate::driver::SimDriver;
-use crate::history::{Oracle, Violation};
+use crate::history::{End, Oracle, Tally, Violation};
 use crate::hub::{Desk, Event, Hub, Shared, Work};
 use crate::initiator::Initiator;
 use crate::mailbox::SimMailbox;
-use crate::office::{self, SimFolder};
+use crate::office::{self, Shape, SimFolder};
 use crate::scenario::{AUDITOR, Kind, Scenario};
 
 /// Events of one run: one that takes more goes round in circles.
@@ -41,6 +42,8 @@ pub struct Story {
     pub starts: u64,
     /// Sessions that initiators tried to open.
     pub connections: u64,
+    /// What was done.
+    pub tally: Tally,
 }
 
 enum Stage {
@@ -61,9 +64,13 @@ pub(crate) struct World {
     folder: SimFolder,
     ledgers: LedgerStore<SimFolder>,
     boot: u8,
-    window: u32,
+    shape: Shape,
+    /// The medium of each unit.
+    opened: BTreeMap<UnitId, usize>,
     initiators: Vec<Initiator>,
     stage: Stage,
+    /// Told to end, to be started again.
+    quiescing: bool,
     exit: Option<Exit>,
     story: Story,
 }
@@ -71,6 +78,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
         let mut hub = Hub::new(scenario.seed, scenario.plant);
+        hub.operations_max = scenario.operations_max;
         for unit in &scenario.units {
             let (page_cache, write_through, memory) = match unit.kind {
                 Kind::File { write_through, direct } => (!direct, write_through, false),
@@ -109,9 +117,11 @@ impl World {
             arenas: Vec::new(),
             folder,
             boot: 1,
-            window: 32,
+            shape: Shape::default(),
+            opened: BTreeMap::new(),
             initiators,
             stage: Stage::Working,
+            quiescing: false,
             exit: None,
             story: Story::default(),
         };
@@ -122,6 +132,7 @@ impl World {
     /// A new process.
     fn start(&mut self) {
         self.incarnation += 1;
+        self.opened.clear();
         let boot = [self.boot; 16];
         self.ledgers = LedgerStore::new(self.folder.clone(), boot);
         self.control = Control::new(self.scenario.shards, boot);
@@ -144,7 +155,7 @@ impl World {
     }
 
     fn apply(&mut self) {
-        let configuration = Box::new(office::configuration(&self.scenario, self.window));
+        let configuration = Box::new(office::configuration(&self.scenario, self.shape));
         self.tell(Mail::Apply { configuration, force: false });
     }
 
@@ -163,9 +174,16 @@ impl World {
                 return Err(violation.clone());
             }
             self.go_on();
+            if !matches!(self.stage, Stage::Ending)
+                && let Some(exit) = self.exit.take()
+            {
+                self.come_back(exit);
+            }
         }
         self.judge_end();
         self.story.connections = self.hub.borrow().connections.len() as u64;
+        self.story.starts = self.incarnation;
+        self.story.tally = self.hub.borrow().history.tally;
         let violation = self.hub.borrow().history.violation().cloned();
         violation.map_or(Ok(self.story), Err)
     }
@@ -198,6 +216,7 @@ impl World {
             Event::LateSync { disk, sequence } => self.hub.borrow_mut().disks[disk].sync(sequence),
             Event::Initiator(number) => self.initiators[number].wake(&mut self.hub.borrow_mut()),
             Event::Mischief => self.mischief(),
+            Event::Restore => self.restore(),
         }
     }
 
@@ -281,6 +300,7 @@ impl World {
                 hub.wake_shard(shard);
             }
             Order::OpenDevice { unit, device } => {
+                self.opened.insert(unit, office::number_of(&device));
                 let result = office::open(hub, &self.scenario, &device);
                 self.help(hub, Mail::DeviceOpened { unit, result });
             }
@@ -305,11 +325,13 @@ impl World {
                     hub.history.violate(Oracle::Life, line);
                 }
             }
-            Order::ResizeDevice { .. }
-            | Order::CloseDevice { .. }
-            | Order::Answer(..)
-            | Order::Log(..)
-            | Order::Ready(_) => {}
+            Order::CloseDevice { unit, .. } => {
+                let number = self.opened[&unit];
+                if hub.disks[number].take_loss() {
+                    hub.history.forgive(number);
+                }
+            }
+            Order::ResizeDevice { .. } | Order::Answer(..) | Order::Log(..) | Order::Ready(_) => {}
         }
     }
 
@@ -329,13 +351,14 @@ impl World {
             let units = hub.disks.len();
             let after = hub.delay(self.scenario.calm * 8);
             hub.plan(after + self.scenario.calm / 8, Event::Mischief);
-            (hub.random.below(4), hub.random.index(units), hub.delay(HANG_MAX))
+            (hub.random.below(5), hub.random.index(units), hub.delay(HANG_MAX))
         };
         let mischief = &mut self.scenario.mischief;
         let left = match what {
             0 => &mut mischief.hangs,
             1 => &mut mischief.power_cuts,
             2 => &mut mischief.kills,
+            3 => &mut mischief.restarts,
             _ => &mut mischief.reloads,
         };
         if *left == 0 {
@@ -346,18 +369,73 @@ impl World {
             0 => {
                 let hub = &mut *self.hub.borrow_mut();
                 hub.disks[disk].hangs_until = hub.now + after;
+                hub.history.tally.hangs += 1;
             }
-            1 => self.crash(true),
-            2 => self.crash(false),
+            1 => {
+                self.hub.borrow_mut().history.tally.power_cuts += 1;
+                self.crash(End::PowerCut);
+            }
+            2 => {
+                self.hub.borrow_mut().history.tally.kills += 1;
+                self.crash(End::Killed);
+            }
+            3 if !self.quiescing => {
+                self.hub.borrow_mut().history.tally.restarts += 1;
+                self.quiescing = true;
+                self.tell(Mail::Shutdown);
+            }
+            3 => {}
             _ => {
-                self.window = if self.window == 32 { 8 } else { 32 };
-                self.apply();
+                self.hub.borrow_mut().history.tally.reloads += 1;
+                self.reload();
             }
         }
     }
 
-    /// The process is gone, with or without the power.
-    fn crash(&mut self, power: bool) {
+    /// The configuration is another one for a while.
+    fn reload(&mut self) {
+        {
+            let hub = &mut *self.hub.borrow_mut();
+            self.shape.window = [4, 32, 128][hub.random.index(3)];
+            // What is in memory would be gone with its unit.
+            let files = self.scenario.units.iter().skip(1).rev();
+            let hideable = files.take_while(|unit| unit.kind != Kind::Memory).count();
+            self.shape.units_hidden = hub.random.index(hideable + 1);
+            self.shape.enabled = hub.random.chance(3, 4);
+            let after = hub.delay(self.scenario.calm * 8);
+            hub.plan(after, Event::Restore);
+        }
+        self.apply();
+    }
+
+    /// The configuration is what it was.
+    fn restore(&mut self) {
+        self.shape = Shape::default();
+        self.apply();
+    }
+
+    /// It has ended as it was told to, and is started again.
+    fn come_back(&mut self, exit: Exit) {
+        match exit {
+            Exit::Clean => self.crash(End::Clean),
+            Exit::Unclean(reason) => {
+                self.judge_exit(&reason);
+                self.crash(End::PowerCut);
+            }
+        }
+    }
+
+    /// A medium that fails may keep the gateway from flushing; nothing else may.
+    fn judge_exit(&self, reason: &str) {
+        let troubled = self.scenario.units.iter().any(|unit| unit.trouble_one_in > 0);
+        if !(troubled && reason.contains("flushed")) {
+            self.violate(Oracle::Life, format!("the gateway ended uncleanly: {reason}"));
+        }
+    }
+
+    /// The process is gone.
+    fn crash(&mut self, end: End) {
+        self.quiescing = false;
         self.shards.clear();
         self.arenas.clear();
         {
@@ -367,9 +445,9 @@ impl World {
             for number in 0..hub.connections.len() {
                 hub.cut(number);
             }
-            hub.judge_crash(power);
+            hub.judge_crash(end);
         }
-        self.boot += u8::from(power);
+        self.boot += u8::from(end == End::PowerCut);
         self.start();
     }
 
@@ -384,6 +462,7 @@ impl World {
         match self.stage {
             Stage::Working => {
                 self.stage = Stage::Auditing;
+                self.restore();
                 self.initiators.push(Initiator::new(number, AUDITOR));
                 self.hub.borrow_mut().plan(Duration::from_millis(1), Event::Initiator(number));
             }
@@ -406,12 +485,8 @@ impl World {
                 self.violate(Oracle::Life, format!("shard {number} does not stop"));
             }
         }
-        let troubled = self.scenario.units.iter().any(|unit| unit.trouble_one_in > 0);
-        match self.exit.take() {
-            Some(Exit::Unclean(reason)) if !(troubled && reason.contains("flushed")) => {
-                self.violate(Oracle::Life, format!("the gateway ended uncleanly: {reason}"));
-            }
-            _ => {}
+        if let Some(Exit::Unclean(reason)) = self.exit.take() {
+            self.judge_exit(&reason);
         }
         self.hub.borrow_mut().drop_operations();
         for (number, arena) in self.arenas.iter().enumerate() {
@@ -455,19 +530,22 @@ impl Hub {
         }
     }
 
-    fn judge_crash(&mut self, power: bool) {
+    fn judge_crash(&mut self, end: End) {
         for number in 0..self.disks.len() {
             if self.disks[number].character.memory {
                 self.history.forget(number);
                 continue;
             }
-            if power {
-                self.disks[number].cut_power(&mut self.random);
-            } else {
+            if self.disks[number].take_loss() {
+                self.history.forgive(number);
+            }
+            if end == End::Killed {
                 self.disks[number].restart();
+            } else {
+                self.disks[number].cut_power(&mut self.random);
             }
             let Self { history, disks, .. } = self;
-            history.judge_survivors(number, disks[number].contents(), power);
+            history.judge_survivors(number, disks[number].contents(), end);
         }
     }
 }

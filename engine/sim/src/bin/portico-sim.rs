@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use portico_sim::Plant;
+use portico_sim::{Plant, Tally};
 
 /// A whole gateway in a simulated world, from a seed.
 #[derive(Parser)]
@@ -56,10 +56,14 @@ fn main() -> ExitCode {
     }
     let mut failed = 0_u64;
     let mut events = 0_u64;
+    let mut tally = Tally::default();
     for (done, seed) in (0..).zip(arguments.from..arguments.from.saturating_add(arguments.seeds)) {
         let run = || portico_sim::run(seed, arguments.plant.map(Plant::from));
         match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(story)) => events += story.events,
+            Ok(Ok(story)) => {
+                events += story.events;
+                tally += story.tally;
+            }
             Ok(Err(violation)) => {
                 println!("seed {seed}: {violation}");
                 failed += 1;
@@ -77,6 +81,6 @@ fn main() -> ExitCode {
             println!("{} seeds, {events} events, {failed} failed", done + 1);
         }
     }
-    println!("{failed} failed");
+    println!("{failed} failed; {tally:?}");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
