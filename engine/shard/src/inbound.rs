@@ -272,6 +272,11 @@ impl Inbound {
         self.arrived.extend(apart);
     }
 
+    /// Large data will come, behind up to [`LARGE_HOLD`] headers.
+    pub fn expect_large_data(&mut self) {
+        self.large_hold = LARGE_HOLD;
+    }
+
     /// Tells of a PDU whose header was taken, to plan the next receives by it.
     pub fn saw(&mut self, data_bytes: usize) {
         if data_bytes >= LARGE_DATA_BYTES {
@@ -559,6 +564,13 @@ mod tests {
             wire.inbound.saw(0);
         }
         assert!(wire.receive(Expectation::default(), &pattern(4_000)) > HEADER_BYTES);
+    }
+
+    #[test]
+    fn data_that_are_asked_for_begin_in_no_staging_although_none_came_before() {
+        let mut wire = Wire::new();
+        wire.inbound.expect_large_data();
+        assert_eq!(wire.receive(Expectation::default(), &pattern(10_000)), HEADER_BYTES);
     }
 
     #[test]

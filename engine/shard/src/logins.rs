@@ -186,6 +186,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             outgoing: std::collections::VecDeque::new(),
             flush_listed: false,
             wants_aligned: false,
+            asks_for_data: false,
         };
         let home = self.core.adopt(adopted);
         let connection = self.connections.get_mut(key).expect("it was just put there");

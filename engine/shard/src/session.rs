@@ -57,6 +57,8 @@ pub struct Session {
     pub flush_listed: bool,
     /// Whether one of its units wants memory aligned.
     pub wants_aligned: bool,
+    /// A write has begun whose data will be asked for: its connection is to expect them.
+    pub asks_for_data: bool,
 }
 
 /// One logical unit as one nexus sees it.

@@ -398,8 +398,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         if !connection.wants_bytes() || connection.listed || connection.stalled {
             return;
         }
-        let session = connection.session().and_then(|session| self.core.sessions.get(session));
-        let aligned = session.is_some_and(|session| session.wants_aligned);
+        let session = connection.session().and_then(|session| self.core.sessions.get_mut(session));
+        let aligned = session.as_ref().is_some_and(|session| session.wants_aligned);
+        if session.is_some_and(|session| std::mem::take(&mut session.asks_for_data)) {
+            connection.inbound.expect_large_data();
+        }
         let mut list = self.core.pool.receive_list();
         connection.inbound.plan(self.core.driver.arena(), connection.expectation(aligned), &mut list);
         self.core.counters.copied_bytes += connection.inbound.copied_bytes();

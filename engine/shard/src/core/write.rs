@@ -8,6 +8,7 @@ use super::medium::Refused;
 use super::{Core, OpKind};
 use crate::budget::Kind;
 use crate::driver::Driver;
+use crate::inbound::LARGE_DATA_BYTES;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, Task, Work, Write};
 use crate::unit::Blocks;
@@ -32,6 +33,7 @@ impl<D: Driver> Core<D> {
         session.wire.want_data(task.name, required_bytes);
         let moved = session.moved_bytes(task.name, required_bytes);
         let unsolicited_bytes = session.unsolicited_bytes(task.name);
+        session.asks_for_data |= moved.saturating_sub(unsolicited_bytes) as usize >= LARGE_DATA_BYTES;
         task.work = Work::Write(Write {
             offset_bytes,
             moved_bytes: moved,
