@@ -57,7 +57,8 @@ impl Baselines {
         let mut baselines =
             Baselines { later: later.lines().map(str::to_owned).collect(), ..Baselines::default() };
         let wrong = fs::read_to_string(root.join(WRONG)).context(WRONG)?;
-        let names = wrong.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split('\t').next());
+        let names =
+            wrong.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split('\t').next());
         baselines.wrong = names.map(str::to_owned).collect();
         baselines.own = read_rows(root, &file_of(peer, kind))?;
         baselines.is_ours = peer == Peer::Portico;
