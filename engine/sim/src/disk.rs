@@ -37,6 +37,8 @@ pub(crate) struct Disk {
     pub(crate) character: Character,
     /// Until then nothing moves.
     pub(crate) hangs_until: Moment,
+    /// The gateway has it open, for itself alone.
+    pub(crate) is_open: bool,
     /// Of each sector: what is durable, then what came since.
     sectors: Vec<Vec<Version>>,
     sequence: u64,
@@ -48,7 +50,7 @@ impl Disk {
     pub(crate) fn new(character: Character) -> Self {
         let blank = || vec![Version { sequence: 0, lost: false, content: vec![0; SECTOR_BYTES].into() }];
         let sectors = (0..character.sectors).map(|_| blank()).collect();
-        Self { character, hangs_until: Moment::ORIGIN, sectors, sequence: 0, has_lost: false }
+        Self { character, hangs_until: Moment::ORIGIN, is_open: false, sectors, sequence: 0, has_lost: false }
     }
 
     /// What a reader sees.
@@ -135,6 +137,7 @@ impl Disk {
     /// The process is gone, and with it what it had open.
     pub(crate) const fn restart(&mut self) {
         self.hangs_until = Moment::ORIGIN;
+        self.is_open = false;
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) enum End {
     PowerCut,
     /// The process was killed: everything that was answered is there, though not durable.
     Killed,
-    /// It said that all was finished and flushed: everything that was answered is durable.
+    /// It said that all was finished and flushed: everything that it answered is durable.
     Clean,
 }
 
@@ -111,8 +111,6 @@ struct Write {
     unit: usize,
     port: usize,
     session: Serial,
-    first: u64,
-    sectors: u64,
     invoked: Step,
     /// From here on it cannot happen any more to what is asked later.
     done: Step,
@@ -122,6 +120,11 @@ struct Write {
     durable: bool,
     /// A sync failed after it, and who knew of that is gone: no later sync promises it.
     forgiven: bool,
+    /// The process that answered it was killed: the next one may end without ever having opened its medium.
+    inherited: bool,
+    /// Its unit has left the configuration: a reset of the unit that takes its place is none of it. That one gets the
+    /// medium, and can be read and written, only when this is through.
+    of_unit_before: bool,
     /// The first of it reached the medium.
     handed: Step,
     /// Nothing of it may land any more.
@@ -223,13 +226,13 @@ impl History {
             unit,
             port,
             session,
-            first,
-            sectors,
             invoked,
             done: NEVER,
             certain: false,
             durable: false,
             forgiven: false,
+            inherited: false,
+            of_unit_before: false,
             handed: NEVER,
             over: None,
         };
@@ -343,6 +346,13 @@ impl History {
         }
     }
 
+    /// A unit leaves the configuration.
+    pub(crate) fn leaves(&mut self, unit: usize) {
+        for write in self.writes.values_mut().filter(|write| write.unit == unit) {
+            write.of_unit_before = true;
+        }
+    }
+
     /// A medium was closed, or its process killed, after a sync had failed. The kernel tells that once: whoever opens it
     /// anew cannot know what an earlier sync has lost.
     pub(crate) fn forgive(&mut self, unit: usize) {
@@ -374,6 +384,7 @@ impl History {
         for write in self.writes.values_mut().filter(|write| write.unit == unit) {
             write.done = write.done.min(now);
             write.over.get_or_insert("was lost in a crash");
+            write.inherited |= end == End::Killed;
         }
         let unit = &mut self.units[unit];
         (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
@@ -383,7 +394,11 @@ impl History {
         let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
         let found = self.find(id, unit, sector)?;
         for (later_id, later) in self.writes_of(unit, sector) {
-            let promised = if end == End::PowerCut { later.durable } else { later.certain };
+            let promised = match end {
+                End::PowerCut => later.durable,
+                End::Killed => later.certain,
+                End::Clean => later.durable || later.certain && !later.inherited,
+            };
             if promised && Self::follows(later, found) {
                 return Err(format!("{id:?}, but {later_id:?} was answered and promised"));
             }
@@ -498,7 +513,8 @@ impl History {
             self.tally.resets_refused += 1;
         } else {
             self.tally.resets += 1;
-            let reached = |write: &&mut Write| write.unit == unit && write.handed < asked;
+            let reached =
+                |write: &&mut Write| write.unit == unit && write.handed < asked && !write.of_unit_before;
             for write in self.writes.values_mut().filter(reached) {
                 write.over.get_or_insert("was aborted by a reset");
             }

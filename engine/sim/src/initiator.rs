@@ -270,7 +270,7 @@ impl Initiator {
     /// Breaks something, seldom. True: the session is left.
     fn misbehave(&mut self, hub: &mut Hub) -> bool {
         let Phase::Serving { connection, .. } = self.phase else { return false };
-        if !hub.random.chance(1, 80) {
+        if self.mute_until > hub.now || !hub.random.chance(1, 80) {
             return false;
         }
         match hub.random.below(4) {
@@ -396,7 +396,9 @@ impl Initiator {
 
     /// What should have been answered.
     fn be_impatient(&mut self, hub: &mut Hub) {
-        let late = |since: Moment| hub.now.since(since) > COMMAND_PATIENCE;
+        // Who says nothing cannot expect an answer.
+        let silent_until = self.mute_until;
+        let late = |since: Moment| hub.now.since(since.max(silent_until)) > COMMAND_PATIENCE;
         if self.managing.iter().any(|managing| late(managing.since)) {
             let what = format!("a task management function of initiator {} is not answered", self.number);
             return hub.history.violate(Oracle::Answers, what);

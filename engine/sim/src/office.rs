@@ -129,6 +129,9 @@ pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Resul
         return Err("it does not want to yet".to_owned());
     }
     let number = number_of(device);
+    if hub.disks[number].is_open {
+        return Err("it is open still, it does not want to yet".to_owned());
+    }
     let unit = scenario.units[number];
     let block_length = u32::try_from(unit.block_sectors * 512).expect("a block is small");
     let blocks = unit.sectors as u64 / unit.block_sectors;
@@ -160,6 +163,7 @@ pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Resul
             Medium::File(FileStore::simulated(number as u64, geometry, caching))
         }
     };
+    hub.disks[number].is_open = true;
     Ok(Opened {
         size_bytes: medium.geometry().size_bytes(),
         physical_block_bytes: Some(medium.geometry().physical_block_bytes),

@@ -327,6 +327,7 @@ impl World {
             }
             Order::CloseDevice { unit, .. } => {
                 let number = self.opened[&unit];
+                hub.disks[number].is_open = false;
                 if hub.disks[number].take_loss() {
                     hub.history.forgive(number);
                 }
@@ -401,6 +402,9 @@ impl World {
             let files = self.scenario.units.iter().skip(1).rev();
             let hideable = files.take_while(|unit| unit.kind != Kind::Memory).count();
             self.shape.units_hidden = hub.random.index(hideable + 1);
+            for unit in self.scenario.units.len() - self.shape.units_hidden..self.scenario.units.len() {
+                hub.history.leaves(unit);
+            }
             self.shape.enabled = hub.random.chance(3, 4);
             let after = hub.delay(self.scenario.calm * 8);
             hub.plan(after, Event::Restore);
@@ -533,6 +537,7 @@ impl Hub {
     fn judge_crash(&mut self, end: End) {
         for number in 0..self.disks.len() {
             if self.disks[number].character.memory {
+                self.disks[number].restart();
                 self.history.forget(number);
                 continue;
             }
