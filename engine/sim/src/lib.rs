@@ -2,7 +2,7 @@
 //!
 //! The shards are [`portico_shard`]'s and control is [`portico_control`]'s: the code that porticod runs, not a copy of it.
 //! What is simulated is below and around them: the ring ([`portico_shard::driver::Driver`]), the queues of mail, the
-//! helpers of control, time. Who says so is the [scenario](scenario): all of it is drawn from the seed, and a run depends
+//! helpers of control, time. Who says so is `scenario`: all of it is drawn from the seed, and a run depends
 //! on nothing else, so a seed that fails once fails always.
 //!
 //! | module | what |

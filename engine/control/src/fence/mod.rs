@@ -4,7 +4,7 @@
 //! A value: requests, acknowledgements and time go in, [`Effect`]s come out. It knows nothing of other units, so that
 //! different units proceed independently, and it never waits for a medium without saying so: after
 //! [`CHANGE_PATIENCE`] the new state *stays*, the asker hears CHECK CONDITION, the unit is *draining*, and the same
-//! request repeated by the same nexus joins that drain.
+//! change repeated by the same nexus joins that drain. A repeated reset waits for its turn.
 //!
 //! ```text
 //!  idle ──take up, judge──▶ persisting ──written──▶ installing ──every shard Installed──▶ GOOD, idle
