@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "text by the million from a peer that never listens", run: |scene| deaf(scene, &texts) },
     Case { name: "reads of 1 MiB from a peer that never listens", run: |scene| deaf_window(scene, READ_10) },
     Case {
-        name: "writes from many peers that never send their data leave other units alone",
+        name: "writes from many peers that never send their data starve nobody who does",
         run: greedy_writes,
     },
 ];
@@ -222,8 +222,8 @@ fn filled(scene: &Scene, opcode: u8, number: u16) -> Result<Peer> {
     Ok(peer)
 }
 
-/// As many as would take all memory of both shards several times over, on one unit. Another unit has its reserve: a new
-/// session reads and writes there all the while. Reads of the one they are after need no memory of the shard's.
+/// As many as would take all memory of both shards several times over, on one unit. A new session that sends its data with
+/// its commands writes to that unit all the while, and to another one, and reads.
 fn greedy_writes(scene: &Scene) -> Result<()> {
     let peers: Vec<Peer> =
         (0..16).map(|number| filled(scene, WRITE_10, 210 + number)).collect::<Result<_>>()?;
@@ -232,7 +232,11 @@ fn greedy_writes(scene: &Scene) -> Result<()> {
     let mut newcomer = Initiator::log_in(scene.portal, initiator::plan(crate::lab::gateway::IQN, 300))?;
     newcomer.patience(Duration::from_secs(8))?;
     newcomer.clear_attentions(0)?;
-    let mut ios = [initiator::Io::write(1, 0, vec![3; 65_536]), initiator::Io::read(0, 0, 65_536)];
+    let mut ios = [
+        initiator::Io::write(0, 0, vec![3; 65_536]),
+        initiator::Io::write(1, 0, vec![3; 65_536]),
+        initiator::Io::read(0, 0, 65_536),
+    ];
     newcomer.clear_attentions(1)?;
     newcomer.run_patiently(&mut ios, Duration::from_secs(8))?;
     ios.iter().try_for_each(initiator::Io::expect_good)?;
