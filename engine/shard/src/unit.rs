@@ -43,8 +43,8 @@ pub struct Unit {
     pub tasks: u32,
     /// Commands that one nexus may have in hand.
     pub nexus_commands_max: u32,
-    /// Control wants to hear when nothing is at the medium.
-    pub closing: bool,
+    /// Whether it is on its way out.
+    pub closing: Closing,
     /// What is recorded of it.
     pub meter: UnitMeter,
 }
@@ -66,7 +66,7 @@ impl Unit {
             at_medium: 0,
             tasks: 0,
             nexus_commands_max: opening.nexus_commands_max,
-            closing: false,
+            closing: Closing::No,
             meter: UnitMeter::new(opening.unit),
         }
     }
@@ -108,6 +108,17 @@ impl Unit {
         let others = announced.iter().filter(|orphan| orphan.shard != shard);
         self.orphans = own.chain(others).copied().collect();
     }
+}
+
+/// How far a unit that no session maps any more is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// It stays.
+    No,
+    /// It goes when nothing is at its medium.
+    Wanted,
+    /// What it was given is being made stable: the next gateway, or the next device, finds it.
+    Flushing,
 }
 
 /// A range of blocks.

@@ -13,7 +13,7 @@ use super::{Core, Op};
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::task::{Task, Work};
-use crate::unit::Unit;
+use crate::unit::{Closing, Unit};
 
 impl<D: Driver> Core<D> {
     /// A unit comes into being, or gets its medium.
@@ -162,7 +162,7 @@ impl<D: Driver> Core<D> {
     pub fn close_unit(&mut self, id: UnitId) {
         match self.unit_keys.get(&id) {
             Some(&key) => {
-                self.units.get_mut(key).expect("a unit with a name is there").closing = true;
+                self.units.get_mut(key).expect("a unit with a name is there").closing = Closing::Wanted;
                 self.close_if_idle(key);
             }
             None => self.outbox.push_back(ToControl::Closed { shard: self.shard, unit: id }),
@@ -170,9 +170,14 @@ impl<D: Driver> Core<D> {
     }
 
     pub(super) fn close_if_idle(&mut self, key: Key<Unit>) {
-        let Some(unit) = self.units.get(key) else { return };
-        if !unit.closing || unit.at_medium > 0 || unit.tasks > 0 {
+        let Some(unit) = self.units.get_mut(key) else { return };
+        if unit.closing == Closing::No || unit.at_medium > 0 || unit.tasks > 0 {
             return;
+        }
+        if unit.closing == Closing::Wanted {
+            unit.closing = Closing::Flushing;
+            self.last_flush(key);
+            return self.close_if_idle(key);
         }
         let unit = self.units.remove(key).expect("it was just there");
         self.unit_keys.remove(&unit.id);
@@ -209,25 +214,31 @@ impl<D: Driver> Core<D> {
     /// Flushes every medium that has something to lose, for the shutdown.
     pub fn flush_everything(&mut self) {
         for index in 0..self.units.places() {
-            let Some(key) = self.units.key_at(index) else { continue };
-            let unit = self.units.get_mut(key).expect("it was just found");
-            if unit.state.read_only || !unit.state.mode.write_cache.flushes() {
-                continue;
+            if let Some(key) = self.units.key_at(index) {
+                self.last_flush(key);
             }
-            let Some(queue) = &mut unit.queue else { continue };
-            let op = self.ops.insert(Op::last_flush(key));
-            let mut adapter = Adapter { driver: &mut self.driver, unit: key };
-            match queue.submit(&mut adapter, Tag(op.to_bits()), Request::Flush) {
-                Ok(submitted) => {
-                    unit.at_medium += 1;
-                    if let Submitted::Done(completion) = submitted {
-                        self.medium_done(completion);
-                    }
+        }
+    }
+
+    /// Hands a medium its last flush, if it has something to lose.
+    fn last_flush(&mut self, key: Key<Unit>) {
+        let Some(unit) = self.units.get_mut(key) else { return };
+        if unit.state.read_only || !unit.state.mode.write_cache.flushes() {
+            return;
+        }
+        let Some(queue) = &mut unit.queue else { return };
+        let op = self.ops.insert(Op::last_flush(key));
+        let mut adapter = Adapter { driver: &mut self.driver, unit: key };
+        match queue.submit(&mut adapter, Tag(op.to_bits()), Request::Flush) {
+            Ok(submitted) => {
+                unit.at_medium += 1;
+                if let Submitted::Done(completion) = submitted {
+                    self.medium_done(completion);
                 }
-                Err(_) => {
-                    self.ops.remove(op);
-                    self.failed_flushes.push(unit.id);
-                }
+            }
+            Err(_) => {
+                self.ops.remove(op);
+                self.failed_flushes.push(unit.id);
             }
         }
     }

@@ -161,9 +161,15 @@ impl<D: Driver> Core<D> {
         let Completion { tag, result, segments } = completion;
         let op = self.ops.remove(Key::from_bits(tag.0)).expect("a request is done once");
         self.released = true;
-        if op.kind == OpKind::LastFlush && result.is_err() {
-            let unit = self.units.get(op.unit).map(|unit| unit.id);
-            self.failed_flushes.extend(unit);
+        if op.kind == OpKind::LastFlush
+            && result.is_err()
+            && let Some(unit) = self.units.get(op.unit)
+        {
+            tracing::error!(
+                device = &*unit.device,
+                "the last flush failed: what was written last may be lost"
+            );
+            self.failed_flushes.push(unit.id);
         }
         self.leave_medium(&op);
         let Some(task) = self.tasks.get_mut(op.task) else {
