@@ -29,7 +29,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Disjoint and shared regions of a file and of memory; how many runs passed and failed.
+/// Disjoint and shared regions of a file, disjoint ones of memory; how many runs passed and failed.
 pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> {
     ci::build_load(tree)?;
     let mut gateway = Gateway::prepare(tree)?;
@@ -47,7 +47,10 @@ pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Resul
     gateway.start()?;
     let (mut passed, mut failed) = (0, 0);
     for (lun, medium) in devices.iter().map(|device| device.name).enumerate() {
-        for region in ["--disjoint", "--shared"] {
+        // Two shards that write one sector of a RAM disk at the same moment leave some of both: nothing orders them, and
+        // SCSI does not ask for it. A file's inode does.
+        let regions: &[&str] = if medium == "file" { &["--disjoint", "--shared"] } else { &["--disjoint"] };
+        for &region in regions {
             let outcome = load(tree, &mut gateway, lun, region, seconds, say);
             *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
             match outcome {
@@ -76,7 +79,12 @@ fn load(
     let file = std::fs::File::create(&log).context(log.display())?;
     let mut command = Command::new(tree.target.join("release/portico-load"));
     command.arg("--target").arg(format!("iscsi://{}/{IQN}/{lun}", gateway.portal()));
-    command.args(["--sessions", &SESSIONS.to_string(), "--depth", "8", "--rw", "randrw", "--mix", "50"]);
+    command.args(["--sessions", &SESSIONS.to_string(), "--depth", "8"]);
+    // Whoever reads a sector while another session writes it may see some of both: SCSI promises atomicity to WRITE ATOMIC
+    // alone, and neither the page cache nor memory gives more. So shared regions are read back when all writes are over.
+    let load: &[&str] =
+        if region == "--shared" { &["--rw", "randwrite"] } else { &["--rw", "randrw", "--mix", "50"] };
+    command.args(load);
     command.args(["--bs", "4k", "--size", REGION, "--verify", "--strict", "--quiet", region]);
     command.args(["--time", &format!("{seconds}s"), "--seed", "1"]);
     let before = shards(gateway, "portico_shard_received_bytes_total")?;
