@@ -15,7 +15,7 @@ use crate::tree::Tree;
 /// `cargo xtask sessions`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How long each of the four runs takes
+    /// How long each of the three runs takes
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
 }
