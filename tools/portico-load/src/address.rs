@@ -33,6 +33,11 @@ impl Address {
         addresses.next().ok_or_else(|| format!("{} has no address", self.host))
     }
 
+    /// Whether both name one logical unit, by whatever portal.
+    pub(crate) fn is_same_unit(&self, other: &Self) -> bool {
+        (&self.target, self.lun) == (&other.target, other.lun)
+    }
+
     /// The LUN field of every command.
     pub(crate) fn lun(&self) -> LunField {
         let lun = Lun::encode(self.lun, AddressMethod::Peripheral).expect("checked when it was read");

@@ -8,14 +8,16 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU8;
 
 use portico_iscsi::initiator::{Command, Completion, Direction, Event, Payload, Session, TargetFault};
-use portico_iscsi::wire::{BHS_BYTES, LunField, Residual, ServiceResponse, TaskAttribute};
+use portico_iscsi::wire::{BHS_BYTES, Residual, ServiceResponse, TaskAttribute};
 use portico_ring::{Arena, Buffer, Class, Fd, Lent, Message, MessageLimits};
 
 use crate::inbound::{Inbound, Receiver};
-use crate::ledger::{Expectation, Ledger};
+use crate::ledger::Expectation;
 use crate::options::Plan;
+use crate::pace::Pace;
 use crate::scsi::{Answer, Transfer};
-use crate::tally::Tally;
+use crate::tally::{Interval, LATE_NS, Tally};
+use crate::unit::Unit;
 use crate::verify::{self, Judgement, Reading};
 use crate::workload::{Operation, Workload};
 
@@ -47,44 +49,56 @@ impl AsRef<[AtomicU8]> for Pattern {
 
 /// What all connections of a thread use.
 pub(crate) struct Context<'a> {
-    pub(crate) plan: &'a Plan,
-    /// Of a verified run.
-    pub(crate) ledger: Option<&'a Ledger>,
-    pub(crate) lun: LunField,
+    pub(crate) units: &'a [Unit],
     pub(crate) arena: Arena,
     pub(crate) pattern: Rc<Pattern>,
 }
 
-/// The class of the buffers that verified writes are made in, and how many of them one command takes.
+/// The class of the buffers that verified writes are made in, and how many of them one command takes at most.
 pub(crate) fn write_buffers(plan: &Plan) -> (Class, u32) {
-    let bytes = usize::try_from(plan.io_bytes).expect("32 bits");
+    let bytes = usize::try_from(plan.bytes_max()).expect("32 bits");
     let class = Class::fitting(bytes).unwrap_or(Class::Large);
     (class, u32::try_from(bytes.div_ceil(class.bytes())).expect("at most 16"))
 }
 
+/// Why a connection is of no more use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It is lost: another one may do.
+    Lost(String),
+    /// The target broke a rule: that is a finding.
+    Fault(String),
+}
+
 /// One command, or room for one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
     operation: Operation,
+    /// When it was sent, or was to be sent.
     started_ns: u64,
     retries: u32,
     /// Of a verified write.
     version: u32,
-    /// Of a verified read.
-    expected: Expectation,
+    /// Of a verified read: when it was sent, and what its blocks may hold.
+    sent_ns: u64,
+    expected: Vec<Expectation>,
     /// Where a verified read collects its data.
     data: Vec<u8>,
     /// What a verified write has still to send.
     outgoing: VecDeque<Buffer>,
 }
 
-/// One session.
+/// One session, which may be without its connection for a while.
 pub(crate) struct Connection {
     /// The session's number in the run.
     pub(crate) number: u32,
+    /// Of the context's units.
+    pub(crate) unit: usize,
     pub(crate) fd: Fd,
     session: Session,
     inbound: Inbound,
+    /// The connection is there.
+    is_up: bool,
     /// `None` while it is being sent.
     message: Option<Message>,
     slots: Box<[Slot]>,
@@ -92,45 +106,62 @@ pub(crate) struct Connection {
     /// To be sent again.
     again: Vec<u16>,
     workload: Workload,
+    /// Of an open loop.
+    pace: Option<Pace>,
+    /// A command's time has come and it could not be sent.
+    is_barred: bool,
+    /// Since when commands can be sent again.
+    room_since_ns: u64,
+    /// Writes that are verified, so far.
+    versions: u32,
     /// The workload has nothing more.
     is_exhausted: bool,
     /// No command is sent any more, or none yet.
     is_over: bool,
-    /// Commands that ended well.
+    /// Commands that began before this are warm-up.
+    measure_ns: u64,
+    /// Commands that were answered.
     pub(crate) did: u64,
     /// When the last command ended, or the first was sent after a pause.
     last_answer_ns: u64,
-    /// Why the session is lost.
-    pub(crate) failure: Option<String>,
+    /// Why the connection is of no more use.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Connection {
-    /// A session that has logged in, on the ring as `fd`.
-    pub(crate) fn new(number: u32, fd: Fd, session: Session, inbound: Inbound, plan: &Plan) -> Self {
+    /// A session of `unit` that has logged in, on the ring as `fd`.
+    pub(crate) fn new(
+        number: u32,
+        unit: usize,
+        fd: Fd,
+        session: Session,
+        inbound: Inbound,
+        plan: &Plan,
+    ) -> Self {
         let depth = usize::from(plan.depth);
         let parts = (depth * (parts_per_pdu(plan) + 1)).clamp(64, SEND_PARTS_MAX);
         let header_bytes = ((depth + 16) * HEADER_BYTES_MAX).clamp(4096, SEND_HEADER_BYTES_MAX);
-        let slot = |_| Slot {
-            operation: Operation { is_write: false, block: 0 },
-            started_ns: 0,
-            retries: 0,
-            version: 0,
-            expected: Expectation::default(),
-            data: Vec::new(),
-            outgoing: VecDeque::new(),
-        };
+        let pace =
+            plan.rate.map(|rate| Pace::new(plan.arrival, rate, plan.sessions_in_all, number, plan.seed));
         Self {
             number,
+            unit,
             fd,
             session,
             inbound,
+            is_up: true,
             message: Some(Message::new(MessageLimits { parts, header_bytes })),
-            slots: (0..depth).map(slot).collect(),
+            slots: (0..depth).map(|_| Slot::default()).collect(),
             idle: (0..plan.depth).rev().collect(),
             again: Vec::with_capacity(depth),
             workload: Workload::new(plan, number),
+            pace,
+            is_barred: false,
+            room_since_ns: 0,
+            versions: 0,
             is_exhausted: false,
             is_over: true,
+            measure_ns: 0,
             did: 0,
             last_answer_ns: 0,
             failure: None,
@@ -147,31 +178,99 @@ impl Connection {
         self.slots.len() - self.idle.len() - self.again.len()
     }
 
+    /// Whether the connection is there.
+    pub(crate) fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    /// Whether nothing is being sent.
+    pub(crate) fn has_message(&self) -> bool {
+        self.message.is_some()
+    }
+
     /// Whether nothing more will happen by itself.
     pub(crate) fn is_quiet(&self) -> bool {
         let has_nothing = self.is_over || (self.is_exhausted && self.again.is_empty());
         has_nothing && self.outstanding() == 0 && self.message.is_some()
     }
 
-    /// Begins with the load.
-    pub(crate) fn begin(&mut self) {
+    /// Begins with the load, whose times count from `begin_ns`.
+    pub(crate) fn begin(&mut self, begin_ns: u64) {
         self.is_over = false;
+        if let Some(pace) = &mut self.pace {
+            pace.begin(begin_ns);
+        }
+    }
+
+    /// The warm-up is over: from now on it counts what is done.
+    pub(crate) fn begin_measuring(&mut self, plan: &Plan, measure_ns: u64) {
+        (self.did, self.measure_ns) = (0, measure_ns);
+        self.workload.limit(plan, self.number);
     }
 
     /// Begins to read back what was written.
     pub(crate) fn read_back(&mut self, plan: &Plan) {
         self.finish();
         self.workload.read_back(plan, self.number);
+        self.pace = None;
         (self.is_over, self.is_exhausted) = (false, false);
     }
 
+    /// The time is over: sends no more, and tells what an open loop still had to send.
+    pub(crate) fn end(&mut self, tally: &mut Tally, now_ns: u64) {
+        if let Some(pace) = self.pace.as_mut().filter(|_| !self.is_over && !self.is_exhausted)
+            && let Some((count, first_ns)) = pace.skip(now_ns.saturating_sub(LATE_NS))
+        {
+            tally.lateness.unsent += count;
+            tally.lateness.unsent_ns = tally.lateness.unsent_ns.max(now_ns - first_ns);
+        }
+        self.finish();
+    }
+
     /// Sends no more; commands that were to be sent again are given up.
-    pub(crate) fn finish(&mut self) {
+    fn finish(&mut self) {
         self.is_over = true;
         while let Some(slot) = self.again.pop() {
             self.slots[usize::from(slot)].end();
             self.idle.push(slot);
         }
+    }
+
+    /// The connection is lost, and all that was on its way with it.
+    pub(crate) fn lose(&mut self, tally: &mut Tally) {
+        self.is_up = false;
+        let mut is_away = vec![true; self.slots.len()];
+        self.idle.iter().chain(&self.again).for_each(|slot| is_away[usize::from(*slot)] = false);
+        let (mut reads, mut writes) = (0, 0);
+        for (number, slot) in
+            (0..).zip(self.slots.iter_mut()).filter(|(number, _)| is_away[usize::from(*number)])
+        {
+            if self.workload.is_reading_back() {
+                // What was written is to be seen, all of it.
+                self.again.push(number);
+                continue;
+            }
+            if slot.operation.is_write {
+                writes += 1;
+            } else {
+                reads += 1;
+            }
+            slot.end();
+            self.idle.push(number);
+        }
+        tally.lose(reads, writes);
+    }
+
+    /// The session has been made again.
+    pub(crate) fn attach(&mut self, fd: Fd, session: Session, inbound: Inbound, now_ns: u64) {
+        (self.fd, self.session, self.inbound) = (fd, session, inbound);
+        (self.is_up, self.is_barred, self.last_answer_ns) = (true, true, now_ns);
+    }
+
+    /// When the next command of an open loop is to be sent, where nothing but time keeps it back.
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
+        let is_waiting = self.is_up && !self.is_over && !self.is_exhausted && !self.is_barred;
+        self.pace.as_ref().filter(|_| is_waiting).map(Pace::next_ns)
     }
 
     /// For how long no command has ended, where some are waited for.
@@ -182,25 +281,27 @@ impl Connection {
     /// Takes what was received.
     pub(crate) fn received(&mut self, bytes: &[u8], context: &Context<'_>, tally: &mut Tally, now_ns: u64) {
         let mut desk = Desk {
-            context,
+            unit: &context.units[self.unit],
             tally,
             number: self.number,
             slots: &mut self.slots,
             idle: &mut self.idle,
             again: &mut self.again,
             now_ns,
+            measure_ns: self.measure_ns,
             answered: 0,
+            has_answer: false,
             is_reading_back: self.workload.is_reading_back(),
             failure: None,
         };
         let taken: Result<(), TargetFault> = self.inbound.take(bytes, &mut self.session, &mut desk);
-        let (answered, failure) = (desk.answered, desk.failure.take());
+        let (answered, has_answer, failure) = (desk.answered, desk.has_answer, desk.failure.take());
         self.did += answered;
-        if answered > 0 {
+        if has_answer {
             self.last_answer_ns = now_ns;
         }
         if let Err(fault) = taken {
-            self.failure = Some(fault.to_string());
+            self.failure = Some(Failure::Fault(fault.to_string()));
         } else if failure.is_some() {
             self.failure = failure;
         }
@@ -213,10 +314,19 @@ impl Connection {
     }
 
     /// Submits what the window admits, and gives the next send; `None`: nothing to be sent, or one is on its way.
-    pub(crate) fn next_message(&mut self, context: &Context<'_>, now_ns: u64) -> Option<Message> {
-        self.submit(context, now_ns);
+    pub(crate) fn next_message(
+        &mut self,
+        context: &Context<'_>,
+        tally: &mut Tally,
+        now_ns: u64,
+    ) -> Option<Message> {
+        if !self.is_up {
+            return None;
+        }
+        self.submit(context, tally, now_ns);
         let mut message = self.message.take()?;
-        let parts = parts_per_pdu(context.plan);
+        let unit = &context.units[self.unit];
+        let parts = parts_per_pdu(&unit.plan);
         let mut bhs = [0; BHS_BYTES];
         while message.admits(parts, HEADER_BYTES_MAX) {
             let Some(outgoing) = self.session.next_pdu(&mut bhs) else { break };
@@ -231,7 +341,8 @@ impl Connection {
                     place.copy_from_slice(bytes);
                 }
                 Payload::WriteBuffer { user, offset, length, .. } => {
-                    self.slots[index(user)].push_data(&mut message, context, offset, length);
+                    let is_verified = unit.plan.verify;
+                    self.slots[index(user)].push_data(&mut message, context, is_verified, offset, length);
                 }
             }
             if outgoing.padding_bytes > 0 {
@@ -247,54 +358,89 @@ impl Connection {
         Some(message)
     }
 
-    fn submit(&mut self, context: &Context<'_>, now_ns: u64) {
+    fn submit(&mut self, context: &Context<'_>, tally: &mut Tally, now_ns: u64) {
         if self.outstanding() == 0 {
             self.last_answer_ns = now_ns;
         }
-        while !self.is_over && self.session.window().admits(self.session.next_cmd_sn()) {
-            let Some(slot) = self.again.pop().or_else(|| self.begin_next(context, now_ns)) else { return };
-            self.slots[usize::from(slot)].prepare(context, self.number);
-            self.submit_slot(slot, context);
+        let unit = &context.units[self.unit];
+        while !self.is_over {
+            let is_open = self.session.window().admits(self.session.next_cmd_sn());
+            if self.pace.is_some() {
+                self.note_room(is_open, now_ns);
+            }
+            if !is_open {
+                return;
+            }
+            let Some(slot) = self.again.pop().or_else(|| self.begin_next(unit, tally, now_ns)) else {
+                return;
+            };
+            self.slots[usize::from(slot)].prepare(context, unit, self.number);
+            self.submit_slot(slot, unit);
         }
+    }
+
+    /// Of an open loop: whether a command whose time has come can go out.
+    fn note_room(&mut self, is_open: bool, now_ns: u64) {
+        let is_due = self.pace.as_ref().is_some_and(|pace| pace.next_ns() <= now_ns);
+        let has_room = is_open && !self.idle.is_empty();
+        if has_room && self.is_barred {
+            self.room_since_ns = now_ns;
+        }
+        self.is_barred = !has_room && is_due;
     }
 
     /// Puts the next operation into an idle slot.
-    fn begin_next(&mut self, context: &Context<'_>, now_ns: u64) -> Option<u16> {
+    fn begin_next(&mut self, unit: &Unit, tally: &mut Tally, now_ns: u64) -> Option<u16> {
         if self.is_exhausted {
             return None;
         }
-        let slot = self.idle.pop()?;
-        match self.choose(context) {
-            Some(operation) => {
-                self.slots[usize::from(slot)].begin(operation, context, self.number, now_ns);
-                Some(slot)
-            }
-            None => {
-                self.is_exhausted = true;
-                self.idle.push(slot);
-                None
-            }
+        let due_ns = self.pace.as_ref().map_or(now_ns, Pace::next_ns);
+        if due_ns > now_ns {
+            return None;
         }
+        let slot = self.idle.pop()?;
+        let Some(operation) = self.choose(unit) else {
+            self.is_exhausted = true;
+            self.idle.push(slot);
+            return None;
+        };
+        if let Some(pace) = &mut self.pace {
+            pace.advance();
+            tally.sent_late(now_ns - due_ns.max(self.room_since_ns).min(now_ns));
+        }
+        let Self { slots, versions, number, .. } = self;
+        let place = &mut slots[usize::from(slot)];
+        (place.operation, place.started_ns, place.retries) = (operation, due_ns, 0);
+        if unit.plan.verify {
+            place.note(unit, *number, versions, now_ns);
+        }
+        Some(slot)
     }
 
-    fn choose(&mut self, context: &Context<'_>) -> Option<Operation> {
+    fn choose(&mut self, unit: &Unit) -> Option<Operation> {
+        if self.versions == u32::MAX {
+            self.failure =
+                Some(Failure::Fault("2^32 verified writes are all that one session can count".to_owned()));
+            return None;
+        }
         let slots = &self.slots;
         // Only where versions are counted does it matter that two writes do not meet.
-        let is_being_written = |block| {
-            let write = Operation { is_write: true, block };
-            context.ledger.is_some() && slots.iter().any(|slot| slot.operation == write)
+        let is_being_written = |write: &Operation| {
+            let meets = |slot: &Slot| slot.operation.is_write && slot.operation.meets(write);
+            unit.plan.verify && slots.iter().any(meets)
         };
-        self.workload.next(context.ledger, is_being_written)
+        self.workload.next(&unit.plan, unit.ledger.as_ref(), is_being_written)
     }
 
-    fn submit_slot(&mut self, slot: u16, context: &Context<'_>) {
-        let Operation { is_write, block } = self.slots[usize::from(slot)].operation;
-        let transfer = Transfer::new(is_write, context.plan.lba(block), context.plan.io_blocks);
+    fn submit_slot(&mut self, slot: u16, unit: &Unit) {
+        let Operation { is_write, block, length } = self.slots[usize::from(slot)].operation;
+        let bytes = length * unit.plan.block_bytes;
+        let transfer = Transfer::new(is_write, unit.plan.lba(block), bytes / unit.plan.geometry.block_bytes);
         let command = Command {
-            lun: context.lun,
+            lun: unit.lun,
             cdb: transfer.cdb(),
             direction: if is_write { Direction::Write } else { Direction::Read },
-            expected_length: context.plan.io_bytes,
+            expected_length: bytes,
             attribute: TaskAttribute::Simple,
             immediate: false,
             user: u64::from(slot),
@@ -321,35 +467,44 @@ impl Slot {
         self.outgoing.clear();
     }
 
-    /// A new command; what is promised of its block is noted before it is sent.
-    fn begin(&mut self, operation: Operation, context: &Context<'_>, session: u32, now_ns: u64) {
-        (self.operation, self.started_ns, self.retries) = (operation, now_ns, 0);
-        let Some(ledger) = context.ledger else { return };
-        if operation.is_write {
-            self.version = ledger.issue(session, operation.block);
+    /// Notes what is promised of the blocks of a verified command, before it is sent.
+    fn note(&mut self, unit: &Unit, session: u32, versions: &mut u32, now_ns: u64) {
+        let Some(ledger) = &unit.ledger else { return };
+        let blocks = self.operation.blocks();
+        if self.operation.is_write {
+            *versions += 1;
+            self.version = *versions;
+            blocks.for_each(|block| ledger.issue(session, block, *versions));
         } else {
-            self.expected = ledger.expect(session, operation.block, now_ns);
-            self.data.resize(usize::try_from(context.plan.io_bytes).expect("32 bits"), 0);
+            self.sent_ns = now_ns;
+            self.expected.clear();
+            self.expected.extend(blocks.map(|block| ledger.expect(session, block)));
+            self.data.resize(self.bytes(&unit.plan), 0);
         }
     }
 
+    /// Bytes of the command.
+    fn bytes(&self, plan: &Plan) -> usize {
+        usize::try_from(self.operation.length * plan.block_bytes).expect("32 bits")
+    }
+
     /// Makes the data of a verified write, also of one that is sent again.
-    fn prepare(&mut self, context: &Context<'_>, session: u32) {
-        let Some(ledger) = context.ledger else { return };
+    fn prepare(&mut self, context: &Context<'_>, unit: &Unit, session: u32) {
+        let Some(ledger) = &unit.ledger else { return };
         if !self.operation.is_write {
             // What a read that is sent again does not bring shall not be taken from the last one.
             self.data.fill(0);
             return;
         }
         self.outgoing.clear();
-        let (class, _) = write_buffers(context.plan);
-        let mut left = usize::try_from(context.plan.io_bytes).expect("32 bits");
+        let (class, _) = write_buffers(&unit.plan);
+        let mut left = self.bytes(&unit.plan);
         let mut skip = 0;
         while left > 0 {
             let mut buffer = context.arena.take(class).expect("there are twice as many as commands");
             buffer.truncate(left);
             let block = self.operation.block;
-            verify::stamp(context.plan, ledger.run, session, block, self.version, &mut buffer, skip);
+            verify::stamp(&unit.plan, ledger.run, session, block, self.version, &mut buffer, skip);
             left -= buffer.len();
             skip += buffer.len() as u64;
             self.outgoing.push_back(buffer);
@@ -357,9 +512,16 @@ impl Slot {
     }
 
     /// Appends a range of the command's data, which is asked for in order (RFC 7143 §13.19).
-    fn push_data(&mut self, message: &mut Message, context: &Context<'_>, offset: u32, length: u32) {
+    fn push_data(
+        &mut self,
+        message: &mut Message,
+        context: &Context<'_>,
+        is_verified: bool,
+        offset: u32,
+        length: u32,
+    ) {
         let mut left = usize::try_from(length).expect("32 bits");
-        if context.ledger.is_none() {
+        if !is_verified {
             let start = usize::try_from(offset).expect("32 bits");
             let lent = Lent::new(Rc::clone(&context.pattern), start..start + left);
             message.push_lent(lent).expect("there is room");
@@ -379,22 +541,24 @@ impl Slot {
 }
 
 /// Where answers are taken.
-struct Desk<'a, 'b> {
-    context: &'a Context<'b>,
+struct Desk<'a> {
+    unit: &'a Unit,
     tally: &'a mut Tally,
     number: u32,
     slots: &'a mut [Slot],
     idle: &'a mut Vec<u16>,
     again: &'a mut Vec<u16>,
     now_ns: u64,
+    measure_ns: u64,
     answered: u64,
+    has_answer: bool,
     is_reading_back: bool,
-    failure: Option<String>,
+    failure: Option<Failure>,
 }
 
-impl Receiver for Desk<'_, '_> {
+impl Receiver for Desk<'_> {
     fn data(&mut self, user: u64, offset: u32, bytes: &[u8]) {
-        if self.context.ledger.is_some() {
+        if self.unit.plan.verify {
             let at = usize::try_from(offset).expect("32 bits");
             self.slots[index(user)].data[at..at + bytes.len()].copy_from_slice(bytes);
         }
@@ -405,15 +569,21 @@ impl Receiver for Desk<'_, '_> {
             Event::None | Event::Pong(_) => {}
             Event::Completed(completion) => self.completed(completion),
             Event::Rejected { reason, .. } => {
-                self.failure = Some(format!("the target rejected a PDU: {reason:?}"))
+                self.failure = Some(Failure::Fault(format!("the target rejected a PDU: {reason:?}")));
             }
-            Event::Async { message, .. } => self.failure = Some(format!("the target sent {message:?}")),
-            other => self.failure = Some(format!("the target sent {other:?}, which nobody asked for")),
+            // Whatever it says, it asks for an end of the session (§11.9.1).
+            Event::Async { message, .. } => {
+                self.failure = Some(Failure::Lost(format!("the target sent {message:?}")));
+            }
+            other => {
+                let what = format!("the target sent {other:?}, which nobody asked for");
+                self.failure = Some(Failure::Fault(what));
+            }
         }
     }
 }
 
-impl Desk<'_, '_> {
+impl Desk<'_> {
     fn completed(&mut self, completion: &Completion<'_>) {
         let at = u16::try_from(completion.user).expect("a slot's number");
         let answer = Answer::of(completion.status, completion.sense);
@@ -426,48 +596,54 @@ impl Desk<'_, '_> {
             return;
         }
         self.idle.push(at);
-        self.answered += 1;
-        let Operation { is_write, block } = slot.operation;
+        self.has_answer = true;
+        self.answered += u64::from(slot.started_ns >= self.measure_ns);
+        let operation = slot.operation;
         slot.end();
-        let is_whole =
-            completion.moved == self.context.plan.io_bytes && completion.residual == Residual::None;
-        if !(is_delivered && answer == Answer::Good && is_whole) {
-            let (number, lba) = (self.number, self.context.plan.lba(block));
-            self.tally.error(|| {
-                let name = if is_write { "WRITE" } else { "READ" };
-                let how = if !is_delivered {
-                    "TARGET FAILURE".to_owned()
-                } else if answer == Answer::Good {
-                    format!("GOOD after {} bytes", completion.moved)
-                } else {
-                    answer.to_string()
-                };
-                format!("{name} at LBA {lba}: {how} (session {number})")
-            });
-            return;
+        let plan = &self.unit.plan;
+        let bytes = operation.length * plan.block_bytes;
+        let is_whole = completion.moved == bytes && completion.residual == Residual::None;
+        if is_delivered && answer == Answer::Good && is_whole {
+            return self.succeeded(usize::from(at), operation, bytes);
         }
-        self.succeeded(usize::from(at), is_write, block);
+        let (number, lba) = (self.number, plan.lba(operation.block));
+        self.tally.error(|| {
+            let name = if operation.is_write { "WRITE" } else { "READ" };
+            let how = if !is_delivered {
+                "TARGET FAILURE".to_owned()
+            } else if answer == Answer::Good {
+                format!("GOOD after {} bytes", completion.moved)
+            } else {
+                answer.to_string()
+            };
+            format!("{name} at LBA {lba}: {how} (session {number})")
+        });
     }
 
-    fn succeeded(&mut self, at: usize, is_write: bool, block: u64) {
+    fn succeeded(&mut self, at: usize, operation: Operation, bytes: u32) {
         let slot = &self.slots[at];
         let time_ns = self.now_ns.saturating_sub(slot.started_ns);
-        let bytes = self.context.plan.io_bytes;
-        if is_write {
-            self.tally.writes.record(bytes, time_ns);
-        } else if self.is_reading_back {
+        if self.is_reading_back {
             self.tally.read_back += 1;
-        } else {
-            self.tally.reads.record(bytes, time_ns);
+        } else if slot.started_ns >= self.measure_ns {
+            let Interval { reads, writes, .. } = &mut self.tally.interval;
+            if operation.is_write { writes } else { reads }.record(bytes, time_ns);
         }
-        let Some(ledger) = self.context.ledger else { return };
-        if is_write {
-            ledger.acknowledge(self.number, block, slot.version, self.now_ns);
+        let Some(ledger) = &self.unit.ledger else { return };
+        if operation.is_write {
+            let acknowledge = |block| ledger.acknowledge(self.number, block, slot.version, self.now_ns);
+            operation.blocks().for_each(acknowledge);
             return;
         }
-        let reading = Reading { session: self.number, block, expected: slot.expected, data: &slot.data };
+        let reading = Reading {
+            session: self.number,
+            block: operation.block,
+            sent_ns: slot.sent_ns,
+            expected: &slot.expected,
+            data: &slot.data,
+        };
         let verified = &mut self.tally.verified;
-        match verify::judge(self.context.plan, ledger, &reading) {
+        match verify::judge(&self.unit.plan, ledger, &reading) {
             Judgement::Good => verified.good += 1,
             Judgement::Mixed => {
                 verified.good += 1;

@@ -1,4 +1,7 @@
-//! What was written where: for each block and each session that may write it, the versions that were sent and acknowledged.
+//! What was written where: for each block and each session that may write it, the writes that were sent and acknowledged.
+//!
+//! A session counts its writes; their numbers are the versions of the blocks. A write whose connection was lost stays sent and not
+//! acknowledged: it may have been done or not, and is replaced by the next one that is acknowledged.
 //!
 //! All threads share it. An entry has one writer, its session's thread; everybody reads. Order matters, and is said at each
 //! place; what a reader concludes may be too lenient by a moment, never too strict.
@@ -14,6 +17,7 @@ pub(crate) struct Ledger {
     pub(crate) run: u64,
     shared: bool,
     region: u64,
+    first_session: u32,
     entries: Box<[Entry]>,
     /// Per block: some session's write has been acknowledged.
     written: Box<[AtomicBool]>,
@@ -30,11 +34,9 @@ struct Entry {
     acknowledged_ns: AtomicU64,
 }
 
-/// What a read may bring, as far as that is known when it is sent.
+/// What a read may bring of one block, as far as that is known when it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expectation {
-    /// When the read was sent, not too late.
-    pub(crate) sent_ns: u64,
     /// The last version of the reading session that was acknowledged; 0: none.
     pub(crate) own: u32,
     /// Somebody's write was acknowledged: what was there before the run cannot be there any more.
@@ -50,24 +52,21 @@ impl Ledger {
             run,
             shared: plan.shared,
             region: plan.region,
+            first_session: plan.first_session,
             entries: (0..blocks * writers).map(|_| Entry::default()).collect(),
             written: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
     fn entry(&self, session: u32, block: u64) -> &Entry {
-        let row = if self.shared { u64::from(session) } else { 0 };
+        let row = if self.shared { u64::from(session - self.first_session) } else { 0 };
         &self.entries[index(row * self.region + block)]
     }
 
-    /// The version of the next write of `session` to `block`, which is about to be sent.
-    pub(crate) fn issue(&self, session: u32, block: u64) -> u32 {
-        let issued = &self.entry(session, block).issued;
-        let version =
-            issued.load(Ordering::Relaxed).checked_add(1).expect("a run is shorter than 2^32 writes");
+    /// A write of `session` to `block` is about to be sent; `version` is higher than that of the one before.
+    pub(crate) fn issue(&self, session: u32, block: u64, version: u32) {
         // Before the write can have any effect.
-        issued.store(version, Ordering::SeqCst);
-        version
+        self.entry(session, block).issued.store(version, Ordering::SeqCst);
     }
 
     /// The write of this version has been acknowledged; `now_ns` is not before that.
@@ -80,40 +79,43 @@ impl Ledger {
     }
 
     /// For a read of `session` that is about to be sent.
-    pub(crate) fn expect(&self, session: u32, block: u64, now_ns: u64) -> Expectation {
+    pub(crate) fn expect(&self, session: u32, block: u64) -> Expectation {
         Expectation {
-            sent_ns: now_ns,
             own: self.entry(session, block).acknowledged.load(Ordering::SeqCst),
             written: self.written[index(block)].load(Ordering::SeqCst),
         }
     }
 
-    /// Whether `session` has sent this version of `block`.
+    /// Whether `session` can have sent this version of `block`.
     pub(crate) fn was_issued(&self, session: u32, block: u64, version: u32) -> bool {
         version > 0 && version <= self.entry(session, block).issued.load(Ordering::SeqCst)
     }
 
-    /// Whether a later write of `session` was acknowledged before a read was sent that brings `version`, which it had sent.
-    pub(crate) fn is_old(
+    /// The later write of `session` that had replaced its `version` of `block` when `reader` sent a read at `sent_ns`, if there is
+    /// one.
+    pub(crate) fn replaced_by(
         &self,
         session: u32,
         block: u64,
         version: u32,
         reader: u32,
-        expected: &Expectation,
-    ) -> bool {
+        expected: Expectation,
+        sent_ns: u64,
+    ) -> Option<u32> {
         if session == reader {
-            return version < expected.own;
+            return Some(expected.own).filter(|own| version < *own);
         }
         let entry = self.entry(session, block);
         // A session has one write to a block at a time, so what came before an acknowledged one is over.
         let acknowledged = entry.acknowledged.load(Ordering::SeqCst);
-        version < acknowledged && entry.acknowledged_ns.load(Ordering::SeqCst) < expected.sent_ns
+        let is_old = version < acknowledged && entry.acknowledged_ns.load(Ordering::SeqCst) < sent_ns;
+        is_old.then_some(acknowledged)
     }
 
     /// Whether anybody has sent a write to `block`.
     pub(crate) fn was_touched(&self, block: u64) -> bool {
-        (0..self.writers()).any(|session| self.entry(session, block).issued.load(Ordering::SeqCst) > 0)
+        let last = self.first_session + self.writers();
+        (self.first_session..last).any(|session| self.entry(session, block).issued.load(Ordering::SeqCst) > 0)
     }
 
     /// How many sessions may write a block.
@@ -121,9 +123,12 @@ impl Ledger {
         u32::try_from(self.entries.len() / self.written.len()).expect("at most VERSIONS_MAX")
     }
 
-    /// Whether several sessions write the same blocks.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.shared
+    /// Whether `session` writes the blocks that `reader` reads.
+    pub(crate) fn may_write(&self, session: u32, reader: u32) -> bool {
+        if !self.shared {
+            return session == reader;
+        }
+        session.checked_sub(self.first_session).is_some_and(|row| row < self.writers())
     }
 }
 

@@ -5,16 +5,14 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::options::{Options, Plan};
+use crate::options::Options;
 use crate::quantity;
 use crate::tally::{Direction, Tally};
+use crate::unit::Unit;
+use crate::verdict::{self, Limit};
 
 /// Errors and findings that the text tells; the JSON has more.
 const TOLD_IN_TEXT_MAX: usize = 16;
-/// From this share of a core on, in thousandths, a thread is as fast as it can be.
-const BUSY_MIN: u64 = 950;
-/// From this share of the time on, in thousandths, it matters that a thread got no core.
-const HELD_UP_MIN: u64 = 50;
 /// The percentiles that are told.
 const PERCENTILES: [(f64, &str); 7] = [
     (50.0, "p50"),
@@ -29,25 +27,28 @@ const PERCENTILES: [(f64, &str); 7] = [
 const BAR_CHARS: u64 = 50;
 
 /// The report as text.
-pub(crate) fn text(options: &Options, plan: &Plan, tally: &Tally) -> String {
+pub(crate) fn text(options: &Options, units: &[Unit], tally: &Tally) -> String {
     let mut out = String::new();
-    write_text(&mut out, options, plan, tally).expect("a String takes all text");
+    write_text(&mut out, options, units, tally).expect("a String takes all text");
     out
 }
 
-fn write_text(out: &mut String, options: &Options, plan: &Plan, tally: &Tally) -> std::fmt::Result {
+fn write_text(out: &mut String, options: &Options, units: &[Unit], tally: &Tally) -> std::fmt::Result {
+    let plan = &units[0].plan;
+    for url in &options.target {
+        writeln!(out, "{url}")?;
+    }
     let threads = tally.busy.len();
-    let region = quantity::size(plan.region * u64::from(plan.io_bytes));
-    let how = if plan.shared { "shared" } else { "disjoint" };
-    writeln!(out, "{}", options.target)?;
+    let region = quantity::size(plan.region * u64::from(plan.block_bytes));
     writeln!(
         out,
-        "{} of {}, {} x depth {} on {threads} {}, {region} {how}{}",
+        "{} of {}, {} x depth {} on {threads} {}, {region} {}{}",
         options.rw.name(),
-        quantity::size(u64::from(plan.io_bytes)),
-        counted(u64::from(plan.sessions), "session"),
+        plan.sizes,
+        counted(u64::from(plan.sessions_in_all), "session"),
         plan.depth,
         if threads == 1 { "thread" } else { "threads" },
+        if plan.shared { "shared" } else { "disjoint" },
         if plan.verify { ", verified" } else { "" },
     )?;
     for (name, direction) in [("read", &tally.reads), ("write", &tally.writes)] {
@@ -55,21 +56,75 @@ fn write_text(out: &mut String, options: &Options, plan: &Plan, tally: &Tally) -
             write_direction(out, name, direction, tally)?;
         }
     }
-    if plan.sessions > 1
+    if let Some(rate) = plan.rate {
+        write_lateness(out, rate, tally)?;
+    }
+    if plan.sessions_in_all > 1
         && let Some((least, most)) = tally.least_and_most
     {
         writeln!(out, "\nsessions: {least} commands the least, {most} the most")?;
     }
-    write_busy(out, tally)?;
+    write_busy(out, units, tally)?;
     if plan.verify {
         write_verified(out, tally)?;
     }
     if tally.retries > 0 {
         writeln!(out, "sent again after BUSY, TASK SET FULL or a unit attention: {}", tally.retries)?;
     }
+    write_losses(out, tally)?;
     write_list(out, "errors", tally.errors, tally.told_errors.iter())?;
     let failures = u64::try_from(tally.failures.len()).unwrap_or(u64::MAX);
     write_list(out, "failures", failures, tally.failures.iter())
+}
+
+/// How an open loop kept to its times.
+fn write_lateness(out: &mut String, rate: u64, tally: &Tally) -> std::fmt::Result {
+    let [reads, writes, _] = tally.done();
+    writeln!(
+        out,
+        "\nrate: {} per second asked for, {} done; latency counts from the time at which a command was due",
+        quantity::count(rate),
+        quantity::count(self::rate(reads + writes, tally)),
+    )?;
+    let lateness = &tally.lateness;
+    if lateness.unsent > 0 {
+        writeln!(
+            out,
+            "  {} were due and never sent, because the target had no room; the first had waited {} at the end: the \
+             latencies above are without them",
+            lateness.unsent,
+            quantity::time_ns(lateness.unsent_ns)
+        )?;
+    }
+    if lateness.late > 0 {
+        writeln!(
+            out,
+            "  {} went out more than 1 ms late by the generator's own fault, at most {} late",
+            lateness.late,
+            quantity::time_ns(lateness.latest_ns)
+        )?;
+    }
+    Ok(())
+}
+
+/// Connections that were made again.
+fn write_losses(out: &mut String, tally: &Tally) -> std::fmt::Result {
+    let lost = &tally.lost;
+    if lost.connections > 0 {
+        let longest = u64::try_from(lost.longest.as_nanos()).unwrap_or(u64::MAX);
+        writeln!(
+            out,
+            "connections lost and made again: {}, with {} and {} on their way, the longest gone for {}",
+            lost.connections,
+            counted(lost.reads, "read"),
+            counted(lost.writes, "write"),
+            quantity::time_ns(longest)
+        )?;
+        for line in tally.told_losses.iter().take(TOLD_IN_TEXT_MAX) {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    Ok(())
 }
 
 fn counted(number: u64, what: &str) -> String {
@@ -109,26 +164,15 @@ fn write_direction(out: &mut String, name: &str, direction: &Direction, tally: &
     Ok(())
 }
 
-fn write_busy(out: &mut String, tally: &Tally) -> std::fmt::Result {
-    if tally.busy.is_empty() {
-        return Ok(());
-    }
+fn write_busy(out: &mut String, units: &[Unit], tally: &Tally) -> std::fmt::Result {
+    let Some(limit) = Limit::of(&units[0].plan, tally) else { return Ok(()) };
     let percents: Vec<String> = tally.busy.iter().map(|busy| format!("{} %", busy / 10)).collect();
     writeln!(out, "\nload generator's own threads busy: {}", percents.join(", "))?;
-    if tally.busy.iter().any(|busy| *busy >= BUSY_MIN) {
-        writeln!(
-            out,
-            "  A thread had no time left: it, and not the target, may be the limit. Give it more --cores."
-        )?;
+    writeln!(out, "  {limit}")?;
+    match verdict::remark(tally) {
+        Some(remark) => writeln!(out, "  {remark}"),
+        None => Ok(()),
     }
-    if let Some(longest) = tally.held_up.iter().max().filter(|longest| **longest >= HELD_UP_MIN) {
-        let percent = longest / 10;
-        writeln!(
-            out,
-            "  A thread waited {percent} % of the time for a core that others had: the times include that."
-        )?;
-    }
-    Ok(())
 }
 
 fn write_verified(out: &mut String, tally: &Tally) -> std::fmt::Result {
@@ -209,8 +253,8 @@ fn buckets(times: &Histogram<u64>) -> Vec<(String, u64)> {
 }
 
 /// The report as JSON. `version` is raised when a reader of the version before would be misled.
-pub(crate) fn json(options: &Options, plan: &Plan, tally: &Tally, is_interrupted: bool) -> Value {
-    let verified = &tally.verified;
+pub(crate) fn json(options: &Options, units: &[Unit], tally: &Tally, is_interrupted: bool) -> Value {
+    let (plan, verified) = (&units[0].plan, &tally.verified);
     let finding = |finding: &crate::verify::Finding| {
         json!({
             "kind": finding.kind.name(),
@@ -223,28 +267,30 @@ pub(crate) fn json(options: &Options, plan: &Plan, tally: &Tally, is_interrupted
         "version": 1,
         "ok": tally.is_clean() && !is_interrupted,
         "interrupted": is_interrupted,
-        "target": options.target.to_string(),
-        "options": {
-            "rw": options.rw.name(),
-            "reads_percent": plan.reads_percent,
-            "bs": plan.io_bytes,
-            "sessions": plan.sessions,
-            "depth": plan.depth,
-            "threads": options.cores.as_ref().map_or(1, |cores| cores.0.len()),
-            "offset": plan.first_byte,
-            "size": plan.region * u64::from(plan.io_bytes),
-            "shared": plan.shared,
-            "verify": plan.verify,
-            "count": plan.count,
-            "time_ns": nanoseconds(plan.time),
-            "seed": plan.seed,
-        },
+        "target": options.target[0].to_string(),
+        "targets": units.iter().map(unit).collect::<Vec<_>>(),
+        "options": asked(options, units),
         "elapsed_ns": nanoseconds(tally.elapsed),
         "read": direction(&tally.reads, tally),
         "write": direction(&tally.writes, tally),
         "sessions": tally.least_and_most.map(|(least, most)| json!({"least": least, "most": most})),
+        "limit": Limit::of(plan, tally).map(Limit::name),
         "busy_permille": tally.busy,
         "held_up_permille": tally.held_up,
+        "open_loop": plan.rate.map(|rate| json!({
+            "rate": rate,
+            "unsent": tally.lateness.unsent,
+            "unsent_waited_ns": tally.lateness.unsent_ns,
+            "sent_late": tally.lateness.late,
+            "sent_late_ns_max": tally.lateness.latest_ns,
+        })),
+        "lost": {
+            "connections": tally.lost.connections,
+            "reads": tally.lost.reads,
+            "writes": tally.lost.writes,
+            "longest_ns": nanoseconds(tally.lost.longest),
+            "first": tally.told_losses,
+        },
         "retries": tally.retries,
         "errors": {"count": tally.errors, "first": tally.told_errors},
         "failures": tally.failures,
@@ -258,6 +304,40 @@ pub(crate) fn json(options: &Options, plan: &Plan, tally: &Tally, is_interrupted
             "read_back": tally.read_back,
             "first": tally.findings.iter().map(finding).collect::<Vec<_>>(),
         })),
+    })
+}
+
+fn unit(unit: &Unit) -> Value {
+    json!({
+        "url": unit.address.to_string(),
+        "portals": unit.portals.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "sessions": unit.plan.sessions,
+        "size": unit.plan.region * u64::from(unit.plan.block_bytes),
+    })
+}
+
+/// What was asked for.
+fn asked(options: &Options, units: &[Unit]) -> Value {
+    let plan = &units[0].plan;
+    // A number where all commands are equally long.
+    let bs = if plan.longest == 1 { plan.block_bytes.into() } else { Value::from(plan.sizes.to_string()) };
+    json!({
+        "rw": options.rw.name(),
+        "reads_percent": plan.reads_percent,
+        "bs": bs,
+        "sessions": plan.sessions_in_all,
+        "depth": plan.depth,
+        "threads": options.cores.as_ref().map_or(1, |cores| cores.0.len()),
+        "offset": plan.first_byte,
+        "size": plan.region * u64::from(plan.block_bytes),
+        "shared": plan.shared,
+        "verify": plan.verify,
+        "count": plan.count,
+        "amount": plan.amount,
+        "rate": plan.rate,
+        "ramp_ns": nanoseconds(plan.ramp),
+        "time_ns": nanoseconds(plan.time),
+        "seed": plan.seed,
     })
 }
 
@@ -292,13 +372,17 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::options::Geometry;
+    use crate::options::{Geometry, Share};
     use crate::verify::{Finding, Kind};
 
-    fn run() -> (Options, Plan, Tally) {
+    fn run() -> (Options, [Unit; 1], Tally) {
         let command = "portico-load --target iscsi://127.0.0.1:3260/iqn.x/1 --rw randrw --verify --sessions 2 --depth 4";
         let options = Options::try_parse_from(command.split_whitespace()).unwrap();
-        let plan = options.plan(Geometry { block_bytes: 512, blocks: 1 << 16 }).unwrap();
+        let share = Share { first: 0, sessions: 2, in_all: 2 };
+        let plan = options.plan(Geometry { block_bytes: 512, blocks: 1 << 16 }, share).unwrap();
+        let address = options.target[0].clone();
+        let portals = vec!["127.0.0.1:3260".parse().unwrap()];
+        let unit = Unit { lun: address.lun(), address, portals, plan, ledger: None };
         let mut tally = Tally::new();
         tally.elapsed = Duration::from_secs(2);
         for _ in 0..30_000 {
@@ -316,19 +400,19 @@ mod tests {
         tally.verified.mixed = 3;
         tally.verified.unwritten = 9;
         tally.find(Finding { kind: Kind::Torn, lba: 80, session: 1, detail: "half of it is old".to_owned() });
-        (options, plan, tally)
+        (options, [unit], tally)
     }
 
     #[test]
     fn the_text_says_it_all() {
-        let (options, plan, tally) = run();
-        assert_eq!(text(&options, &plan, &tally), include_str!("golden/report.txt"));
+        let (options, units, tally) = run();
+        assert_eq!(text(&options, &units, &tally), include_str!("golden/report.txt"));
     }
 
     #[test]
     fn the_json_says_it_all() {
-        let (options, plan, tally) = run();
-        let value = json(&options, &plan, &tally, false);
+        let (options, units, tally) = run();
+        let value = json(&options, &units, &tally, false);
         assert_eq!((&value["ok"], &value["version"]), (&false.into(), &1.into()));
         assert_eq!(value["read"]["iops"], 15_005);
         assert_eq!(value["read"]["latency_ns"]["p99.99"].as_u64().unwrap() / 100_000, 120);
@@ -336,10 +420,10 @@ mod tests {
         assert_eq!(value["verified"]["first"][0]["lba"], 80);
         assert_eq!(value["verified"]["torn"], 1);
         assert_eq!(value["sessions"]["most"], 20_011);
-        let (options, plan, mut tally) = run();
+        let (options, units, mut tally) = run();
         tally.verified.torn = 0;
-        assert_eq!(json(&options, &plan, &tally, false)["ok"], true);
-        assert_eq!(json(&options, &plan, &tally, true)["ok"], false, "interrupted");
+        assert_eq!(json(&options, &units, &tally, false)["ok"], true);
+        assert_eq!(json(&options, &units, &tally, true)["ok"], false, "interrupted");
     }
 
     #[test]

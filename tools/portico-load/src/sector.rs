@@ -6,7 +6,7 @@
 //! | 8..16 | the run |
 //! | 16..24 | the sector's address, in sectors from the start of the logical unit |
 //! | 24..28 | the session that wrote it |
-//! | 28..32 | which of that session's writes to this block, from 1 |
+//! | 28..32 | which of that session's writes, from 1 |
 //! | 32..496 | words that follow from all that |
 //! | 496..508 | session, version and the address's low half again, so that a sector of two halves can be told |
 //! | 508..512 | CRC32C of all before |

@@ -1,4 +1,6 @@
 //! What a run has brought: counts, times, errors and findings of one thread, added up at the end.
+//!
+//! Commands are recorded into the interval at hand; that is added to the totals when it is over, so that a command is recorded once.
 
 use std::time::Duration;
 
@@ -17,7 +19,8 @@ pub(crate) struct Direction {
     /// Commands that ended well.
     pub(crate) commands: u64,
     pub(crate) bytes: u64,
-    /// Of those commands: from their submission until their answer was received, in nanoseconds, three digits.
+    /// Of those commands: from their submission, or the time at which they were to be sent, until their answer was received, in
+    /// nanoseconds, three digits.
     pub(crate) times: Histogram<u64>,
 }
 
@@ -27,6 +30,11 @@ impl Direction {
         Self { commands: 0, bytes: 0, times }
     }
 
+    fn clear(&mut self) {
+        (self.commands, self.bytes) = (0, 0);
+        self.times.reset();
+    }
+
     /// A command has ended well.
     pub(crate) fn record(&mut self, bytes: u32, time_ns: u64) {
         self.commands += 1;
@@ -34,12 +42,74 @@ impl Direction {
         self.times.saturating_record(time_ns);
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.commands += other.commands;
         self.bytes += other.bytes;
         self.times.add(&other.times).expect("of the same bounds");
     }
 }
+
+/// What one interval has brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Interval {
+    pub(crate) reads: Direction,
+    pub(crate) writes: Direction,
+    /// Commands that failed.
+    pub(crate) errors: u64,
+    /// Commands that were on their way when their connection was lost.
+    pub(crate) lost: u64,
+}
+
+impl Interval {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { reads: Direction::new(), writes: Direction::new(), errors: 0, lost: 0 }
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.reads.clear();
+        self.writes.clear();
+        (self.errors, self.lost) = (0, 0);
+    }
+
+    /// Adds what another thread did in it.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.reads.add(&other.reads);
+        self.writes.add(&other.writes);
+        self.errors += other.errors;
+        self.lost += other.lost;
+    }
+}
+
+/// Connections that were lost and made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) connections: u64,
+    /// Reads that were on their way.
+    pub(crate) reads: u64,
+    /// Writes that were on their way: nobody knows whether they were done.
+    pub(crate) writes: u64,
+    /// The longest time that a session was without a connection.
+    pub(crate) longest: Duration,
+}
+
+/// How an open loop kept to its times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lateness {
+    /// Commands whose time had come and that were never sent.
+    pub(crate) unsent: u64,
+    /// For how long the first of them had waited at the end.
+    pub(crate) unsent_ns: u64,
+    /// Commands that were sent more than [`LATE_NS`] after their time although the target would have taken them: the generator's
+    /// own fault.
+    pub(crate) late: u64,
+    /// The longest such time.
+    pub(crate) latest_ns: u64,
+}
+
+/// From so much on it is told that the generator sends late.
+pub(crate) const LATE_NS: u64 = 1_000_000;
 
 /// Of verified blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +137,12 @@ impl Verified {
 pub(crate) struct Tally {
     pub(crate) reads: Direction,
     pub(crate) writes: Direction,
+    /// Of the interval at hand, not yet in the totals.
+    pub(crate) interval: Interval,
+    pub(crate) lost: Lost,
+    /// Why the first of them were lost.
+    pub(crate) told_losses: Vec<String>,
+    pub(crate) lateness: Lateness,
     /// Reads of the read-back at the end, which are not measured.
     pub(crate) read_back: u64,
     /// Commands sent again after BUSY, TASK SET FULL or a unit attention.
@@ -96,6 +172,10 @@ impl Tally {
         Self {
             reads: Direction::new(),
             writes: Direction::new(),
+            interval: Interval::new(),
+            lost: Lost::default(),
+            told_losses: Vec::new(),
+            lateness: Lateness::default(),
             read_back: 0,
             retries: 0,
             errors: 0,
@@ -113,6 +193,7 @@ impl Tally {
     /// A command has failed; `tell` says how.
     pub(crate) fn error(&mut self, tell: impl FnOnce() -> String) {
         self.errors += 1;
+        self.interval.errors += 1;
         if self.told_errors.len() < TOLD_MAX {
             self.told_errors.push(tell());
         }
@@ -130,6 +211,52 @@ impl Tally {
         }
     }
 
+    /// Why a connection was lost.
+    pub(crate) fn tell_loss(&mut self, tell: impl FnOnce() -> String) {
+        if self.told_losses.len() < TOLD_MAX {
+            self.told_losses.push(tell());
+        }
+    }
+
+    /// Commands were on their way when their connection was lost.
+    pub(crate) fn lose(&mut self, reads: u64, writes: u64) {
+        self.lost.connections += 1;
+        self.lost.reads += reads;
+        self.lost.writes += writes;
+        self.interval.lost += reads + writes;
+    }
+
+    /// A command of an open loop goes out so long after its time, for no reason of the target's.
+    pub(crate) fn sent_late(&mut self, late_ns: u64) {
+        self.lateness.late += u64::from(late_ns > LATE_NS);
+        self.lateness.latest_ns = self.lateness.latest_ns.max(late_ns);
+    }
+
+    /// The interval at hand is over: it is added to the totals.
+    pub(crate) fn roll(&mut self) {
+        self.reads.add(&self.interval.reads);
+        self.writes.add(&self.interval.writes);
+        self.interval.clear();
+    }
+
+    /// The warm-up is over: what was measured is forgotten; what went wrong is not.
+    pub(crate) fn begin_measuring(&mut self) {
+        self.reads.clear();
+        self.writes.clear();
+        self.interval.clear();
+        self.lateness = Lateness::default();
+    }
+
+    /// Commands that ended well, with their bytes: reads, writes, both.
+    pub(crate) fn done(&self) -> [u64; 3] {
+        let Interval { reads, writes, .. } = &self.interval;
+        [
+            self.reads.commands + reads.commands,
+            self.writes.commands + writes.commands,
+            self.reads.bytes + reads.bytes + self.writes.bytes + writes.bytes,
+        ]
+    }
+
     /// A session has done so many commands.
     pub(crate) fn session_did(&mut self, commands: u64) {
         let (least, most) = self.least_and_most.unwrap_or((commands, commands));
@@ -140,6 +267,17 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.reads.add(&other.reads);
         self.writes.add(&other.writes);
+        self.interval.add(&other.interval);
+        let room = TOLD_MAX - self.told_losses.len();
+        self.told_losses.extend(other.told_losses.into_iter().take(room));
+        self.lost.connections += other.lost.connections;
+        self.lost.reads += other.lost.reads;
+        self.lost.writes += other.lost.writes;
+        self.lost.longest = self.lost.longest.max(other.lost.longest);
+        self.lateness.unsent += other.lateness.unsent;
+        self.lateness.unsent_ns = self.lateness.unsent_ns.max(other.lateness.unsent_ns);
+        self.lateness.late += other.lateness.late;
+        self.lateness.latest_ns = self.lateness.latest_ns.max(other.lateness.latest_ns);
         self.read_back += other.read_back;
         self.retries += other.retries;
         self.errors += other.errors;
@@ -191,6 +329,20 @@ mod tests {
         assert_eq!((one.reads.times.len(), one.reads.times.max() / 1_000), (2, 3));
         assert_eq!((one.errors, one.least_and_most), (1, Some((5, 9))));
         assert_eq!(one.elapsed, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_interval_counts_once_and_a_warm_up_not_at_all() {
+        let mut tally = Tally::new();
+        tally.interval.reads.record(4096, 1_000);
+        tally.roll();
+        tally.interval.writes.record(512, 1_000);
+        assert_eq!(tally.done(), [1, 1, 4608]);
+        tally.begin_measuring();
+        assert_eq!((tally.done(), tally.reads.times.len()), ([0; 3], 0));
+        tally.interval.reads.record(4096, 1_000);
+        tally.roll();
+        assert_eq!((tally.reads.commands, tally.reads.times.len(), tally.interval.reads.commands), (1, 1, 0));
     }
 
     #[test]

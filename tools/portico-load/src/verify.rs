@@ -73,14 +73,17 @@ pub(crate) enum Judgement {
 pub(crate) struct Reading<'a> {
     /// Who read.
     pub(crate) session: u32,
-    /// The block of the region.
+    /// The first block of the region.
     pub(crate) block: u64,
-    pub(crate) expected: Expectation,
-    /// All of the block.
+    /// When the read was sent, not too late.
+    pub(crate) sent_ns: u64,
+    /// What each of its blocks may hold.
+    pub(crate) expected: &'a [Expectation],
+    /// All of the blocks.
     pub(crate) data: &'a [u8],
 }
 
-/// Fills a block of the region with what `session` writes there as its `version`.
+/// Fills a part of a write, from its byte `skip` on: `session` writes its `version` at `block`.
 pub(crate) fn stamp(
     plan: &Plan,
     run: u64,
@@ -98,58 +101,112 @@ pub(crate) fn stamp(
     }
 }
 
+/// A write: its session, and which of that session's.
+type Write = (u32, u32);
+
 /// One sector, judged.
 enum Verdict {
-    /// By this session, this version.
-    Good(u32, u32),
+    Good(Write),
     /// From before the run, where nothing else was promised.
     Unwritten,
-    Bad(Kind, String),
+    Bad {
+        kind: Kind,
+        detail: String,
+        /// The write that should be there, or has replaced what is there, as far as one can be named.
+        missing: Option<Write>,
+    },
 }
 
-/// Judges a block.
-pub(crate) fn judge(plan: &Plan, ledger: &Ledger, reading: &Reading<'_>) -> Judgement {
-    let first = plan.byte(reading.block) / BYTES as u64;
-    let (sectors, rest) = reading.data.as_chunks::<BYTES>();
-    assert!(rest.is_empty() && !sectors.is_empty(), "a block is whole sectors");
-    let mut bad: Option<(Kind, u64, String)> = None;
-    let (mut old, mut unwritten) = (0, 0);
-    let mut writers: Option<(u32, u32)> = None;
-    let mut mixed = false;
-    for (address, sector) in (first..).zip(sectors) {
-        match judge_sector(ledger, reading, address, sector) {
-            Verdict::Good(session, version) => {
-                mixed |= writers.is_some_and(|before| before != (session, version));
-                writers = Some((session, version));
-            }
-            Verdict::Unwritten => unwritten += 1,
-            Verdict::Bad(kind, detail) => {
-                old += usize::from(kind == Kind::Old);
-                // What is worst is told: wrong before torn before old; of the same kind the first.
-                let is_worse = bad.as_ref().is_none_or(|(worst, ..)| gravity(kind) > gravity(*worst));
-                if is_worse {
-                    bad = Some((kind, address, detail));
+/// What is known of a read while its sectors are gone through.
+#[derive(Default)]
+struct Review {
+    bad: Option<(Kind, u64, String)>,
+    old: usize,
+    unwritten: usize,
+    /// Sectors of several writes in one block.
+    mixed: bool,
+    /// A block has old sectors and others.
+    split: bool,
+    /// Writes that are missing somewhere, and writes that are there.
+    missing: Vec<Write>,
+    present: Vec<Write>,
+}
+
+impl Review {
+    /// Takes the sectors of one block.
+    fn take(
+        &mut self,
+        ledger: &Ledger,
+        reading: &Reading<'_>,
+        at: usize,
+        first: u64,
+        sectors: &[[u8; BYTES]],
+    ) {
+        let (old_before, unwritten_before) = (self.old, self.unwritten);
+        let mut writer: Option<Write> = None;
+        for (address, sector) in (first..).zip(sectors) {
+            match judge_sector(ledger, reading, at, address, sector) {
+                Verdict::Good(write) => {
+                    self.mixed |= writer.is_some_and(|before| before != write);
+                    writer = Some(write);
+                    if self.present.last() != Some(&write) {
+                        self.present.push(write);
+                    }
+                }
+                Verdict::Unwritten => self.unwritten += 1,
+                Verdict::Bad { kind, detail, missing } => {
+                    self.old += usize::from(kind == Kind::Old);
+                    self.missing.extend(missing);
+                    // What is worst is told: wrong before torn before old; of the same kind the first.
+                    let is_worse =
+                        self.bad.as_ref().is_none_or(|(worst, ..)| gravity(kind) > gravity(*worst));
+                    if is_worse {
+                        self.bad = Some((kind, address, detail));
+                    }
                 }
             }
         }
+        let old = self.old - old_before;
+        self.split |= old > 0 && old < sectors.len();
+        self.mixed |= writer.is_some() && self.unwritten > unwritten_before;
     }
+
+    /// Old sectors stand beside others in one block, or one write is there in part.
+    fn is_torn(&self) -> bool {
+        self.split || self.missing.iter().any(|write| self.present.contains(write))
+    }
+}
+
+/// Judges what a read brought.
+pub(crate) fn judge(plan: &Plan, ledger: &Ledger, reading: &Reading<'_>) -> Judgement {
+    let (sectors, rest) = reading.data.as_chunks::<BYTES>();
+    assert!(rest.is_empty() && !sectors.is_empty(), "a block is whole sectors");
+    let per_block = usize::try_from(plan.block_bytes).expect("32 bits") / BYTES;
+    let mut review = Review::default();
+    for (at, block) in sectors.chunks(per_block).enumerate() {
+        let first = plan.byte(reading.block + at as u64) / BYTES as u64;
+        review.take(ledger, reading, at, first, block);
+    }
+    let is_torn = review.is_torn();
+    let Review { bad, old, unwritten, mixed, .. } = review;
+    let count = sectors.len();
     let Some((kind, address, detail)) = bad else {
-        return match (unwritten, mixed) {
-            (0, false) => Judgement::Good,
-            _ if unwritten == sectors.len() => Judgement::Unwritten,
-            _ => Judgement::Mixed,
+        return match mixed {
+            _ if unwritten == count => Judgement::Unwritten,
+            true => Judgement::Mixed,
+            false => Judgement::Good,
         };
     };
     let lba = address * BYTES as u64 / u64::from(plan.geometry.block_bytes);
-    let (session, count) = (reading.session, sectors.len());
-    let finding = match kind {
+    let session = reading.session;
+    let (kind, detail) = match kind {
         Kind::Old if old < count => {
-            let detail = format!("{old} of {count} sectors are old, the first: {detail}");
-            Finding { kind: Kind::Torn, lba, session, detail }
+            let kind = if is_torn { Kind::Torn } else { Kind::Old };
+            (kind, format!("{old} of {count} sectors are old, the first: {detail}"))
         }
-        kind => Finding { kind, lba, session, detail },
+        kind => (kind, detail),
     };
-    Judgement::Bad(finding)
+    Judgement::Bad(Finding { kind, lba, session, detail })
 }
 
 fn gravity(kind: Kind) -> u8 {
@@ -160,16 +217,30 @@ fn gravity(kind: Kind) -> u8 {
     }
 }
 
-fn judge_sector(ledger: &Ledger, reading: &Reading<'_>, address: u64, bytes: &[u8; BYTES]) -> Verdict {
-    let bad = |kind, detail: String| Verdict::Bad(kind, detail);
-    let written = reading.expected.written;
-    let not_ours =
-        |kind, detail: &str| if written { bad(kind, detail.to_owned()) } else { Verdict::Unwritten };
+fn bad(kind: Kind, detail: impl Into<String>) -> Verdict {
+    Verdict::Bad { kind, detail: detail.into(), missing: None }
+}
+
+fn judge_sector(
+    ledger: &Ledger,
+    reading: &Reading<'_>,
+    at: usize,
+    address: u64,
+    bytes: &[u8; BYTES],
+) -> Verdict {
+    let expected = reading.expected[at];
+    let not_ours = |kind, detail: &str| {
+        if !expected.written {
+            return Verdict::Unwritten;
+        }
+        let missing = (expected.own > 0).then_some((reading.session, expected.own));
+        Verdict::Bad { kind, detail: detail.to_owned(), missing }
+    };
     match sector::read(bytes) {
         Sector::Intact(stamp) if stamp.run != ledger.run => {
             not_ours(Kind::Old, "a sector of an earlier run, where this one has written")
         }
-        Sector::Intact(stamp) => judge_stamp(ledger, reading, address, stamp),
+        Sector::Intact(stamp) => judge_stamp(ledger, reading, at, address, stamp),
         Sector::Zeroes => not_ours(Kind::Old, "zeroes, as if nothing had been written"),
         Sector::Foreign => not_ours(Kind::Wrong, "data that no load has written"),
         Sector::Torn { head, .. } | Sector::Damaged(head) if head.run != ledger.run => {
@@ -178,41 +249,38 @@ fn judge_sector(ledger: &Ledger, reading: &Reading<'_>, address: u64, bytes: &[u
         Sector::Torn { head, tail_session, tail_version } => bad(
             Kind::Torn,
             format!(
-                "one sector begins as version {} of session {} and ends as version {tail_version} of session \
+                "one sector begins as write {} of session {} and ends as write {tail_version} of session \
                  {tail_session}",
                 head.version, head.session
             ),
         ),
         Sector::Damaged(head) => bad(
             Kind::Wrong,
-            format!("the checksum of version {} of session {} does not fit", head.version, head.session),
+            format!("the checksum of write {} of session {} does not fit", head.version, head.session),
         ),
     }
 }
 
-fn judge_stamp(ledger: &Ledger, reading: &Reading<'_>, address: u64, stamp: Stamp) -> Verdict {
+fn judge_stamp(ledger: &Ledger, reading: &Reading<'_>, at: usize, address: u64, stamp: Stamp) -> Verdict {
     let Stamp { session, version, .. } = stamp;
-    let Reading { block, expected, session: reader, .. } = *reading;
+    let (block, reader) = (reading.block + at as u64, reading.session);
     if stamp.address != address {
         let detail =
             format!("sector {} of session {session} at the place of sector {address}", stamp.address);
-        return Verdict::Bad(Kind::Wrong, detail);
+        return bad(Kind::Wrong, detail);
     }
-    let may_write = if ledger.is_shared() { session < ledger.writers() } else { session == reader };
-    if !may_write {
-        return Verdict::Bad(Kind::Wrong, format!("session {session} does not write there"));
+    if !ledger.may_write(session, reader) {
+        return bad(Kind::Wrong, format!("session {session} does not write there"));
     }
     if !ledger.was_issued(session, block, version) {
-        return Verdict::Bad(
-            Kind::Wrong,
-            format!("version {version} of session {session}, which it never sent"),
-        );
+        return bad(Kind::Wrong, format!("write {version} of session {session}, which it never sent"));
     }
-    if ledger.is_old(session, block, version, reader, &expected) {
-        let detail = format!("version {version} of session {session}, which a later one had replaced");
-        return Verdict::Bad(Kind::Old, detail);
+    let later = ledger.replaced_by(session, block, version, reader, reading.expected[at], reading.sent_ns);
+    if let Some(later) = later {
+        let detail = format!("write {version} of session {session}, which a later one had replaced");
+        return Verdict::Bad { kind: Kind::Old, detail, missing: Some((session, later)) };
     }
-    Verdict::Good(session, version)
+    Verdict::Good((session, version))
 }
 
 #[cfg(test)]
@@ -225,17 +293,24 @@ mod tests {
     fn plan(shared: bool) -> Plan {
         Plan {
             sessions: 2,
+            first_session: 0,
+            sessions_in_all: 2,
             depth: 1,
             is_random: true,
             reads_percent: 50,
-            io_bytes: 4096,
-            io_blocks: 8,
+            sizes: "4k".parse().unwrap(),
+            block_bytes: 4096,
+            longest: 1,
             geometry: Geometry { block_bytes: 512, blocks: 1024 },
             first_byte: 8192,
             region: 16,
             shared,
             verify: true,
             count: None,
+            amount: None,
+            rate: None,
+            arrival: crate::pace::Arrival::Linear,
+            ramp: Duration::ZERO,
             time: Duration::from_secs(1),
             seed: 1,
         }
@@ -246,6 +321,8 @@ mod tests {
         plan: Plan,
         ledger: Ledger,
         now_ns: u64,
+        /// Writes of each session.
+        writes: [u32; 2],
         medium: Vec<u8>,
     }
 
@@ -257,7 +334,7 @@ mod tests {
         fn new(shared: bool) -> Self {
             let plan = plan(shared);
             let ledger = Ledger::new(&plan, 77);
-            Self { plan, ledger, now_ns: 0, medium: vec![0; 4096] }
+            Self { plan, ledger, now_ns: 0, writes: [0; 2], medium: vec![0; 4096] }
         }
 
         fn now(&mut self) -> u64 {
@@ -271,22 +348,31 @@ mod tests {
             data
         }
 
+        /// A write is sent.
+        fn issue(&mut self, session: u32) -> u32 {
+            let count = &mut self.writes[usize::try_from(session).unwrap()];
+            *count += 1;
+            self.ledger.issue(session, BLOCK, *count);
+            *count
+        }
+
         /// A write that is acknowledged; its data.
         fn write(&mut self, session: u32) -> Vec<u8> {
-            let version = self.ledger.issue(session, BLOCK);
+            let version = self.issue(session);
             self.medium = self.data(session, version);
             let now = self.now();
             self.ledger.acknowledge(session, BLOCK, version, now);
             self.medium.clone()
         }
 
-        fn send_read(&mut self, session: u32) -> Expectation {
+        fn send_read(&mut self, session: u32) -> (Expectation, u64) {
             let now = self.now();
-            self.ledger.expect(session, BLOCK, now)
+            (self.ledger.expect(session, BLOCK), now)
         }
 
-        fn judge(&self, session: u32, expected: Expectation) -> Judgement {
-            let reading = Reading { session, block: BLOCK, expected, data: &self.medium };
+        fn judge(&self, session: u32, (expected, sent_ns): (Expectation, u64)) -> Judgement {
+            let reading =
+                Reading { session, block: BLOCK, sent_ns, expected: &[expected], data: &self.medium };
             judge(&self.plan, &self.ledger, &reading)
         }
 
@@ -321,7 +407,7 @@ mod tests {
         world.medium = first;
         let (kind, lba, detail) = world.finding(0);
         assert_eq!((kind, lba), (Kind::Old, LBA));
-        assert!(detail.contains("version 1 of session 0"), "{detail}");
+        assert!(detail.contains("write 1 of session 0"), "{detail}");
         world.medium.fill(0);
         assert_eq!(world.finding(0).0, Kind::Old, "the write was lost");
     }
@@ -331,7 +417,7 @@ mod tests {
         let mut world = World::new(false);
         world.write(0);
         let expected = world.send_read(0);
-        let version = world.ledger.issue(0, BLOCK);
+        let version = world.issue(0);
         assert_eq!(world.judge(0, expected), Judgement::Good, "not yet");
         let new = world.data(0, version);
         world.medium[..512].copy_from_slice(&new[..512]);
@@ -362,7 +448,7 @@ mod tests {
         let mut world = World::new(false);
         world.write(0);
         let expected = world.send_read(0);
-        let version = world.ledger.issue(0, BLOCK);
+        let version = world.issue(0);
         let new = world.data(0, version);
         world.medium[512..812].copy_from_slice(&new[512..812]);
         let Judgement::Bad(finding) = world.judge(0, expected) else { panic!("torn") };
@@ -384,7 +470,7 @@ mod tests {
         world.medium = world.data(1, 1);
         assert_eq!(world.finding(0).2, "session 1 does not write there");
         world.medium = world.data(0, 2);
-        assert_eq!(world.finding(0).2, "version 2 of session 0, which it never sent");
+        assert_eq!(world.finding(0).2, "write 2 of session 0, which it never sent");
         world.medium = world.data(0, 1);
         world.medium[4000] ^= 1;
         let (kind, lba, _) = world.finding(0);
@@ -445,5 +531,106 @@ mod tests {
         world.write(0);
         world.medium = world.data(2, 1);
         assert_eq!(world.finding(0).2, "session 2 does not write there");
+    }
+
+    #[test]
+    fn a_write_whose_end_is_unknown_may_be_there_or_not_until_a_later_one_is_acknowledged() {
+        let mut world = World::new(false);
+        let old = world.write(0);
+        let lost = world.issue(0);
+        let new = world.data(0, lost);
+        for medium in [&old, &new, &old] {
+            world.medium.clone_from(medium);
+            assert_eq!(world.read(0), Judgement::Good);
+        }
+        world.medium = [&old[..512], &new[512..]].concat();
+        assert_eq!(world.read(0), Judgement::Mixed, "it was done in part");
+        world.write(0);
+        world.medium = new;
+        let (kind, _, detail) = world.finding(0);
+        assert_eq!(
+            (kind, detail.as_str()),
+            (Kind::Old, "write 2 of session 0, which a later one had replaced")
+        );
+    }
+
+    /// Blocks 8 to 11 of a region whose commands are of one block or of four.
+    struct Wide {
+        plan: Plan,
+        ledger: Ledger,
+        medium: Vec<u8>,
+        versions: u32,
+    }
+
+    impl Wide {
+        fn new() -> Self {
+            let mut plan = plan(false);
+            (plan.sizes, plan.longest) = ("4k/50:16k/50".parse().unwrap(), 4);
+            let ledger = Ledger::new(&plan, 77);
+            Self { plan, ledger, medium: vec![0; 16384], versions: 0 }
+        }
+
+        /// A write of `length` blocks from `block` on that is acknowledged, of which so many blocks reach the medium.
+        fn write(&mut self, block: u64, length: u64, done: u64) {
+            self.versions += 1;
+            for block in block..block + length {
+                self.ledger.issue(0, block, self.versions);
+                self.ledger.acknowledge(0, block, self.versions, 1);
+            }
+            let start = usize::try_from(block - 8).unwrap() * 4096;
+            let bytes = usize::try_from(done).unwrap() * 4096;
+            let piece = &mut self.medium[start..start + bytes];
+            stamp(&self.plan, 77, 0, block, self.versions, piece, 0);
+        }
+
+        fn read(&self) -> Judgement {
+            let expected: Vec<Expectation> = (8..12).map(|block| self.ledger.expect(0, block)).collect();
+            let reading =
+                Reading { session: 0, block: 8, sent_ns: 2, expected: &expected, data: &self.medium };
+            judge(&self.plan, &self.ledger, &reading)
+        }
+
+        fn finding(&self) -> (Kind, u64) {
+            let Judgement::Bad(finding) = self.read() else { panic!("{:?}", self.read()) };
+            (finding.kind, finding.lba)
+        }
+    }
+
+    #[test]
+    fn a_long_read_of_blocks_of_several_writes_is_good() {
+        let mut wide = Wide::new();
+        wide.write(9, 1, 1);
+        assert_eq!(wide.read(), Judgement::Good, "of the others nothing is known");
+        wide.write(8, 4, 4);
+        wide.write(10, 1, 1);
+        assert_eq!(wide.read(), Judgement::Good);
+    }
+
+    #[test]
+    fn a_short_write_that_is_missing_in_a_long_read_is_old_and_not_torn() {
+        let mut wide = Wide::new();
+        wide.write(8, 4, 4);
+        wide.write(10, 1, 0);
+        assert_eq!(wide.finding(), (Kind::Old, 16 + 80));
+    }
+
+    #[test]
+    fn a_long_write_that_was_done_in_part_is_torn() {
+        let mut wide = Wide::new();
+        wide.write(8, 4, 4);
+        wide.write(8, 4, 2);
+        assert_eq!(wide.finding(), (Kind::Torn, 16 + 80));
+        let mut first = Wide::new();
+        first.write(8, 4, 3);
+        assert_eq!(first.finding(), (Kind::Torn, 16 + 88), "over zeroes, too");
+    }
+
+    #[test]
+    fn a_long_write_that_is_missing_is_old_whatever_stands_between() {
+        let mut wide = Wide::new();
+        wide.write(8, 4, 4);
+        wide.write(8, 4, 0);
+        wide.write(9, 1, 1);
+        assert_eq!(wide.finding(), (Kind::Old, 16 + 64));
     }
 }

@@ -2,26 +2,32 @@
 //!
 //! All threads begin together, once every session has logged in, and in a verified run read back together, once nobody
 //! writes any more. While one waits for the others it goes on serving its connections. Nothing here waits for ever: the time
-//! is over at some point, commands that are not answered end the run, and one thread's failure ends all.
+//! is over at some point, commands that are not answered end the run or the connection, and one thread's failure ends all.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use portico_iscsi::initiator::LoginPlan;
-use portico_iscsi::wire::{Isid, LunField};
+use portico_iscsi::wire::Isid;
 use portico_ring::{
     Arena, ArenaOptions, Class, Completion, Options as RingOptions, Payload, Ring, Segments, Wait,
 };
-use rustix::time::{ClockId, clock_gettime};
 
-use crate::connection::{self, Connection, Context, Pattern};
-use crate::ledger::Ledger;
+use crate::connection::{self, Connection, Context, Failure, Pattern};
 use crate::link::{Link, Strictness};
-use crate::options::Plan;
+use crate::meter::Meter;
+use crate::reconnect::{Attempt, Recipe};
+use crate::series::Sample;
 use crate::tally::Tally;
+use crate::unit::Unit;
 
 /// How often a thread looks at the clock when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while it waits for the other threads, which shall begin together.
+const GATE_TICK: Duration = Duration::from_millis(1);
 /// How long a session may have commands outstanding of which none ends.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often that is looked at.
@@ -36,16 +42,17 @@ const LARGE_RECEIVES_MAX: usize = 4;
 /// What all threads share.
 #[derive(Debug)]
 pub(crate) struct Field {
-    pub(crate) plan: Plan,
-    pub(crate) portal: std::net::SocketAddr,
-    pub(crate) lun: LunField,
+    pub(crate) units: Vec<Unit>,
+    /// Of all units together.
+    pub(crate) sessions: u32,
     pub(crate) initiator: String,
-    pub(crate) target: String,
     pub(crate) strictness: Strictness,
     /// How long a session may have commands outstanding of which none ends.
     pub(crate) silence_max: Duration,
-    /// Of a verified run.
-    pub(crate) ledger: Option<Ledger>,
+    /// How long it is tried to make a lost connection again; `None`: not at all.
+    pub(crate) reconnect: Option<Duration>,
+    /// From one sample to the next.
+    pub(crate) interval: Duration,
     /// Tells this run's sessions from another's.
     pub(crate) run: u64,
     pub(crate) threads: u32,
@@ -57,6 +64,8 @@ pub(crate) struct Field {
     pub(crate) gates: [AtomicU32; 2],
     /// The origin of all times.
     pub(crate) origin: Instant,
+    /// When the last thread had its sessions: the load begins.
+    pub(crate) begin_ns: AtomicU64,
     pub(crate) gauges: Gauges,
 }
 
@@ -65,9 +74,13 @@ pub(crate) struct Field {
 pub(crate) struct Gauges {
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
+    pub(crate) bytes: AtomicU64,
     pub(crate) read_back: AtomicU64,
     pub(crate) errors: AtomicU64,
     pub(crate) bad: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    /// Sessions without a connection.
+    pub(crate) down: AtomicU64,
 }
 
 const LOGGED_IN: usize = 0;
@@ -79,6 +92,9 @@ impl Field {
     }
 
     fn arrive(&self, gate: usize) {
+        if gate == LOGGED_IN {
+            self.begin_ns.fetch_max(self.now_ns(), Ordering::SeqCst);
+        }
         self.gates[gate].fetch_add(1, Ordering::SeqCst);
     }
 
@@ -95,12 +111,33 @@ impl Field {
         self.is_aborted.load(Ordering::SeqCst)
     }
 
-    /// How `session` logs in. Each is an initiator port of its own, and no other run's (RFC 7143 §4.4.3.1).
-    pub(crate) fn login(&self, session: u32) -> LoginPlan {
+    /// Whether what was written is read back at the end.
+    fn is_verified(&self) -> bool {
+        self.units.iter().any(|unit| unit.plan.verify)
+    }
+
+    /// How session `session` logs in to a target. Each is an initiator port of its own, and no other run's (RFC 7143 §4.4.3.1).
+    pub(crate) fn login(&self, session: u32, target: &str) -> LoginPlan {
         let run = self.run.to_le_bytes();
         let [_, _, high, low] = session.to_be_bytes();
         let isid = Isid([0x80, run[0], run[1], run[2], high, low]);
-        LoginPlan { isid, ..LoginPlan::normal(&self.initiator, &self.target) }
+        LoginPlan { isid, ..LoginPlan::normal(&self.initiator, target) }
+    }
+
+    /// The unit of a session, by its place.
+    fn unit_of(&self, session: u32) -> usize {
+        self.units.partition_point(|unit| unit.plan.first_session <= session) - 1
+    }
+
+    /// How a session of a unit is made.
+    fn recipe(&self, session: u32, unit: &Unit) -> Recipe {
+        Recipe {
+            portal: unit.portal(session),
+            login: self.login(session, unit.target()),
+            lun: unit.lun,
+            commands: unit.plan.depth,
+            strictness: self.strictness,
+        }
     }
 }
 
@@ -115,11 +152,12 @@ impl Drop for Alarm<'_> {
     }
 }
 
-/// Runs thread `thread` of `field.threads`: every session whose number it is modulo that.
-pub(crate) fn run(field: &Field, thread: u32) -> Tally {
+/// Runs thread `thread` of `field.threads`: every session whose number it is modulo that. What it did in each interval goes to
+/// `samples`.
+pub(crate) fn run(field: &Field, thread: u32, samples: Option<SyncSender<Sample>>) -> Tally {
     let _alarm = Alarm(field);
     let mut tally = Tally::new();
-    let outcome = Worker::new(field, thread).and_then(|mut worker| {
+    let outcome = Worker::new(field, thread, samples).and_then(|mut worker| {
         let outcome = worker.work(&mut tally);
         worker.leave();
         outcome
@@ -128,6 +166,7 @@ pub(crate) fn run(field: &Field, thread: u32) -> Tally {
         field.is_aborted.store(true, Ordering::SeqCst);
         tally.failures.push(failure);
     }
+    tally.roll();
     tally
 }
 
@@ -136,13 +175,36 @@ struct Worker<'a> {
     ring: Ring,
     context: Context<'a>,
     connections: Vec<Connection>,
+    /// What each connection receives into; `None` while it is in the ring.
+    buffers: Vec<Option<Segments>>,
+    /// Connections that are lost, and are to come back.
+    down: Vec<Down>,
     /// Connections that may have something to send.
     dirty: Vec<usize>,
     is_dirty: Vec<bool>,
+    /// Connections of an open loop that wait for their time.
+    due: BinaryHeap<Reverse<(u64, usize)>>,
+    is_waiting: Vec<bool>,
+    meter: Option<Meter>,
+    samples: Option<SyncSender<Sample>>,
     /// What the gauges have been told.
-    shown: [u64; 5],
+    shown: [u64; 7],
     /// When it is looked for silence again.
     next_look: Instant,
+}
+
+/// A connection that was lost.
+struct Down {
+    local: usize,
+    since: Instant,
+    attempt: Option<Attempt>,
+}
+
+/// When a drive does what.
+#[derive(Clone, Copy)]
+struct Schedule {
+    measure_ns: u64,
+    end_ns: u64,
 }
 
 const RECEIVE: u64 = 0;
@@ -150,27 +212,21 @@ const SEND: u64 = 1;
 
 impl<'a> Worker<'a> {
     /// Logs all sessions in.
-    fn new(field: &'a Field, thread: u32) -> Result<Self, String> {
-        let plan = &field.plan;
-        let numbers: Vec<u32> =
-            (thread..plan.sessions).step_by(usize::try_from(field.threads).unwrap_or(1)).collect();
+    fn new(field: &'a Field, thread: u32, samples: Option<SyncSender<Sample>>) -> Result<Self, String> {
+        let step = usize::try_from(field.threads).expect("32 bits");
+        let numbers: Vec<u32> = (thread..field.sessions).step_by(step).collect();
         let sessions = u32::try_from(numbers.len()).expect("at most all");
         let options = RingOptions {
             operations_max: 2 * sessions + 16,
-            files_max: sessions + 16,
+            files_max: 2 * sessions + 16,
             ..RingOptions::default()
         };
         let mut ring = Ring::new(options).map_err(|unsupported| unsupported.to_string())?;
         let class = if numbers.len() <= LARGE_RECEIVES_MAX { Class::Large } else { Class::Medium };
-        let options = arena(plan, sessions, class).ok_or("these options take too much memory")?;
+        let options = arena(&field.units, &numbers, class).ok_or("these options take too much memory")?;
         let arena = Arena::new(options).map_err(|error| format!("no memory for buffers: {error}"))?;
-        let context = Context {
-            plan,
-            ledger: field.ledger.as_ref(),
-            lun: field.lun,
-            arena,
-            pattern: Pattern::new(plan.io_bytes, field.run),
-        };
+        let longest = field.units.iter().map(|unit| unit.plan.bytes_max()).max().unwrap_or(0);
+        let context = Context { units: &field.units, arena, pattern: Pattern::new(longest, field.run) };
         let mut connections = Vec::with_capacity(numbers.len());
         let deadline = Instant::now() + LOGINS_MAX;
         for (local, number) in numbers.into_iter().enumerate() {
@@ -180,27 +236,33 @@ impl<'a> Worker<'a> {
             if field.is_aborted() || field.is_interrupted.load(Ordering::Relaxed) {
                 return Err(format!("ended before session {number} had logged in"));
             }
-            let of_session = |failure| format!("session {number}: {failure}");
-            let mut link = Link::log_in(field.portal, field.login(number), plan.depth, field.strictness)
-                .map_err(of_session)?;
-            link.make_ready(field.lun).map_err(of_session)?;
+            let at = field.unit_of(number);
+            let unit = &field.units[at];
+            let link = field.recipe(number, unit).make();
+            let link = link.map_err(|failure| format!("session {number}: {failure}"))?;
             let (socket, session, inbound) = link.into_parts();
             let fd = ring.adopt(socket).expect("the ring has room for every session");
             let buffer = context.arena.take(class).expect("there is one for every session");
             let mut segments = Segments::with_capacity(1);
             segments.push(buffer).expect("the list has room for one");
             ring.receive(fd, tag(local, RECEIVE), segments).expect("the ring has room for every session");
-            connections.push(Connection::new(number, fd, session, inbound, plan));
+            connections.push(Connection::new(number, at, fd, session, inbound, &unit.plan));
         }
-        let is_dirty = vec![false; connections.len()];
+        let count = connections.len();
         Ok(Self {
             field,
             ring,
             context,
             connections,
+            buffers: (0..count).map(|_| None).collect(),
+            down: Vec::new(),
             dirty: Vec::new(),
-            is_dirty,
-            shown: [0; 5],
+            is_dirty: vec![false; count],
+            due: BinaryHeap::new(),
+            is_waiting: vec![false; count],
+            meter: None,
+            samples,
+            shown: [0; 7],
             next_look: Instant::now(),
         })
     }
@@ -209,50 +271,83 @@ impl<'a> Worker<'a> {
     fn work(&mut self, tally: &mut Tally) -> Result<(), String> {
         let field = self.field;
         self.serve(tally, LOGGED_IN)?;
-        let (began, busy, held_up) = (Instant::now(), thread_time(), held_up_time());
-        self.connections.iter_mut().for_each(Connection::begin);
-        let deadline = began + field.plan.time;
-        let was_late = self.drive(tally, Some(deadline))?;
-        tally.elapsed = began.elapsed();
-        let share = |time: Duration| {
-            let thousandths = time.as_nanos() * 1000 / tally.elapsed.as_nanos().max(1);
-            u64::try_from(thousandths).unwrap_or(u64::MAX)
-        };
-        tally.busy.push(share(thread_time().saturating_sub(busy)));
-        tally.held_up.push(share(held_up_time().saturating_sub(held_up)));
-        self.connections.iter().for_each(|connection| tally.session_did(connection.did));
-        if was_late && field.plan.count.is_some() {
+        let begin_ns = field.begin_ns.load(Ordering::SeqCst);
+        let plan = &field.units[0].plan;
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).expect("at most 24 h");
+        let measure_ns = begin_ns + nanoseconds(plan.ramp);
+        let schedule = Schedule { measure_ns, end_ns: measure_ns + nanoseconds(plan.time) };
+        if plan.rate.is_some() {
+            wake_exactly();
+        }
+        self.connections.iter_mut().for_each(|connection| connection.begin(begin_ns));
+        let outcome = self.drive(tally, Some(schedule));
+        self.conclude(tally);
+        if outcome? && (plan.count.is_some() || plan.amount.is_some()) {
             tally.failures.push("the time was over before all commands were done".to_owned());
         }
         self.serve(tally, WRITTEN)?;
-        if field.ledger.is_some() && !field.is_interrupted.load(Ordering::Relaxed) {
+        if field.is_verified() && !field.is_interrupted.load(Ordering::Relaxed) {
             for connection in &mut self.connections {
-                connection.read_back(&field.plan);
+                connection.read_back(&field.units[connection.unit].plan);
             }
             self.drive(tally, None)?;
         }
         Ok(())
     }
 
-    /// Until every session has done its part and all is answered. Whether the time was over before.
-    fn drive(&mut self, tally: &mut Tally, deadline: Option<Instant>) -> Result<bool, String> {
-        for local in 0..self.connections.len() {
-            self.mark(local);
+    /// The warm-up is over, or there is none.
+    fn begin_measuring(&mut self, tally: &mut Tally, measure_ns: u64) {
+        tally.begin_measuring();
+        self.shown[..3].fill(0);
+        self.meter = Some(Meter::new(measure_ns, self.field.interval));
+        for connection in &mut self.connections {
+            connection.begin_measuring(&self.field.units[connection.unit].plan, measure_ns);
         }
+        // Who had nothing more to do may have now.
+        (0..self.connections.len()).for_each(|local| self.mark(local));
+    }
+
+    /// What was measured is complete.
+    fn conclude(&mut self, tally: &mut Tally) {
+        let now_ns = self.field.now_ns();
+        match self.meter.take() {
+            None => tally.begin_measuring(),
+            Some(mut meter) => {
+                meter.roll(now_ns, tally, self.samples.as_ref());
+                meter.end(now_ns, tally, self.samples.as_ref());
+            }
+        }
+        self.samples = None;
+        self.connections.iter().for_each(|connection| tally.session_did(connection.did));
+    }
+
+    /// Until every session has done its part and all is answered. Whether the time was over before.
+    fn drive(&mut self, tally: &mut Tally, schedule: Option<Schedule>) -> Result<bool, String> {
         let (mut is_over, mut was_late) = (false, false);
+        let mut is_measuring = schedule.is_none();
+        (0..self.connections.len()).for_each(|local| self.mark(local));
         loop {
-            self.flush();
-            if self.connections.iter().all(Connection::is_quiet) {
+            let now_ns = self.field.now_ns();
+            if let Some(schedule) = schedule.filter(|_| !is_measuring)
+                && now_ns >= schedule.measure_ns
+            {
+                is_measuring = true;
+                self.begin_measuring(tally, schedule.measure_ns);
+            }
+            self.flush(tally)?;
+            if is_measuring && self.connections.iter().all(Connection::is_quiet) {
                 return Ok(was_late);
             }
-            self.turn(tally)?;
+            self.turn(tally, TICK)?;
             if is_over {
                 continue;
             }
-            was_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            was_late = schedule.is_some_and(|schedule| self.field.now_ns() >= schedule.end_ns);
             is_over = was_late || self.field.is_interrupted.load(Ordering::Relaxed);
             if is_over {
-                self.connections.iter_mut().for_each(Connection::finish);
+                is_measuring = true;
+                let now_ns = self.field.now_ns();
+                self.connections.iter_mut().for_each(|connection| connection.end(tally, now_ns));
             }
         }
     }
@@ -261,19 +356,25 @@ impl<'a> Worker<'a> {
     fn serve(&mut self, tally: &mut Tally, gate: usize) -> Result<(), String> {
         self.field.arrive(gate);
         while !self.field.is_open(gate) {
-            self.turn(tally)?;
-            self.flush();
+            self.turn(tally, GATE_TICK)?;
+            self.flush(tally)?;
         }
         Ok(())
     }
 
     /// One pass: waits for something to happen, a tick at most, and takes all that has.
-    fn turn(&mut self, tally: &mut Tally) -> Result<(), String> {
-        self.ring
-            .turn(Wait::Until(TICK), Duration::ZERO)
-            .map_err(|error| format!("the ring failed: {error}"))?;
+    fn turn(&mut self, tally: &mut Tally, tick: Duration) -> Result<(), String> {
+        let wait = Wait::Until(self.until_due(tick));
+        self.ring.turn(wait, Duration::ZERO).map_err(|error| format!("the ring failed: {error}"))?;
+        if let Some(meter) = &mut self.meter {
+            meter.roll(self.field.now_ns(), tally, self.samples.as_ref());
+        }
         while let Some(completion) = self.ring.next_completion() {
             self.completed(completion, tally)?;
+        }
+        self.mark_due();
+        if !self.down.is_empty() {
+            self.mend(tally)?;
         }
         self.show(tally);
         if self.field.is_aborted() {
@@ -282,42 +383,74 @@ impl<'a> Worker<'a> {
         let now = Instant::now();
         if now >= self.next_look {
             self.next_look = now + SILENCE_LOOK_INTERVAL;
-            self.look_for_silence()?;
+            self.look_for_silence(tally)?;
         }
         Ok(())
     }
 
-    fn look_for_silence(&self) -> Result<(), String> {
+    /// How long nothing is to be sent, at most `tick`.
+    fn until_due(&self, tick: Duration) -> Duration {
+        match self.due.peek() {
+            None => tick,
+            Some(Reverse((due_ns, _))) => {
+                Duration::from_nanos(due_ns.saturating_sub(self.field.now_ns())).min(tick)
+            }
+        }
+    }
+
+    /// Sessions of an open loop whose time has come.
+    fn mark_due(&mut self) {
+        if self.due.is_empty() {
+            return;
+        }
+        let now_ns = self.field.now_ns();
+        while let Some(Reverse((due_ns, local))) = self.due.peek().copied()
+            && due_ns <= now_ns
+        {
+            self.due.pop();
+            self.is_waiting[local] = false;
+            self.mark(local);
+        }
+    }
+
+    fn look_for_silence(&mut self, tally: &mut Tally) -> Result<(), String> {
         let now_ns = self.field.now_ns();
         let silence_max_ns = u64::try_from(self.field.silence_max.as_nanos()).expect("seconds");
-        match self.connections.iter().find(|connection| connection.silence_ns(now_ns) > silence_max_ns) {
-            None => Ok(()),
-            Some(silent) => Err(format!(
-                "session {}: {} commands without an answer for {} s",
-                silent.number,
-                silent.outstanding(),
-                self.field.silence_max.as_secs()
-            )),
+        for local in 0..self.connections.len() {
+            let connection = &self.connections[local];
+            if connection.is_up() && connection.silence_ns(now_ns) > silence_max_ns {
+                let (count, seconds) = (connection.outstanding(), self.field.silence_max.as_secs());
+                let why = format!("{count} commands without an answer for {seconds} s");
+                self.fail(local, Failure::Lost(why), tally)?;
+            }
         }
+        Ok(())
     }
 
     fn completed(&mut self, completion: Completion, tally: &mut Tally) -> Result<(), String> {
         let local = usize::try_from(completion.tag / 2).expect("made from an index");
+        let connection = &mut self.connections[local];
+        let lost = |errno| Failure::Lost(std::io::Error::from(errno).to_string());
         match completion.payload {
             Payload::Segments(segments) => {
-                let length = completion.result.map_err(|errno| {
-                    format!("session {}: {}", self.connections[local].number, std::io::Error::from(errno))
-                })?;
-                self.received(local, segments, length, tally)
+                let outcome = match completion.result {
+                    _ if !connection.is_up() => None,
+                    Err(errno) => Some(lost(errno)),
+                    Ok(0) => Some(Failure::Lost("the target closed the connection".to_owned())),
+                    Ok(length) => return self.received(local, segments, length, tally),
+                };
+                self.buffers[local] = Some(segments);
+                outcome.map_or(Ok(()), |failure| self.fail(local, failure, tally))
             }
             Payload::Message(message) => {
-                let connection = &mut self.connections[local];
-                if let Err(errno) = completion.result {
-                    return Err(format!("session {}: {}", connection.number, std::io::Error::from(errno)));
-                }
                 connection.sent(message);
-                self.mark(local);
-                Ok(())
+                match completion.result {
+                    Err(errno) if connection.is_up() => self.fail(local, lost(errno), tally),
+                    _ => {
+                        self.mark(local);
+                        Ok(())
+                    }
+                }
             }
             Payload::None | Payload::Accepted(_) | Payload::Woken => Ok(()),
         }
@@ -333,18 +466,70 @@ impl<'a> Worker<'a> {
         let now_ns = self.field.now_ns();
         let connection = &mut self.connections[local];
         let length = usize::try_from(length).expect("32 bits");
-        if length == 0 {
-            return Err(format!("session {}: the target closed the connection", connection.number));
-        }
         connection.received(&segments.as_slice()[0].bytes()[..length], &self.context, tally, now_ns);
         if let Some(failure) = connection.failure.take() {
-            return Err(format!("session {}: {failure}", connection.number));
+            self.buffers[local] = Some(segments);
+            return self.fail(local, failure, tally);
         }
-        self.ring
-            .receive(connection.fd, tag(local, RECEIVE), segments)
-            .expect("its place has just become free");
+        let fd = connection.fd;
+        self.ring.receive(fd, tag(local, RECEIVE), segments).expect("its place has just become free");
         self.mark(local);
         Ok(())
+    }
+
+    /// A connection is of no more use: it is made again where that is wanted and helps.
+    fn fail(&mut self, local: usize, failure: Failure, tally: &mut Tally) -> Result<(), String> {
+        let connection = &mut self.connections[local];
+        let number = connection.number;
+        let why = match failure {
+            Failure::Lost(why) if self.field.reconnect.is_some() => why,
+            Failure::Lost(why) | Failure::Fault(why) => return Err(format!("session {number}: {why}")),
+        };
+        tally.tell_loss(|| format!("session {number}: {why}"));
+        connection.lose(tally);
+        self.ring.close(connection.fd);
+        self.down.push(Down { local, since: Instant::now(), attempt: None });
+        self.field.gauges.down.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes lost connections a step further.
+    fn mend(&mut self, tally: &mut Tally) -> Result<(), String> {
+        for mut down in std::mem::take(&mut self.down) {
+            let local = down.local;
+            let number = self.connections[local].number;
+            let of_session = |why| format!("session {number}: not connected again: {why}");
+            match down.attempt.as_ref().and_then(Attempt::poll) {
+                Some(made) => {
+                    self.attach(local, made.map_err(of_session)?);
+                    tally.lost.longest = tally.lost.longest.max(down.since.elapsed());
+                    continue;
+                }
+                // What the old connection was doing is to be over first.
+                None if down.attempt.is_none()
+                    && self.buffers[local].is_some()
+                    && self.connections[local].has_message() =>
+                {
+                    let unit = &self.field.units[self.connections[local].unit];
+                    let until = down.since + self.field.reconnect.unwrap_or_default();
+                    let attempt = Attempt::start(self.field.recipe(number, unit), until);
+                    down.attempt = Some(attempt.map_err(of_session)?);
+                }
+                None => {}
+            }
+            self.down.push(down);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, local: usize, link: Link) {
+        let (socket, session, inbound) = link.into_parts();
+        let fd = self.ring.adopt(socket).expect("the ring has room for every session twice");
+        let segments = self.buffers[local].take().expect("nothing was received meanwhile");
+        self.ring.receive(fd, tag(local, RECEIVE), segments).expect("the ring has room for every session");
+        self.connections[local].attach(fd, session, inbound, self.field.now_ns());
+        self.field.gauges.down.fetch_sub(1, Ordering::Relaxed);
+        self.mark(local);
     }
 
     fn mark(&mut self, local: usize) {
@@ -354,30 +539,40 @@ impl<'a> Worker<'a> {
     }
 
     /// One send for every connection that has something to say.
-    fn flush(&mut self) {
+    fn flush(&mut self, tally: &mut Tally) -> Result<(), String> {
         let now_ns = self.field.now_ns();
+        let mut failed = None;
         for local in self.dirty.drain(..) {
             self.is_dirty[local] = false;
             let connection = &mut self.connections[local];
-            if let Some(message) = connection.next_message(&self.context, now_ns) {
+            if let Some(message) = connection.next_message(&self.context, tally, now_ns) {
                 self.ring
                     .send(connection.fd, tag(local, SEND), message)
                     .expect("one send for each session has room");
             }
+            failed = connection.failure.take().map(|failure| (local, failure)).or(failed);
+            if let Some(due_ns) = connection.next_due_ns().filter(|_| !self.is_waiting[local]) {
+                self.is_waiting[local] = true;
+                self.due.push(Reverse((due_ns, local)));
+            }
         }
+        failed.map_or(Ok(()), |(local, failure)| self.fail(local, failure, tally))
     }
 
     fn show(&mut self, tally: &Tally) {
+        let [done_reads, done_writes, done_bytes] = tally.done();
         let now = [
-            tally.reads.commands,
-            tally.writes.commands,
+            done_reads,
+            done_writes,
+            done_bytes,
             tally.read_back,
             tally.errors,
             tally.verified.bad(),
+            tally.lost.connections,
         ];
-        let Gauges { reads, writes, read_back, errors, bad } = &self.field.gauges;
+        let Gauges { reads, writes, bytes, read_back, errors, bad, lost, down: _ } = &self.field.gauges;
         for ((gauge, now), shown) in
-            [reads, writes, read_back, errors, bad].into_iter().zip(now).zip(&mut self.shown)
+            [reads, writes, bytes, read_back, errors, bad, lost].into_iter().zip(now).zip(&mut self.shown)
         {
             if now > *shown {
                 gauge.fetch_add(now - *shown, Ordering::Relaxed);
@@ -388,6 +583,7 @@ impl<'a> Worker<'a> {
 
     /// Logs every session out that can still be talked to.
     fn leave(&mut self) {
+        self.down.clear();
         for local in 0..self.connections.len() {
             self.ring.cancel(tag(local, RECEIVE));
         }
@@ -409,7 +605,7 @@ impl<'a> Worker<'a> {
             }
         }
         for connection in self.connections.drain(..) {
-            if connection.is_quiet() && connection.failure.is_none() {
+            if connection.is_up() && connection.is_quiet() && connection.failure.is_none() {
                 quiet.push(connection);
             }
         }
@@ -430,23 +626,15 @@ fn tag(local: usize, kind: u64) -> u64 {
     u64::try_from(local).expect("an index") * 2 + kind
 }
 
-/// Processor time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// How long this thread has been ready to run without a core; nothing where the kernel does not tell.
-fn held_up_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let waited_ns = text.split_whitespace().nth(1).and_then(|field| field.parse().ok());
-    Duration::from_nanos(waited_ns.unwrap_or(0))
+/// Without this the kernel puts a thread's timers off by up to 50 µs, which an open loop would measure.
+fn wake_exactly() {
+    // Where it is not possible, commands go out that much later, and their latency says so.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 /// A buffer to receive for every session; in a verified run, twice what its writes take, since an answer may come before the
 /// kernel gives a send's buffers back.
-fn arena(plan: &Plan, sessions: u32, receive: Class) -> Option<ArenaOptions> {
+fn arena(units: &[Unit], sessions: &[u32], receive: Class) -> Option<ArenaOptions> {
     let mut options = ArenaOptions { small: 0, medium: 0, large: 0 };
     let mut add = |class, chunks: u32| {
         let place = match class {
@@ -457,10 +645,12 @@ fn arena(plan: &Plan, sessions: u32, receive: Class) -> Option<ArenaOptions> {
         *place = place.checked_add(chunks)?;
         Some(())
     };
-    add(receive, sessions)?;
-    if plan.verify && plan.reads_percent < 100 {
-        let (class, buffers) = connection::write_buffers(plan);
-        add(class, sessions.checked_mul(u32::from(plan.depth))?.checked_mul(buffers)?.checked_mul(2)?)?;
+    add(receive, u32::try_from(sessions.len()).ok()?)?;
+    for unit in units.iter().map(|unit| &unit.plan).filter(|plan| plan.verify && plan.reads_percent < 100) {
+        let range = unit.first_session..unit.first_session + unit.sessions;
+        let count = u32::try_from(sessions.iter().filter(|number| range.contains(number)).count()).ok()?;
+        let (class, buffers) = connection::write_buffers(unit);
+        add(class, count.checked_mul(u32::from(unit.depth))?.checked_mul(buffers)?.checked_mul(2)?)?;
     }
     Some(options).filter(|options| options.total_bytes() <= ARENA_BYTES_MAX)
 }

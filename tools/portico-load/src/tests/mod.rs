@@ -1,7 +1,10 @@
 //! Whole loads against a target that a test plays, over loopback: what a good one brings, and what is said of a bad one.
 
+mod open_loop;
+mod reconnect;
 mod target;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -18,19 +21,28 @@ use target::{Fault, NAME};
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 fn options(fault: Fault, arguments: &str) -> Options {
-    let portal = target::start(fault);
-    let command = format!("portico-load --quiet --target iscsi://{portal}/{NAME}/0 {arguments}");
+    let (portal, _) = target::start(fault);
+    options_for(&[portal], arguments)
+}
+
+fn options_for(portals: &[SocketAddr], arguments: &str) -> Options {
+    let urls: Vec<String> =
+        portals.iter().map(|portal| format!("--target iscsi://{portal}/{NAME}/0")).collect();
+    let command = format!("portico-load --quiet {} {arguments}", urls.join(" "));
     Options::try_parse_from(command.split_whitespace()).unwrap()
 }
 
 fn run(fault: Fault, arguments: &str) -> Tally {
-    let options = options(fault, arguments);
+    run_options(&options(fault, arguments))
+}
+
+fn run_options(options: &Options) -> Tally {
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    let (plan, tally) = crate::load(&options, &is_interrupted, SILENCE_MAX).unwrap();
+    let (units, tally) = crate::load(options, &is_interrupted, SILENCE_MAX).unwrap();
     // Whatever came, it can be told.
-    let value = report::json(&options, &plan, &tally, false);
+    let value = report::json(options, &units, &tally, false);
     assert_eq!(value["ok"], tally.is_clean());
-    assert!(report::text(&options, &plan, &tally).starts_with("iscsi://127.0.0.1:"));
+    assert!(report::text(options, &units, &tally).starts_with("iscsi://127.0.0.1:"));
     tally
 }
 
@@ -131,7 +143,103 @@ fn a_lost_overwrite_is_old_by_its_version() {
     let tally = run(Fault::WriteLost(20), "--count 32 --depth 1 --rw write --verify --size 64k");
     let finding = &tally.findings[0];
     assert_eq!((finding.kind, finding.lba, tally.findings.len()), (Kind::Old, 32, 1));
-    assert_eq!(finding.detail, "version 1 of session 0, which a later one had replaced");
+    assert_eq!(finding.detail, "write 5 of session 0, which a later one had replaced");
+}
+
+/// The same with commands of 4 and of 16 KiB.
+fn found_among_sizes(fault: Fault) -> Vec<Kind> {
+    let tally = run(fault, "--count 16 --depth 1 --rw write --verify --size 256k --bssplit 4k/50:16k/50");
+    assert_eq!((tally.errors, &tally.failures[..]), (0, &[][..]), "the target looked healthy");
+    tally.findings.iter().map(|finding| finding.kind).collect()
+}
+
+#[test]
+fn faults_are_told_apart_among_commands_of_several_lengths() {
+    for nth in 0..8 {
+        assert_eq!(found_among_sizes(Fault::WriteLost(nth))[0], Kind::Old, "write {nth}");
+        let torn = found_among_sizes(Fault::WriteTorn(nth));
+        // Where a long write lies in two of the pieces that are read back, the second piece lacks all of its part.
+        assert!(torn.contains(&Kind::Torn) || torn == [Kind::Old], "write {nth}: {torn:?}");
+        assert_eq!(found_among_sizes(Fault::BitFlipped(nth)), [Kind::Wrong], "write {nth}");
+    }
+}
+
+#[test]
+fn verified_load_of_several_lengths_is_sound() {
+    for pattern in ["randrw", "rw", "randwrite"] {
+        for region in ["--disjoint", "--shared"] {
+            let arguments = format!(
+                "--count 400 --sessions 4 --depth 1 --rw {pattern} --verify {region} --size 512k \
+                 --bssplit 512/20:4k/50:6k/10:16k/20"
+            );
+            let tally = run(Fault::None, &arguments);
+            assert!(tally.is_clean(), "{pattern} {region}: {:?} {:?}", tally.findings, tally.failures);
+            assert_eq!(tally.reads.commands + tally.writes.commands, 400);
+            assert!(tally.verified.good >= tally.read_back && tally.read_back > 0);
+        }
+    }
+}
+
+#[test]
+fn several_units_have_their_own_sessions_and_data() {
+    let portals = [Fault::None, Fault::WriteLost(3)].map(|fault| target::start(fault).0);
+    let mut options =
+        options_for(&portals, "--count 32 --depth 1 --rw write --verify --size 64k --sessions 2");
+    // The target has one name and takes every LUN.
+    options.target[1] = format!("iscsi://{}/{NAME}/1", portals[1]).parse().unwrap();
+    let tally = run_options(&options);
+    assert_eq!((tally.writes.commands, tally.failures.len()), (32, 0), "{:?}", tally.failures);
+    assert_eq!(tally.findings.len(), 1, "{:?}", tally.findings);
+    assert!(tally.findings[0].session >= 2, "the first two sessions are on the other unit");
+}
+
+#[test]
+fn two_paths_lead_to_one_unit() {
+    let (portal, disk) = target::start(Fault::None);
+    let options =
+        options_for(&[portal; 2], "--count 200 --depth 2 --rw randrw --verify --sessions 2 --size 1m");
+    let tally = run_options(&options);
+    assert!(tally.is_clean(), "{:?} {:?}", tally.findings, tally.failures);
+    assert_eq!(tally.reads.commands + tally.writes.commands, 200);
+    assert_eq!(disk.reads(), tally.reads.commands + tally.read_back);
+}
+
+#[test]
+fn an_amount_of_bytes_is_done() {
+    let tally = run(Fault::None, "--amount 1m --sessions 2 --depth 1 --rw randread --bssplit 4k/50:8k/50");
+    assert!(tally.is_clean(), "{tally:?}");
+    assert!((1 << 20..(1 << 20) + 16384).contains(&tally.reads.bytes), "{}", tally.reads.bytes);
+}
+
+#[test]
+fn a_warm_up_is_not_measured() {
+    let (portal, disk) = target::start(Fault::None);
+    let tally = run_options(&options_for(&[portal], "--ramp 100ms --count 20 --rw read --depth 2"));
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!((tally.reads.commands, tally.least_and_most), (20, Some((20, 20))));
+    assert!(disk.reads() > 20, "the warm-up reads, too");
+}
+
+#[test]
+fn intervals_are_written_and_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, log) = (folder.path().join("a.csv"), folder.path().join("a.hlog"));
+    let arguments = format!(
+        "--time 250ms --interval 50ms --rw randrw --sessions 2 --csv {} --hdr-log {}",
+        csv.display(),
+        log.display()
+    );
+    let tally = run(Fault::None, &arguments);
+    assert!(tally.is_clean() && tally.reads.commands > 0, "{tally:?}");
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let rows: Vec<Vec<f64>> =
+        csv.lines().skip(1).map(|row| row.split(',').map(|cell| cell.parse().unwrap()).collect()).collect();
+    assert!(rows.len() >= 5, "{csv}");
+    let reads: f64 = rows.iter().map(|row| row[1] * row[2]).sum();
+    let commands = f64::from(u32::try_from(tally.reads.commands).unwrap());
+    assert!((reads - commands).abs() <= 0.02 * commands + 50.0, "{reads} of {commands}");
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("Tag=read,") && log.contains("Tag=write,"), "{log}");
 }
 
 #[test]
@@ -188,7 +296,7 @@ fn a_load_that_cannot_begin_says_why() {
     let why = refused(Fault::None, "--size 1g");
     assert!(why.contains("the logical unit ends"), "{why}");
     let mut other = self::options(Fault::None, "");
-    other.target.target = "iqn.2026-11.test:other".to_owned();
+    other.target[0].target = "iqn.2026-11.test:other".to_owned();
     let why = crate::load(&other, &is_interrupted, SILENCE_MAX).unwrap_err();
     assert!(why.contains("login refused, status 0x0203"), "{why}");
     assert!(refused(Fault::None, "--cores 1023").contains("core 1023"));

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
@@ -42,18 +43,35 @@ pub(super) enum Fault {
     ReadFails(u32),
     /// The connection is closed instead of the n-th read's answer.
     Hangup(u32),
+    /// The n-th write is done, and the connection closed instead of its answer.
+    HangupAfterWrite(u32),
+    /// The connection is closed instead of doing the n-th write.
+    HangupBeforeWrite(u32),
+    /// Every connection is closed instead of its n-th read's answer.
+    HangupAlways(u32),
+    /// The connection is closed instead of the n-th read's answer, and nobody can log in any more.
+    Gone(u32),
+    /// The n-th read is answered after so many milliseconds, and until then nothing else on that connection.
+    Stall(u32, u64),
     /// From the n-th read on nothing is answered.
     Mute(u32),
     /// A new session is not ready for a while, and then has two unit attentions.
     SlowStart,
 }
 
-struct Disk {
+pub(super) struct Disk {
     bytes: Mutex<Vec<u8>>,
     fault: Fault,
     reads: AtomicU32,
     writes: AtomicU32,
     commands: AtomicU32,
+}
+
+impl Disk {
+    /// Reads so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst).into()
+    }
 }
 
 impl Directory for Disk {
@@ -66,8 +84,8 @@ impl Directory for Disk {
     }
 }
 
-/// Starts one; where it listens.
-pub(super) fn start(fault: Fault) -> SocketAddr {
+/// Starts one; where it listens, and its disk.
+pub(super) fn start(fault: Fault) -> (SocketAddr, Arc<Disk>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let disk = Arc::new(Disk {
@@ -77,9 +95,10 @@ pub(super) fn start(fault: Fault) -> SocketAddr {
         writes: AtomicU32::new(0),
         commands: AtomicU32::new(0),
     });
+    let of_target = Arc::clone(&disk);
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (stream, disk) = (stream.unwrap(), Arc::clone(&disk));
+            let (stream, disk) = (stream.unwrap(), Arc::clone(&of_target));
             thread::spawn(move || {
                 stream.set_nodelay(true).unwrap();
                 if let Some(completed) = log_in(&stream, &disk) {
@@ -88,7 +107,7 @@ pub(super) fn start(fault: Fault) -> SocketAddr {
             });
         }
     });
-    address
+    (address, disk)
 }
 
 /// A whole PDU, or the end of the stream.
@@ -113,6 +132,9 @@ fn log_in(stream: &TcpStream, disk: &Disk) -> Option<Completed> {
     let options =
         Options { stat_sn: StatSn(100), discovery: TargetKeys::default(), discovery_queued_commands: 1 };
     let mut login = TargetLogin::new(options);
+    if matches!(disk.fault, Fault::Gone(nth) if disk.reads() > nth.into()) {
+        return None;
+    }
     loop {
         let (bhs, data) = receive(stream)?;
         let Ok(InitiatorPdu::Login(request)) = InitiatorPdu::parse(&bhs) else { panic!("no login: {bhs:?}") };
@@ -142,6 +164,8 @@ struct Connection<'a> {
     expected: CmdSn,
     segment_bytes_max: usize,
     greetings: u32,
+    /// Of this connection, that were answered.
+    reads: u32,
 }
 
 impl<'a> Connection<'a> {
@@ -154,6 +178,7 @@ impl<'a> Connection<'a> {
             expected: completed.cmd_sn,
             segment_bytes_max: usize::try_from(segment_bytes_max).unwrap(),
             greetings: if disk.fault == Fault::SlowStart { 3 } else { 0 },
+            reads: 0,
         }
     }
 
@@ -209,10 +234,18 @@ impl<'a> Connection<'a> {
                 let count = self.disk.reads.fetch_add(1, Ordering::SeqCst);
                 match self.disk.fault {
                     Fault::Hangup(nth) if count == nth => return None,
+                    Fault::Gone(nth) if count >= nth => return None,
+                    Fault::HangupAlways(nth) if self.reads == nth => return None,
                     Fault::Mute(nth) if count >= nth => {}
                     Fault::ReadFails(nth) if count == nth => self.check(command, 3, 0x11),
                     Fault::Busy if number.is_multiple_of(3) => self.status(command, 0x08, &[]),
-                    _ => {
+                    fault => {
+                        if let Fault::Stall(nth, millis) = fault
+                            && count == nth
+                        {
+                            thread::sleep(Duration::from_millis(millis));
+                        }
+                        self.reads += 1;
                         let bytes = self.disk.bytes.lock().unwrap()[range(command)].to_vec();
                         self.data_in(command, &bytes);
                     }
@@ -223,7 +256,14 @@ impl<'a> Connection<'a> {
                 if self.disk.fault == Fault::Busy && number.is_multiple_of(3) {
                     self.status(command, 0x08, &[]);
                 } else {
-                    self.write(command, data);
+                    let nth = self.disk.writes.fetch_add(1, Ordering::SeqCst);
+                    if self.disk.fault == Fault::HangupBeforeWrite(nth) {
+                        return None;
+                    }
+                    self.write(nth, command, data);
+                    if self.disk.fault == Fault::HangupAfterWrite(nth) {
+                        return None;
+                    }
                     self.status(command, 0, &[]);
                 }
             }
@@ -241,8 +281,7 @@ impl<'a> Connection<'a> {
         self.greetings = self.greetings.saturating_sub(1);
     }
 
-    fn write(&self, command: &ScsiCommand, mut data: Vec<u8>) {
-        let nth = self.disk.writes.fetch_add(1, Ordering::SeqCst);
+    fn write(&self, nth: u32, command: &ScsiCommand, mut data: Vec<u8>) {
         let mut range = range(command);
         match self.disk.fault {
             Fault::WriteLost(at) if at == nth => return,

@@ -1,0 +1,93 @@
+//! Making a lost session again, on a thread of its own: connecting and logging in block, and nobody else shall wait for that.
+//!
+//! The session has the ISID that it had, so that a target that still holds the old one ends that first (RFC 7143 §6.3.5).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portico_iscsi::initiator::LoginPlan;
+use portico_iscsi::wire::LunField;
+
+use crate::link::{Link, Strictness};
+
+/// From the first attempt to the second; each later one comes after twice the time.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest time between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How a session is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) portal: SocketAddr,
+    pub(crate) login: LoginPlan,
+    pub(crate) lun: LunField,
+    /// Commands that it has room for.
+    pub(crate) commands: u16,
+    pub(crate) strictness: Strictness,
+}
+
+impl Recipe {
+    /// Logs in and waits until the unit is ready.
+    ///
+    /// # Errors
+    /// Why there is no session.
+    pub(crate) fn make(self) -> Result<Link, String> {
+        let mut link = Link::log_in(self.portal, self.login, self.commands, self.strictness)?;
+        link.make_ready(self.lun)?;
+        Ok(link)
+    }
+}
+
+/// A session that is being made. Dropped, it is given up.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    outcome: Receiver<Result<Link, String>>,
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl Attempt {
+    /// Tries until it succeeds or that time is over.
+    ///
+    /// # Errors
+    /// If there is no thread for it.
+    pub(crate) fn start(recipe: Recipe, until: Instant) -> Result<Self, String> {
+        let (sender, outcome) = sync_channel(1);
+        let is_given_up = Arc::new(AtomicBool::new(false));
+        let given_up = Arc::clone(&is_given_up);
+        let work = move || {
+            let mut pause = PAUSE_MIN;
+            while !given_up.load(Ordering::SeqCst) {
+                let made = recipe.clone().make();
+                if made.is_ok() || Instant::now() >= until {
+                    // Nobody may want it any more.
+                    let _ = sender.send(made);
+                    return;
+                }
+                thread::sleep(pause);
+                pause = (2 * pause).min(PAUSE_MAX);
+            }
+        };
+        let spawned = thread::Builder::new().name("reconnect".to_owned()).spawn(work);
+        spawned.map_err(|error| format!("no thread to reconnect: {error}"))?;
+        Ok(Self { outcome, is_given_up })
+    }
+
+    /// The session, or why there is none; `None`: not yet.
+    pub(crate) fn poll(&self) -> Option<Result<Link, String>> {
+        match self.outcome.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err("the attempt to reconnect has failed".to_owned())),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.is_given_up.store(true, Ordering::SeqCst);
+    }
+}
