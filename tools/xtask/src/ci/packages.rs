@@ -1,7 +1,8 @@
 //! The Debian packages that the stages use: one list, `tools/packages.txt`; as root what is missing is installed.
 //!
-//! Nothing that is installed is ever up- or downgraded, no recommended package comes along, and no service is
-//! started by its package.
+//! Nothing that is installed is ever removed, up- or downgraded, no recommended package comes along, and no service is
+//! started by its package. A package that cannot be had on these terms is left out and named; the stages that use it
+//! say what they do without it.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,18 +28,33 @@ pub(super) fn install(site: &mut Site) -> Result<()> {
     }
     let _policy = NoServices::begin()?;
     apt(site, &["update"])?;
-    let words = ["install", "--yes", "--no-install-recommends", "--no-upgrade"];
-    apt(site, &[&words[..], &missing].concat())
+    if ask_apt(site, &[&GENTLY[..], &missing].concat())? {
+        return Ok(());
+    }
+    for name in missing {
+        if !ask_apt(site, &[&GENTLY[..], &[name]].concat())? {
+            site.say(&format!("{name} is left out: it does not go with what is installed"));
+        }
+    }
+    Ok(())
 }
 
+/// How packages are installed: beside what is there.
+const GENTLY: [&str; 5] = ["install", "--yes", "--no-install-recommends", "--no-upgrade", "--no-remove"];
+
 fn apt(site: &mut Site, words: &[&str]) -> Result<()> {
-    let mut command = Command::new("apt-get");
-    command.args(["--quiet", "-o", "DPkg::Lock::Timeout=300"]).args(words);
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    match site.run(&mut command)? {
+    match ask_apt(site, words)? {
         true => Ok(()),
         false => Err(Failure::new(format!("apt-get {} failed", words[0]))),
     }
+}
+
+/// Whether apt-get did it.
+fn ask_apt(site: &mut Site, words: &[&str]) -> Result<bool> {
+    let mut command = Command::new("apt-get");
+    command.args(["--quiet", "-o", "DPkg::Lock::Timeout=300"]).args(words);
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    site.run(&mut command)
 }
 
 fn is_installed(name: &str) -> Result<bool> {

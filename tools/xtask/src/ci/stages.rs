@@ -116,7 +116,7 @@ pub(super) const STAGES: &[Stage] = &[
         what: "disk images through QEMU to every kind of unit and back",
         limit: minutes(10),
         needs_root: None,
-        programs: &[QEMU, ("mkfs.ext4", "e2fsprogs"), ("sfdisk", "fdisk")],
+        programs: &[("dpkg-deb", "dpkg"), ("mkfs.ext4", "e2fsprogs"), ("sfdisk", "fdisk")],
         run: run_images,
     },
     Stage {
@@ -298,5 +298,4 @@ const SESSIONS_SECONDS: u64 = 15;
 const KILLS: u64 = 5;
 const BAD_INPUT_SEED: u64 = 1;
 const LOOP: Option<&str> = Some("to set up a loop device");
-const QEMU: (&str, &str) = ("qemu-img", "qemu-utils");
 const LIBISCSI: (&str, &str) = ("iscsi-test-cu", "libiscsi-bin");
