@@ -39,6 +39,15 @@ pub enum MediumCommand {
         /// With the data-out buffer, and how; `None`: only whether they can be read.
         compare: Option<Compare>,
     },
+    /// Do several things to the blocks, one after the other.
+    Series {
+        /// First block.
+        lba: Lba,
+        /// Number of blocks, at least one.
+        blocks: u64,
+        /// What.
+        series: Series,
+    },
     /// Make what was written stable.
     Flush {
         /// First block.
@@ -48,6 +57,22 @@ pub enum MediumCommand {
         /// IMMED: GOOD now, flush afterwards.
         immediate: bool,
     },
+}
+
+/// A command that takes more than one pass over its blocks, or more than a plain copy of its data-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// Write, make stable, read back.
+    WriteAndVerify {
+        /// What is read back is compared with the data-out buffer.
+        compare: bool,
+    },
+    /// Read, so that a cache below has it.
+    PreFetch,
+    /// Write the one block of the data-out buffer to each block.
+    WriteSame,
+    /// Make every block zero.
+    WriteZeroes,
 }
 
 /// Which way a command's data goes, with the bytes that SCSI moves: residuals are counted against these.
@@ -78,7 +103,13 @@ impl MediumCommand {
                 Transfer::Out { bytes: bytes(blocks) }
             }
             Self::Verify { compare: Some(Compare::OneBlock), .. } => Transfer::Out { bytes: bytes(1) },
-            Self::Verify { compare: None, .. } | Self::Flush { .. } => Transfer::None,
+            Self::Series { series: Series::WriteAndVerify { .. }, blocks, .. } => {
+                Transfer::Out { bytes: blocks * u64::from(block_length) }
+            }
+            Self::Series { series: Series::WriteSame, .. } => Transfer::Out { bytes: bytes(1) },
+            Self::Series { series: Series::PreFetch | Series::WriteZeroes, .. }
+            | Self::Verify { compare: None, .. }
+            | Self::Flush { .. } => Transfer::None,
         }
     }
 
@@ -96,15 +127,17 @@ impl MediumCommand {
             Self::Read { lba, blocks, .. }
             | Self::Write { lba, blocks, .. }
             | Self::Verify { lba, blocks, .. } => (lba, u64::from(blocks)),
-            Self::Flush { lba, blocks, .. } => (lba, blocks),
+            Self::Series { lba, blocks, .. } | Self::Flush { lba, blocks, .. } => (lba, blocks),
         }
     }
 
     /// The class under which [`LogicalUnit::recheck`] judges it.
     pub fn class(&self) -> CommandClass {
         match self {
-            Self::Read { .. } | Self::Verify { .. } => CommandClass::Read,
-            Self::Write { .. } => CommandClass::Write,
+            Self::Read { .. } | Self::Verify { .. } | Self::Series { series: Series::PreFetch, .. } => {
+                CommandClass::Read
+            }
+            Self::Write { .. } | Self::Series { .. } => CommandClass::Write,
             Self::Flush { .. } => CommandClass::Configure,
         }
     }
@@ -149,15 +182,68 @@ pub(crate) fn verify(
     Ok((blocks > 0).then_some(MediumCommand::Verify { lba: extent.lba, blocks, compare }))
 }
 
+/// WRITE AND VERIFY, likewise.
+pub(crate) fn write_and_verify(
+    unit: &LogicalUnit,
+    extent: Extent,
+    compare: bool,
+) -> Result<Option<MediumCommand>, Outcome> {
+    let blocks = u64::from(transferred(&unit.geometry, extent)?);
+    let series = Series::WriteAndVerify { compare };
+    Ok((blocks > 0).then_some(MediumCommand::Series { lba: extent.lba, blocks, series }))
+}
+
+/// PRE-FETCH. With IMMED it is a hint and no more, and the status does not wait for it (SBC-3 §5.9). No cache here promises
+/// room for the blocks, so the status is GOOD and never CONDITION MET.
+pub(crate) fn pre_fetch(
+    unit: &LogicalUnit,
+    extent: Extent,
+    immediate: bool,
+) -> Result<Option<MediumCommand>, Outcome> {
+    let blocks = to_the_end_if_zero(&unit.geometry, extent)?;
+    let fetch = MediumCommand::Series { lba: extent.lba, blocks, series: Series::PreFetch };
+    Ok((!immediate).then_some(fetch))
+}
+
+/// Bytes that one WRITE SAME writes at most.
+const WRITE_SAME_BYTES_MAX: u64 = 4 << 30;
+
+/// MAXIMUM WRITE SAME LENGTH, blocks.
+pub(crate) fn write_same_blocks_max(geometry: &Geometry) -> u64 {
+    WRITE_SAME_BYTES_MAX / u64::from(geometry.block_length())
+}
+
+/// WRITE SAME (SBC-3 §5.48). WSNZ is one: zero blocks are refused, and so is more than MAXIMUM WRITE SAME LENGTH.
+pub(crate) fn write_same(
+    unit: &LogicalUnit,
+    extent: Extent,
+    unmap: bool,
+    anchor: bool,
+    no_data_out: bool,
+) -> Result<MediumCommand, Outcome> {
+    if anchor {
+        // ANC_SUP is zero.
+        return Err(Outcome::invalid_cdb_field(1, Some(4)));
+    }
+    if unmap {
+        return Err(Outcome::invalid_cdb_field(1, Some(3)));
+    }
+    in_range(&unit.geometry, extent)?;
+    let blocks = u64::from(extent.blocks);
+    if blocks == 0 || blocks > write_same_blocks_max(&unit.geometry) {
+        return Err(Outcome::invalid_cdb_field(extent.length_at, None));
+    }
+    let series = if no_data_out { Series::WriteZeroes } else { Series::WriteSame };
+    Ok(MediumCommand::Series { lba: extent.lba, blocks, series })
+}
+
 /// SYNCHRONIZE CACHE, or `None` where there is no volatile cache. Zero blocks mean to the end (SBC-3 §5.30).
 pub(crate) fn synchronize(
     unit: &LogicalUnit,
     extent: Extent,
     immediate: bool,
 ) -> Result<Option<MediumCommand>, Outcome> {
-    in_range(&unit.geometry, extent)?;
-    let rest = unit.geometry.blocks() - extent.lba.0;
-    let blocks = if extent.blocks == 0 { rest } else { u64::from(extent.blocks) };
+    let blocks = to_the_end_if_zero(&unit.geometry, extent)?;
     let flushes = unit.mode.write_cache.flushes();
     Ok(flushes.then_some(MediumCommand::Flush { lba: extent.lba, blocks, immediate }))
 }
@@ -176,6 +262,13 @@ fn transferred(geometry: &Geometry, extent: Extent) -> Result<u32, Outcome> {
         return Err(Outcome::invalid_cdb_field(extent.length_at, None));
     }
     Ok(extent.blocks)
+}
+
+/// The number of blocks of a command for which zero means to the end.
+fn to_the_end_if_zero(geometry: &Geometry, extent: Extent) -> Result<u64, Outcome> {
+    in_range(geometry, extent)?;
+    let rest = geometry.blocks() - extent.lba.0;
+    Ok(if extent.blocks == 0 { rest } else { u64::from(extent.blocks) })
 }
 
 /// An LBA names a block of the unit even where no block is asked for (SBC-3 §4.5.1); zero blocks are no error.

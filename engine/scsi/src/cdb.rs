@@ -117,6 +117,31 @@ pub enum Command {
         /// With what, `None` for a check of the medium alone.
         compare: Option<Compare>,
     },
+    /// WRITE AND VERIFY.
+    WriteAndVerify {
+        /// Where.
+        extent: Extent,
+        /// BYTCHK 01b: what is read back is compared with the data-out.
+        compare: bool,
+    },
+    /// PRE-FETCH.
+    PreFetch {
+        /// What; zero blocks mean to the end.
+        extent: Extent,
+        /// IMMED: the status as soon as the CDB is checked.
+        immediate: bool,
+    },
+    /// WRITE SAME.
+    WriteSame {
+        /// Where.
+        extent: Extent,
+        /// UNMAP: the blocks may be given back where they are to be zero.
+        unmap: bool,
+        /// ANCHOR.
+        anchor: bool,
+        /// NDOB: there is no data-out, the blocks are to be zero.
+        no_data_out: bool,
+    },
     /// SYNCHRONIZE CACHE.
     SynchronizeCache {
         /// What; zero blocks mean to the end.
@@ -219,6 +244,14 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
         },
         Decoder::Verify10 | Decoder::Verify12 | Decoder::Verify16 => verify(cdb)?,
+        Decoder::WriteAndVerify => write_and_verify(cdb)?,
+        Decoder::PreFetch => Command::PreFetch { extent: extent(cdb), immediate: cdb[1] & IMMED != 0 },
+        Decoder::WriteSame => Command::WriteSame {
+            extent: extent(cdb),
+            unmap: cdb[1] & 0x08 != 0,
+            anchor: cdb[1] & 0x10 != 0,
+            no_data_out: cdb[1] & 0x01 != 0,
+        },
         Decoder::SynchronizeCache10 | Decoder::SynchronizeCache16 => {
             Command::SynchronizeCache { extent: extent(cdb), immediate: cdb[1] & IMMED != 0 }
         }
@@ -278,6 +311,15 @@ fn verify(cdb: &[u8]) -> Result<Command, Outcome> {
         _ => return Err(Outcome::invalid_cdb_field(1, Some(2))),
     };
     Ok(Command::Verify { extent: extent(cdb), compare })
+}
+
+/// SBC-3 §5.45: of BYTCHK, 00b and 01b have a meaning here.
+fn write_and_verify(cdb: &[u8]) -> Result<Command, Outcome> {
+    match cdb[1] >> 1 & 0x03 {
+        0b00 => Ok(Command::WriteAndVerify { extent: extent(cdb), compare: false }),
+        0b01 => Ok(Command::WriteAndVerify { extent: extent(cdb), compare: true }),
+        _ => Err(Outcome::invalid_cdb_field(1, Some(2))),
+    }
 }
 
 fn inquiry(cdb: &[u8]) -> Result<Command, Outcome> {

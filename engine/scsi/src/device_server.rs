@@ -212,6 +212,13 @@ fn serve(
             medium(block::write(unit, extent, force_unit_access, disable_page_out)?)
         }
         Command::Verify { extent, compare } => medium(block::verify(unit, extent, compare)?),
+        Command::WriteAndVerify { extent, compare } => {
+            medium(block::write_and_verify(unit, extent, compare)?)
+        }
+        Command::PreFetch { extent, immediate } => medium(block::pre_fetch(unit, extent, immediate)?),
+        Command::WriteSame { extent, unmap, anchor, no_data_out } => {
+            medium(Some(block::write_same(unit, extent, unmap, anchor, no_data_out)?))
+        }
         Command::SynchronizeCache { extent, immediate } => {
             medium(block::synchronize(unit, extent, immediate)?)
         }

@@ -21,6 +21,9 @@ pub(crate) enum Decoder {
     Verify10,
     Verify12,
     Verify16,
+    WriteAndVerify,
+    PreFetch,
+    WriteSame,
     SynchronizeCache10,
     SynchronizeCache16,
     Inquiry,
@@ -261,13 +264,31 @@ pub static TABLE: &[Opcode] = &[
     row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::ReadCapacity10),
     row("READ (10)", &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Read10),
     row("WRITE (10)", &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Write, Decoder::Write10),
+    row(
+        "WRITE AND VERIFY (10)",
+        &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
+        Write,
+        Decoder::WriteAndVerify,
+    ),
     row("VERIFY (10)", &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Verify10),
+    row(
+        "PRE-FETCH (10)",
+        &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
+        Read,
+        Decoder::PreFetch,
+    ),
     // SYNC_NV is obsolete, and some initiators set it: a flush that does more than they ask is what they get.
     row(
         "SYNCHRONIZE CACHE (10)",
         &[0x35, 0x06, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
         Configure,
         Decoder::SynchronizeCache10,
+    ),
+    row(
+        "WRITE SAME (10)",
+        &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
+        Write,
+        Decoder::WriteSame,
     ),
     row("MODE SELECT (10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
         .needs_nothing(),
@@ -293,16 +314,34 @@ pub static TABLE: &[Opcode] = &[
         Decoder::Write16,
     ),
     row(
+        "WRITE AND VERIFY (16)",
+        &[0x8e, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::WriteAndVerify,
+    ),
+    row(
         "VERIFY (16)",
         &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Read,
         Decoder::Verify16,
     ),
     row(
+        "PRE-FETCH (16)",
+        &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0],
+        Read,
+        Decoder::PreFetch,
+    ),
+    row(
         "SYNCHRONIZE CACHE (16)",
         &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Configure,
         Decoder::SynchronizeCache16,
+    ),
+    row(
+        "WRITE SAME (16)",
+        &[0x93, 0x19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::WriteSame,
     ),
     row(
         "READ CAPACITY (16)",
@@ -346,6 +385,12 @@ pub static TABLE: &[Opcode] = &[
         &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Write,
         Decoder::Write12,
+    ),
+    row(
+        "WRITE AND VERIFY (12)",
+        &[0xae, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::WriteAndVerify,
     ),
     row(
         "VERIFY (12)",

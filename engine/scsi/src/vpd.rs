@@ -3,6 +3,7 @@
 //! Each page has one writer, and [`PAGES`] is the list that page 00 shows and by which a page is found.
 
 use crate::bits::PERIPHERAL_DISK;
+use crate::block;
 use crate::capacity::provisioning_managed;
 use crate::device_server::Context;
 use crate::reply::Reply;
@@ -112,10 +113,13 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     let geometry = &unit.geometry;
     let granularity =
         (GRANULARITY_BYTES / geometry.block_length()).max(1 << geometry.physical_block_exponent());
-    reply.be16(0);
+    // WSNZ: WRITE SAME of zero blocks is refused.
+    reply.bytes(&[0x01, 0]);
     reply.be16(u16::try_from(granularity).expect("at most 2^15 blocks"));
     reply.be32(geometry.transfer_blocks_max());
     reply.be32(geometry.optimal_transfer_blocks());
+    reply.zeros_to(36);
+    reply.be64(block::write_same_blocks_max(geometry));
     reply.zeros_to(64);
 }
 

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use portico_scsi::block::{MediumCommand, Transfer};
+use portico_scsi::block::{MediumCommand, Series, Transfer};
 use portico_scsi::cdb::Compare;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::{AdditionalSense, Outcome, SenseKey};
@@ -197,4 +197,72 @@ fn a_geometry_that_cannot_be_is_refused() {
             "{block_length} {blocks} {exponent}"
         );
     }
+}
+
+fn series(lba: u64, blocks: u64, series: Series) -> Answer {
+    Answer::Medium(MediumCommand::Series { lba: Lba(lba), blocks, series })
+}
+
+#[test]
+fn write_and_verify_of_every_length_compares_when_it_is_told_to() {
+    let mut world = World::new(disk());
+    let looked_at = series(0x102, 3, Series::WriteAndVerify { compare: false });
+    let compared = series(0x102, 3, Series::WriteAndVerify { compare: true });
+    assert_eq!(world.send(0, &rw10(0x2e, 0x10, 0x102, 3)), looked_at, "DPO");
+    assert_eq!(world.send(0, &rw10(0x2e, 0x02, 0x102, 3)), compared);
+    assert_eq!(world.send(0, &[0xae, 0x02, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0]), compared);
+    assert_eq!(world.send(0, &rw16(0x8e, 0x02, 0x102, 3)), compared);
+    assert_eq!(world.send(0, &rw16(0x8e, 0x04, 0x102, 3)), wrong_field(1, Some(2)), "BYTCHK 10b");
+    assert_eq!(world.send(0, &rw16(0x8e, 0x08, 0x102, 3)), wrong_field(1, Some(3)), "there is no FUA");
+    assert_eq!(world.send(0, &rw10(0x2e, 0, 1999, 0)), GOOD);
+    assert_eq!(world.send(0, &rw10(0x2e, 0, 1999, 2)), out_of_range(2000));
+    let command = world.medium(0, &rw10(0x2e, 0, 0, 3));
+    assert_eq!(
+        (command.transfer(512), command.class()),
+        (Transfer::Out { bytes: 1536 }, CommandClass::Write)
+    );
+}
+
+#[test]
+fn pre_fetch_of_zero_blocks_means_to_the_end_and_with_immed_nothing_is_left_to_do() {
+    let mut world = World::new(disk());
+    assert_eq!(world.send(0, &rw10(0x34, 0, 100, 5)), series(100, 5, Series::PreFetch));
+    assert_eq!(world.send(0, &rw16(0x90, 0, 100, 0)), series(100, 1900, Series::PreFetch));
+    assert_eq!(world.send(0, &rw10(0x34, 0x02, 100, 5)), GOOD);
+    assert_eq!(world.send(0, &rw10(0x34, 0x02, 1999, 2)), out_of_range(2000));
+    let command = world.medium(0, &rw10(0x34, 0, 100, 5));
+    assert_eq!((command.transfer(512), command.class()), (Transfer::None, CommandClass::Read));
+}
+
+#[test]
+fn write_same_takes_one_block_or_none() {
+    let mut world = World::new(disk());
+    let same = world.medium(0, &rw16(0x93, 0, 7, 1000));
+    assert_eq!(same.transfer(512), Transfer::Out { bytes: 512 });
+    assert_eq!(world.send(0, &rw10(0x41, 0, 7, 1000)), Answer::Medium(same));
+    let zeroes = series(7, 1000, Series::WriteZeroes);
+    assert_eq!(world.send(0, &rw16(0x93, 0x01, 7, 1000)), zeroes, "NDOB");
+    assert_eq!(
+        world.send(0, &rw10(0x41, 0x01, 7, 1000)),
+        wrong_field(1, Some(0)),
+        "NDOB is WRITE SAME (16)'s"
+    );
+    assert_eq!(world.send(0, &rw10(0x41, 0, 1999, 2)), out_of_range(2000));
+}
+
+#[test]
+fn write_same_of_nothing_and_of_more_than_the_limit_is_refused_at_its_length() {
+    let geometry = Geometry::new(512, 1 << 30, 0, 1 << 20).unwrap();
+    let mut world = World::new(LogicalUnit { geometry, ..disk() });
+    assert_eq!(world.send(0, &rw10(0x41, 0, 0, 0)), wrong_field(7, None), "WSNZ");
+    assert_eq!(world.send(0, &rw16(0x93, 0, 0, 0)), wrong_field(10, None), "WSNZ");
+    assert_eq!(world.send(0, &rw16(0x93, 0, 0, 0x80_0001)), wrong_field(10, None));
+    assert_eq!(world.medium(0, &rw16(0x93, 0, 0, 0x80_0000)).range(), (Lba(0), 0x80_0000));
+}
+
+#[test]
+fn write_same_neither_unmaps_nor_anchors_on_a_unit_that_is_not_thin() {
+    let mut world = World::new(disk());
+    assert_eq!(world.send(0, &rw16(0x93, 0x08, 0, 1)), wrong_field(1, Some(3)), "UNMAP");
+    assert_eq!(world.send(0, &rw16(0x93, 0x10, 0, 1)), wrong_field(1, Some(4)), "ANCHOR");
 }

@@ -128,8 +128,9 @@ fn device_identification_with_everything_set() {
 fn block_limits_are_those_of_the_unit() {
     let limits = World::new(disk()).data(0, &inquiry_page(0xb0));
     assert_eq!(limits.len(), 64);
-    assert_eq!(limits[..20], [0, 0xb0, 0, 0x3c, 0, 0, 0, 8, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    assert_eq!(limits[20..], [0; 44]);
+    assert_eq!(limits[..20], [0, 0xb0, 0, 0x3c, 1, 0, 0, 8, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    assert_eq!(limits[36..44], 0x80_0000u64.to_be_bytes(), "WRITE SAME of 4 GiB");
+    assert_eq!((&limits[20..36], &limits[44..]), (&[0; 16][..], &[0; 20][..]));
     let geometry = Geometry::new(4096, 10, 0, 64 * 1024).unwrap();
     let limits = World::new(LogicalUnit { geometry, ..disk() }).data(0, &inquiry_page(0xb0));
     assert_eq!(

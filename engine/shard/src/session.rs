@@ -134,6 +134,13 @@ impl Session {
         u32::try_from(required_bytes).map_or(expected, |required| required.min(expected))
     }
 
+    /// Bytes of a write's data that the initiator has.
+    #[must_use]
+    pub fn announced_bytes(&self, name: TaskId) -> u32 {
+        let command = self.wire.command(name);
+        if command.write { command.expected_data_transfer_length } else { 0 }
+    }
+
     /// Bytes of a write's data that come without an R2T (RFC 7143 §13.10, §13.11, §13.14).
     #[must_use]
     pub fn unsolicited_bytes(&self, name: TaskId) -> u32 {

@@ -15,6 +15,7 @@ use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
 
 use crate::budget::Kind;
+use crate::core::PASSES_MAX;
 use crate::management::Management;
 use crate::session::Session;
 use crate::slab::Key;
@@ -93,6 +94,8 @@ pub enum Work {
     Write(Write),
     /// Compares or checks blocks.
     Verify(Verify),
+    /// Takes its blocks in several passes. Boxed: such commands are rare.
+    Series(Box<Series>),
     /// Makes the medium durable.
     Flush,
     /// Waits for control.
@@ -159,6 +162,37 @@ pub struct Verify {
     pub handed_bytes: u64,
     /// Data-Out to compare with.
     pub compare: Option<Comparison>,
+}
+
+/// A command that takes its blocks in several passes.
+#[derive(Debug)]
+pub struct Series {
+    /// Where on the medium, in bytes.
+    pub offset_bytes: u64,
+    /// Bytes of all its blocks.
+    pub length_bytes: u64,
+    /// The Data-Out that has come.
+    pub data: Vec<u8>,
+    /// Bytes of Data-Out that come.
+    pub data_bytes: u32,
+    /// What is done to all of the blocks now, and after it.
+    pub passes: [Option<Pass>; PASSES_MAX],
+    /// How far the first pass has come, in bytes.
+    pub at_bytes: u64,
+}
+
+/// One thing that is done to all of a series' blocks.
+#[derive(Debug, Clone, Copy)]
+pub enum Pass {
+    /// Data-Out is written, again and again where it is shorter; zeroes where there is none.
+    Store {
+        /// On stable storage before the next pass.
+        durable: bool,
+    },
+    /// The blocks are read.
+    Check,
+    /// The blocks are read, and compared with Data-Out.
+    Compare,
 }
 
 /// What VERIFY compares the medium with.

@@ -109,6 +109,11 @@ impl<D: Driver> Core<D> {
                 self.begin_write(key, offset, command.transfer_bytes(block_bytes), block_bytes, fua);
             }
             MediumCommand::Verify { .. } => self.begin_verify(key, command, block_bytes),
+            MediumCommand::Series { lba, blocks, series } => {
+                let block = u64::from(block_bytes);
+                let required_bytes = command.transfer_bytes(block_bytes);
+                self.begin_series(key, lba.0 * block, blocks * block, required_bytes, series);
+            }
             MediumCommand::Flush { immediate, .. } => {
                 task.work = Work::Flush;
                 self.pump_flush(key);
@@ -192,6 +197,7 @@ impl<D: Driver> Core<D> {
             Work::Parameters(_) => self.pump_parameters(key),
             Work::Write(_) => self.pump_write(key),
             Work::Verify(_) => self.pump_verify(key),
+            Work::Series(_) => self.pump_series(key),
             Work::None | Work::Read(_) | Work::Flush | Work::Parked(_) => {}
         }
         self.list_r2t(key);

@@ -9,6 +9,7 @@ mod install;
 mod manage;
 mod medium;
 mod read;
+mod series;
 mod sessions;
 mod verify;
 mod write;
@@ -38,6 +39,7 @@ use crate::task::{Task, Times, Work};
 use crate::unit::Unit;
 
 pub use medium::{Op, OpKind};
+pub use series::PASSES_MAX;
 
 /// The state of a shard without its connections.
 pub struct Core<D> {
@@ -294,6 +296,7 @@ impl<D: Driver> Core<D> {
                 Work::Read(_) => self.pump_read(key),
                 Work::Write(_) => self.pump_write(key),
                 Work::Verify(_) => self.pump_verify(key),
+                Work::Series(_) => self.pump_series(key),
                 Work::Flush => self.pump_flush(key),
                 Work::None | Work::Parameters(_) | Work::Parked(_) => {}
             }

@@ -119,6 +119,7 @@ impl<D: Driver> Core<D> {
         let read = match &mut task.work {
             Work::Read(read) => read,
             Work::Verify(_) => return self.verified(key, at_bytes, segments),
+            Work::Series(_) => return self.series_fetched(key, at_bytes, segments),
             _ => return self.pool.keep_list(segments),
         };
         if let Some(piece) = read.pieces.iter_mut().find(|piece| u64::from(piece.at_bytes) == at_bytes) {

@@ -110,7 +110,11 @@ impl<D: Driver> Core<D> {
 
 /// Where the medium's bytes, which begin at `at` of what is verified, first differ from `data`, as an offset into `data`;
 /// `data` begins anew where it is shorter.
-fn first_difference<'a>(medium: impl Iterator<Item = &'a [u8]>, data: &[u8], at: usize) -> Option<usize> {
+pub(super) fn first_difference<'a>(
+    medium: impl Iterator<Item = &'a [u8]>,
+    data: &[u8],
+    at: usize,
+) -> Option<usize> {
     let expected = data.iter().copied().cycle().skip(at % data.len().max(1));
     medium
         .flatten()

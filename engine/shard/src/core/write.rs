@@ -76,7 +76,7 @@ impl<D: Driver> Core<D> {
             Some(Work::Write(write)) => {
                 (write.booked_bytes + write.stored_bytes).saturating_sub(write.called_bytes)
             }
-            Some(Work::Parameters(_) | Work::Verify(_)) => u32::MAX,
+            Some(Work::Parameters(_) | Work::Verify(_) | Work::Series(_)) => u32::MAX,
             _ => 0,
         }
     }
@@ -218,8 +218,12 @@ impl<D: Driver> Core<D> {
 
     /// A piece is on the medium.
     pub(super) fn stored(&mut self, key: Key<Task>, length_bytes: u64) {
-        if let Some(Task { work: Work::Write(write), .. }) = self.tasks.get_mut(key) {
-            write.stored_bytes += u32::try_from(length_bytes).expect("a piece is small");
+        match self.tasks.get_mut(key).map(|task| &mut task.work) {
+            Some(Work::Write(write)) => {
+                write.stored_bytes += u32::try_from(length_bytes).expect("a piece is small");
+            }
+            Some(Work::Series(_)) => return self.series_stored(key, length_bytes),
+            _ => {}
         }
         self.list_r2t(key);
         self.pump_write(key);

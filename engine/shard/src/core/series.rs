@@ -1,0 +1,212 @@
+//! Commands that take their blocks in several passes: WRITE AND VERIFY, WRITE SAME, PRE-FETCH (SBC-3 §5.9, §5.45, §5.48).
+//!
+//! They are rare or long: Data-Out is gathered first, on the heap and within the transfer limit, then one piece at a time is
+//! at the medium, and after each piece others have their turn. A piece is judged by the state of its moment like any other,
+//! so a fence or an abort meets at most one of them.
+
+use portico_backstores::Request;
+use portico_ring::Segments;
+use portico_scsi::block;
+use portico_scsi::sense::{AdditionalSense, Outcome};
+
+use super::medium::Refused;
+use super::verify::first_difference;
+use super::{Core, OpKind};
+use crate::driver::Driver;
+use crate::slab::Key;
+use crate::task::{PIECE_BYTES_MAX, Pass, Series, Task, Work};
+use crate::unit::Blocks;
+
+impl<D: Driver> Core<D> {
+    /// `length_bytes` at `offset_bytes`, with `required_bytes` of Data-Out.
+    pub(super) fn begin_series(
+        &mut self,
+        key: Key<Task>,
+        offset_bytes: u64,
+        mut length_bytes: u64,
+        required_bytes: u64,
+        series: block::Series,
+    ) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a medium command has a unit");
+        let block_bytes = unit.state.geometry.block_length();
+        let session = self.sessions.get_mut(task.session).expect("a task has a session");
+        let moved = session.moved_bytes(task.name, required_bytes);
+        if let block::Series::WriteAndVerify { .. } = series {
+            // Fewer bytes than the CDB names: the whole blocks among them are written, as with WRITE.
+            length_bytes = length_bytes.min(u64::from(moved - moved % block_bytes));
+        } else if u64::from(session.announced_bytes(task.name)) != required_bytes && required_bytes > 0 {
+            // What the bytes mean hangs on how many there are: neither a part nor an excess can be guessed at.
+            return self.finish(key, Outcome::invalid_cdb_field(0, None));
+        }
+        if required_bytes > 0 {
+            session.wire.want_data(task.name, required_bytes);
+        }
+        task.work = Work::Series(Box::new(Series {
+            offset_bytes,
+            length_bytes,
+            data: Vec::with_capacity(moved as usize),
+            data_bytes: moved,
+            passes: passes(series),
+            at_bytes: 0,
+        }));
+        self.data_came(key);
+    }
+
+    /// Hands the next piece over, once the Data-Out is there.
+    pub(super) fn pump_series(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Series(series) = &mut task.work else { return };
+        if task.ended.is_some() || task.aborted || task.at_medium > 0 {
+            return;
+        }
+        if series.data_bytes > 0 {
+            task.inflow.drain(..).for_each(|buffer| series.data.extend_from_slice(&buffer));
+            task.inflow_bytes = 0;
+            let session = self.sessions.get(task.session).expect("a task has a session");
+            if !session.wire.progress(task.name).is_complete {
+                return;
+            }
+            if series.data.len() < series.data_bytes as usize {
+                return self.finish(key, Outcome::aborted(AdditionalSense::NOT_ENOUGH_UNSOLICITED_DATA));
+            }
+        }
+        if series.at_bytes == series.length_bytes {
+            series.at_bytes = 0;
+            series.passes.rotate_left(1);
+            series.passes[PASSES_MAX - 1] = None;
+        }
+        let Some(pass) = series.passes[0].filter(|_| series.length_bytes > 0) else {
+            return self.finish(key, Outcome::GOOD);
+        };
+        let refused = match pass {
+            Pass::Store { durable } => self.store_piece(key, durable),
+            Pass::Check | Pass::Compare => self.fetch_piece(key),
+        };
+        match refused {
+            Ok(()) => {}
+            Err(Refused::Ends(outcome)) => self.finish(key, outcome),
+            Err(Refused::Full(list)) => {
+                self.pool.keep_list_if(list);
+                self.starve(key);
+            }
+        }
+    }
+
+    /// Writes the next piece of the data, which begin anew where they are shorter than the blocks.
+    fn store_piece(&mut self, key: Key<Task>, durable: bool) -> Result<(), Refused> {
+        let (offset_bytes, at_bytes, length, blocks, durable) = self.next_piece(key, durable);
+        let mut segments = self.take_memory(length).ok_or(Refused::Full(None))?;
+        let task = self.tasks.get(key).expect("the caller has it");
+        let Work::Series(series) = &task.work else { unreachable!("the caller has seen it") };
+        fill(segments.slices_mut(), &series.data, at_bytes);
+        self.counters.copied_bytes += length as u64;
+        let request = Request::Write { offset_bytes, segments, durable };
+        self.hand_over(key, OpKind::Store { length_bytes: length as u64 }, blocks, request)
+    }
+
+    fn fetch_piece(&mut self, key: Key<Task>) -> Result<(), Refused> {
+        let (offset_bytes, at_bytes, length, blocks, _) = self.next_piece(key, false);
+        let segments = self.take_memory(length).ok_or(Refused::Full(None))?;
+        self.hand_over(key, OpKind::Fetch { at_bytes }, blocks, Request::Read { offset_bytes, segments })
+    }
+
+    /// Where the next piece is on the medium and in the series, how long, and whether it is to be durable.
+    fn next_piece(&self, key: Key<Task>, durable: bool) -> (u64, u64, usize, Blocks, bool) {
+        let task = self.tasks.get(key).expect("the caller has it");
+        let Work::Series(series) = &task.work else { unreachable!("the caller has seen it") };
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a series has a unit");
+        let length_bytes = (series.length_bytes - series.at_bytes).min(PIECE_BYTES_MAX as u64);
+        let offset_bytes = series.offset_bytes + series.at_bytes;
+        let blocks = Blocks::at(offset_bytes, length_bytes, unit.state.geometry.block_length());
+        let length = usize::try_from(length_bytes).expect("a piece is small");
+        let durable = unit.state.mode.write_cache.must_be_stable(durable);
+        (offset_bytes, series.at_bytes, length, blocks, durable)
+    }
+
+    /// A piece is on the medium. The next one in the next turn: a medium that is done at once would have the shard for
+    /// itself.
+    pub(super) fn series_stored(&mut self, key: Key<Task>, length_bytes: u64) {
+        if let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) {
+            series.at_bytes += length_bytes;
+        }
+        self.starve(key);
+        self.note_released();
+    }
+
+    /// A piece is read.
+    pub(super) fn series_fetched(&mut self, key: Key<Task>, at_bytes: u64, segments: Segments) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Series(series) = &mut task.work else { return };
+        let length_bytes = segments.length_bytes() as u64;
+        let difference = match series.passes[0] {
+            Some(Pass::Compare) => {
+                let at = usize::try_from(at_bytes).expect("what is compared was sent");
+                first_difference(segments.slices(), &series.data, at)
+            }
+            _ => None,
+        };
+        self.pool.keep_list(segments);
+        match difference {
+            Some(at) => self.finish(key, Outcome::miscompare(at as u64)),
+            None => self.series_stored(key, length_bytes),
+        }
+    }
+}
+
+/// Passes that a series takes at most.
+pub const PASSES_MAX: usize = 2;
+
+/// What is done to all of the blocks before the next thing is.
+fn passes(series: block::Series) -> [Option<Pass>; PASSES_MAX] {
+    match series {
+        // What is read back must have been on the medium, not in a cache above it (SBC-3 §5.45).
+        block::Series::WriteAndVerify { compare: false } => {
+            [Some(Pass::Store { durable: true }), Some(Pass::Check)]
+        }
+        block::Series::WriteAndVerify { compare: true } => {
+            [Some(Pass::Store { durable: true }), Some(Pass::Compare)]
+        }
+        block::Series::PreFetch => [Some(Pass::Check), None],
+        block::Series::WriteSame | block::Series::WriteZeroes => [Some(Pass::Store { durable: false }), None],
+    }
+}
+
+/// Fills `target` with `data` from `at` on, which begins anew at its end; no data are zeroes.
+fn fill<'a>(target: impl Iterator<Item = &'a mut [u8]>, data: &[u8], at: u64) {
+    let length = data.len().max(1) as u64;
+    let mut at = usize::try_from(at % length).expect("less than the data's length");
+    for mut slice in target {
+        if data.is_empty() {
+            slice.fill(0);
+            continue;
+        }
+        while !slice.is_empty() {
+            let part = slice.len().min(data.len() - at);
+            let (now, later) = slice.split_at_mut(part);
+            now.copy_from_slice(&data[at..at + part]);
+            at = (at + part) % data.len();
+            slice = later;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+
+    #[test]
+    fn data_begin_anew_across_the_cuts_of_the_memory() {
+        let mut bytes = [0xee; 7];
+        let (first, second) = bytes.split_at_mut(2);
+        fill([first, second].into_iter(), &[1, 2, 3], 4);
+        assert_eq!(bytes, [2, 3, 1, 2, 3, 1, 2]);
+    }
+
+    #[test]
+    fn no_data_are_zeroes() {
+        let mut bytes = [0xee; 3];
+        fill([&mut bytes[..]].into_iter(), &[], 5);
+        assert_eq!(bytes, [0; 3]);
+    }
+}
