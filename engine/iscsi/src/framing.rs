@@ -3,6 +3,7 @@
 //! `BHS | AHS | header digest | data segment | padding | data digest`, each part but the first optional. The bytes are the
 //! caller's, and stay there: this module only counts.
 
+use crate::digest::{self, DigestField};
 use crate::violation::Violation;
 use crate::wire::ahs::AHS_BYTES_MAX;
 use crate::wire::{BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, data_segment_length, opcode, total_ahs_words};
@@ -11,6 +12,8 @@ use crate::wire::{BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, data_segment_length, o
 pub const WORD_BYTES: u32 = 4;
 /// The length of a CRC32C digest (§11.2.3).
 pub const DIGEST_BYTES: u32 = 4;
+/// The longest header: BHS, AHS and digest.
+pub const HEADER_BYTES_MAX: usize = BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES as usize;
 /// The longest PDU that passes [`Lengths::of`].
 pub const PDU_BYTES_MAX: u32 = {
     assert!(BHS_BYTES + AHS_BYTES_MAX < 1 << 16);
@@ -32,6 +35,24 @@ pub struct Digests {
 impl Digests {
     /// As in every login phase.
     pub const NONE: Self = Self { header: false, data: false };
+
+    /// The header digest that follows these bytes, BHS and AHS; `None` where there is none.
+    #[must_use]
+    pub fn of_header(self, header: &[u8]) -> Option<DigestField> {
+        self.header.then(|| digest::field_of(header))
+    }
+
+    /// Checks a whole header, its digest included where it has one.
+    ///
+    /// # Errors
+    /// The digest is not that of the bytes before it.
+    pub fn check_header(self, header: &[u8]) -> Result<(), Violation> {
+        if !self.header {
+            return Ok(());
+        }
+        let (bytes, field) = header.split_last_chunk().expect("a header is longer than its digest");
+        if digest::field_of(bytes) == *field { Ok(()) } else { Err(Violation::HeaderDigestWrong) }
+    }
 }
 
 /// The parts of one PDU that follow its BHS, in the order in which they come, each in bytes.

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`wire`] | one file per PDU family: the 48 bytes of the BHS as a plain struct, and the AHS | 11 |
 //! | [`framing`] | how long a PDU is, from its BHS | 11.2 |
+//! | [`digest`] | CRC32C of headers and data | 13.1 |
 //! | [`text`] | key=value data segments, split and joined over PDUs; number forms | 6.1 |
 //! | [`sn`] | serial numbers that wrap and cannot be mixed up | 4.2.2 |
 //! | [`moment`] | time as the caller tells it | – |
@@ -18,6 +19,7 @@
 //! | [`initiator`] | the other end, for the load generator, the simulator and tests | 4, 6, 11 |
 //! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
 
+pub mod digest;
 pub mod discovery;
 pub mod framing;
 pub mod initiator;

@@ -12,6 +12,7 @@ mod table;
 pub use table::{DATA_LENGTH_MAX, DATA_LENGTH_MIN, DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Key};
 use table::{FULL_FEATURE, Form, KEYS, OPERATIONAL, RULES, Rule, SECURITY, Senders, Values};
 
+use crate::framing::Digests;
 use crate::text::value as form;
 
 /// The target's own values: what it offers, per target, from its configuration.
@@ -33,6 +34,21 @@ pub struct TargetKeys {
     pub default_time2wait: u16,
     /// How long a task is kept for reassignment, in seconds, at most 3600.
     pub default_time2retain: u16,
+    /// Which header digests it takes; the initiator's list decides among them.
+    pub header_digest: DigestChoice,
+    /// Which data digests it takes.
+    pub data_digest: DigestChoice,
+}
+
+/// The digests of one key that a target takes (§13.1): at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestChoice {
+    /// `None` alone.
+    None,
+    /// `CRC32C` alone: an initiator that offers only None is answered Reject, one that is silent has none (§6.2).
+    Crc32c,
+    /// Both.
+    Either,
 }
 
 /// The result of a login: what both sides keep to from the full feature phase on. Lengths in bytes, times in seconds.
@@ -255,6 +271,25 @@ impl Negotiator {
     }
 }
 
+impl DigestChoice {
+    /// As a set of indices into the key's choices.
+    const fn supported(self) -> u32 {
+        match self {
+            Self::None => 0b01,
+            Self::Crc32c => 0b10,
+            Self::Either => 0b11,
+        }
+    }
+}
+
+impl Parameters {
+    /// What each PDU of the full feature phase carries beside its bytes.
+    #[must_use]
+    pub const fn digests(&self) -> Digests {
+        Digests { header: self.header_digest, data: self.data_digest }
+    }
+}
+
 impl TargetKeys {
     /// Whether every value lies in its key's range (§13), and FirstBurstLength within MaxBurstLength (§13.14).
     /// Configuration checks this before it hands the keys to anybody.
@@ -271,12 +306,12 @@ impl TargetKeys {
     }
 
     /// Our side of every row. What the gateway does not do yet is negotiated away here, and only here: one
-    /// connection, no digests, recovery level 0, no authentication, RFC 7143's own protocol level.
+    /// connection, recovery level 0, no authentication, RFC 7143's own protocol level.
     fn values(&self) -> Values {
         let mut values = [0; KEYS];
         let mut own = |key: Key, value: u32| values[key as usize] = value;
-        own(Key::HeaderDigest, ONLY_THE_FIRST);
-        own(Key::DataDigest, ONLY_THE_FIRST);
+        own(Key::HeaderDigest, self.header_digest.supported());
+        own(Key::DataDigest, self.data_digest.supported());
         own(Key::AuthMethod, ONLY_THE_FIRST);
         own(Key::TaskReporting, ONLY_THE_FIRST);
         own(Key::MaxConnections, 1);
@@ -307,6 +342,8 @@ impl Default for TargetKeys {
             max_outstanding_r2t: 32,
             default_time2wait: 2,
             default_time2retain: 20,
+            header_digest: DigestChoice::Either,
+            data_digest: DigestChoice::Either,
         }
     }
 }

@@ -60,6 +60,12 @@ pub enum Violation {
         opcode: u8,
     },
 
+    // Digests.
+    /// The header digest is not that of the header: where the next PDU begins is not known any more (§7.8).
+    HeaderDigestWrong,
+    /// The data digest is not that of the data segment; the PDU is discarded (§7.8, §11.17.1).
+    DataDigestWrong,
+
     // Additional Header Segments.
     /// More AHS than one of each type (§11.2.2).
     AhsTooLong {
@@ -211,7 +217,10 @@ impl Violation {
             Self::UnknownOpcode { .. } => Answer::Reject(RejectReason::CommandNotSupported),
 
             // The length of the PDU cannot be believed, or there is no room to skip it.
-            Self::AhsTooLong { .. } | Self::DataSegmentTooLong { .. } => Answer::DropConnection,
+            Self::AhsTooLong { .. } | Self::DataSegmentTooLong { .. } | Self::HeaderDigestWrong => {
+                Answer::DropConnection
+            }
+            Self::DataDigestWrong => Answer::Reject(RejectReason::DataDigestError),
 
             // "Illegal contents of any PDU header field", "inconsistent field contents" (§7.7). A Data-Out PDU among them
             // is not rejected: its command would wait for ever for the F bit that it may have had.
@@ -280,6 +289,8 @@ impl core::fmt::Display for Violation {
             Self::ReservedInitiatorTaskTag { opcode } => {
                 write!(f, "a PDU of opcode {opcode:#04x} has the reserved Initiator Task Tag")
             }
+            Self::HeaderDigestWrong => f.write_str("a header digest that is not the header's"),
+            Self::DataDigestWrong => f.write_str("a data digest that is not the data's"),
             Self::AhsTooLong { length } => write!(f, "{length} bytes of AHS"),
             Self::AhsTruncated => f.write_str("an AHS ends beyond TotalAHSLength"),
             Self::AhsTypeUnknown { kind } => write!(f, "AHSType {kind} is reserved"),

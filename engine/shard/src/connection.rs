@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 
-use portico_iscsi::framing::{Digests, Lengths};
+use portico_iscsi::digest::Crc32c;
+use portico_iscsi::framing::{DIGEST_BYTES, Digests, HEADER_BYTES_MAX, Lengths};
 use portico_iscsi::login::{Completed, TargetLogin};
 use portico_iscsi::moment::Moment;
 use portico_iscsi::violation::Violation;
@@ -13,7 +14,7 @@ use portico_iscsi::wire::{BHS_BYTES, Bhs};
 use portico_model::message::EndReason;
 use portico_ring::Fd;
 
-use crate::inbound::{Expectation, Inbound};
+use crate::inbound::{Expectation, Frame, Inbound};
 use crate::purpose::Purpose;
 use crate::session::Session;
 use crate::slab::Key;
@@ -32,10 +33,15 @@ pub struct Connection {
     pub local: SocketAddr,
     /// What has come.
     pub inbound: Inbound,
+    /// What its PDUs carry beside their bytes; none until the full feature phase.
+    pub digests: Digests,
     /// What it is doing.
     pub phase: Phase,
     /// The PDU at hand.
     pub pdu: Pdu,
+    /// The header of the PDU at hand, once it is there.
+    pub header: Bhs,
+    checked: Checked,
     /// PDUs of the login that are to be sent.
     pub replies: Vec<(Bhs, Vec<u8>)>,
     /// A receive is in flight.
@@ -76,6 +82,13 @@ pub enum Pdu {
     },
 }
 
+/// How far the digest of a data segment is computed: it follows the bytes as they come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Checked {
+    crc: Crc32c,
+    bytes: usize,
+}
+
 /// What the bytes that came amount to.
 pub enum Framed {
     /// Not even a header.
@@ -98,8 +111,11 @@ impl Connection {
             peer,
             local,
             inbound: Inbound::new(),
+            digests: Digests::NONE,
             phase,
             pdu: Pdu::Header,
+            header: [0; BHS_BYTES],
+            checked: Checked::default(),
             replies: Vec::new(),
             receiving: false,
             sending: false,
@@ -113,16 +129,19 @@ impl Connection {
     /// Takes the next header off the bytes that came, if all of it is there.
     ///
     /// # Errors
-    /// A data segment or AHS that is longer than we take.
-    pub fn frame(&mut self, digests: Digests, data_bytes_max: u32) -> Result<Framed, Violation> {
+    /// A data segment or AHS that is longer than we take, or a wrong header digest.
+    pub fn frame(&mut self, data_bytes_max: u32) -> Result<Framed, Violation> {
         let mut bhs = [0; BHS_BYTES];
         if !self.inbound.peek(&mut bhs) {
             return Ok(Framed::Incomplete);
         }
-        let lengths = Lengths::of(&bhs, digests, data_bytes_max)?;
-        if self.inbound.len() < lengths.header_bytes() as usize {
+        let lengths = Lengths::of(&bhs, self.digests, data_bytes_max)?;
+        let mut header = [0; HEADER_BYTES_MAX];
+        let header = &mut header[..lengths.header_bytes() as usize];
+        if !self.inbound.peek(header) {
             return Ok(Framed::Incomplete);
         }
+        self.digests.check_header(header)?;
         self.inbound.skip(lengths.header_bytes() as usize);
         self.inbound.saw(lengths.data_segment_bytes as usize);
         Ok(Framed::Header(bhs, lengths))
@@ -135,6 +154,51 @@ impl Connection {
             Pdu::Header => false,
             Pdu::Data { lengths, .. } => self.inbound.len() >= lengths.data_bytes() as usize,
         }
+    }
+
+    /// The data segment behind this header is to come.
+    pub fn begin_data(&mut self, header: Bhs, lengths: Lengths, purpose: Purpose) {
+        self.pdu = Pdu::Data { purpose, lengths };
+        self.header = header;
+        self.checked = Checked::default();
+    }
+
+    /// From here on PDUs carry these digests.
+    pub fn agree_on(&mut self, digests: Digests) {
+        let bytes = |has: bool| if has { DIGEST_BYTES as usize } else { 0 };
+        self.digests = digests;
+        self.inbound.frame_by(Frame {
+            header_bytes: BHS_BYTES + bytes(digests.header),
+            trailer_bytes: bytes(digests.data),
+        });
+    }
+
+    /// Computes the data digest as far as data have come, while they are in the processor's cache.
+    pub fn check_arrived(&mut self) {
+        let Pdu::Data { lengths, .. } = &self.pdu else { return };
+        if lengths.data_digest_bytes == 0 {
+            return;
+        }
+        let covered = (lengths.data_segment_bytes + lengths.padding_bytes) as usize;
+        let end = covered.min(self.inbound.len());
+        let Checked { crc, bytes } = &mut self.checked;
+        self.inbound.view(*bytes..end, |piece| crc.update(piece));
+        *bytes = end;
+    }
+
+    /// Whether the data segment at hand, all of which has come, has the digest that it came with.
+    #[must_use]
+    pub fn data_digest_holds(&self) -> bool {
+        let Pdu::Data { lengths, .. } = &self.pdu else { return true };
+        if lengths.data_digest_bytes == 0 {
+            return true;
+        }
+        let (mut field, mut at) = ([0; DIGEST_BYTES as usize], 0);
+        self.inbound.view(self.checked.bytes..lengths.data_bytes() as usize, |bytes| {
+            field[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        });
+        field == self.checked.crc.field()
     }
 
     /// What the next receive is for.
@@ -174,5 +238,90 @@ impl Connection {
     #[must_use]
     pub fn is_answering(&self) -> bool {
         self.sending || !self.replies.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portico_iscsi::digest::field_of;
+    use portico_iscsi::violation::Answer;
+    use portico_ring::{Arena, ArenaOptions};
+    use std::net::Ipv4Addr;
+
+    const BOTH: Digests = Digests { header: true, data: true };
+    const HEADER: usize = BHS_BYTES + 8 + 4;
+    const DATA_AND_PADDING: usize = 1021 + 3;
+
+    /// BHS with an AHS of 8 bytes, data, padding and both digests: all parts that a PDU can have.
+    fn pdu() -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..56).collect();
+        bytes[4..8].copy_from_slice(&[2, 0, 3, 0xfd]);
+        bytes.extend(field_of(&bytes));
+        bytes.extend((0..=250u8).cycle().take(1021));
+        bytes.resize(HEADER + DATA_AND_PADDING, 0);
+        bytes.extend(field_of(&bytes[HEADER..]));
+        bytes
+    }
+
+    /// What becomes of a PDU that comes in pieces of `step` bytes: whether its data digest holds.
+    fn received(bytes: &[u8], step: usize) -> Result<bool, Violation> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let phase = Phase::FullFeature(Key::nobody());
+        let mut connection = Connection::new(Fd::from_bits(0), (address, address), phase, Moment::NEVER);
+        connection.agree_on(BOTH);
+        let arena = Arena::new(ArenaOptions { small: 2048, medium: 1, large: 1 }).unwrap();
+        for piece in bytes.chunks(step) {
+            assert!(connection.inbound.inject(&arena, piece));
+            if let Pdu::Header = connection.pdu
+                && let Framed::Header(header, lengths) = connection.frame(1 << 20)?
+            {
+                connection.begin_data(header, lengths, Purpose::Absorbed);
+            }
+            connection.check_arrived();
+        }
+        assert!(connection.has_data(), "all of it has come");
+        let Pdu::Data { lengths, .. } = &connection.pdu else { panic!("its header is right") };
+        assert_eq!(lengths.header_bytes() as usize, HEADER);
+        Ok(connection.data_digest_holds())
+    }
+
+    #[test]
+    fn a_right_pdu_is_right_however_it_is_cut() {
+        for step in [1, 3, 48, 59, 60, 61, 500, 4096] {
+            assert_eq!(received(&pdu(), step), Ok(true), "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn a_bit_that_is_flipped_in_bhs_ahs_or_header_digest_loses_the_connection() {
+        // But for the lengths, which say how far the header goes: they are told apart below.
+        for at in (0..HEADER).filter(|at| !(4..8).contains(at)) {
+            let mut bytes = pdu();
+            bytes[at] ^= 1 << (at % 8);
+            let lost = received(&bytes, 4096);
+            assert_eq!(lost, Err(Violation::HeaderDigestWrong), "byte {at}");
+            assert_eq!(Violation::HeaderDigestWrong.answer(), Answer::DropConnection);
+        }
+    }
+
+    #[test]
+    fn a_bit_that_is_flipped_in_a_length_loses_the_connection_too() {
+        for (at, bit) in [(4, 0), (4, 1), (4, 3), (5, 2), (5, 7), (6, 0), (7, 0)] {
+            let mut bytes = pdu();
+            bytes[at] ^= 1 << bit;
+            let lost = received(&bytes, 4096).unwrap_err();
+            assert_eq!(lost.answer(), Answer::DropConnection, "byte {at}: {lost}");
+        }
+    }
+
+    #[test]
+    fn a_bit_that_is_flipped_in_data_padding_or_data_digest_costs_this_pdu_alone() {
+        let length = pdu().len();
+        for at in (HEADER..length).step_by(7).chain(length - 8..length) {
+            let mut bytes = pdu();
+            bytes[at] ^= 1 << (at % 8);
+            assert_eq!(received(&bytes, 100), Ok(false), "byte {at}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup};
-use portico_iscsi::negotiate::TargetKeys;
-use portico_model::configuration::{self, Configuration, Portal, Target};
+use portico_iscsi::negotiate::{DigestChoice, TargetKeys};
+use portico_model::configuration::{self, Configuration, Digest, Portal, Target};
 use portico_ring::Class;
 use portico_scsi::lun::AddressMethod;
 
@@ -100,7 +100,18 @@ fn keys_of(target: &Target) -> TargetKeys {
         initial_r2t: file.initial_r2t.unwrap_or(default.initial_r2t),
         immediate_data: file.immediate_data.unwrap_or(default.immediate_data),
         max_outstanding_r2t: file.max_outstanding_r2t.unwrap_or(default.max_outstanding_r2t),
+        header_digest: digests_of(&file.header_digest),
+        data_digest: digests_of(&file.data_digest),
         ..default
+    }
+}
+
+/// The digests that the file allows; all where it is silent.
+fn digests_of(file: &[Digest]) -> DigestChoice {
+    match (file.contains(&Digest::None), file.contains(&Digest::Crc32c)) {
+        (true, false) => DigestChoice::None,
+        (false, true) => DigestChoice::Crc32c,
+        _ => DigestChoice::Either,
     }
 }
 

@@ -1,12 +1,11 @@
 //! The full feature phase of a connection: PDUs that come, and the requests that they make.
 
-use portico_iscsi::framing::Digests;
 use portico_iscsi::login::Completed;
 use portico_iscsi::moment::Moment;
 use portico_iscsi::session::KeepaliveTimes;
-use portico_iscsi::session::{Expired, Received, Request, Start, TaskId};
+use portico_iscsi::session::{Expired, Received, Request, Spoilt, Start, TaskId};
 use portico_iscsi::violation::{Answer, Violation};
-use portico_iscsi::wire::{Bhs, InitiatorPdu, Tsih};
+use portico_iscsi::wire::{Bhs, InitiatorPdu, RejectReason, Tsih};
 use portico_model::message::{EndReason, Service};
 
 use crate::connection::{Connection, Framed, Pdu, Phase};
@@ -49,7 +48,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                         return;
                     }
                     let limit = state.wire.parameters().own_max_recv_data_segment_length;
-                    match connection.frame(Digests::NONE, limit) {
+                    match connection.frame(limit) {
                         Ok(Framed::Incomplete) => return,
                         Ok(Framed::Header(bhs, lengths)) => {
                             let purpose = match self.understand(session, &bhs) {
@@ -57,7 +56,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                                 Err(violation) => self.answer_violation(key, session, &bhs, &violation),
                             };
                             let Some(connection) = self.connections.get_mut(key) else { return };
-                            connection.pdu = Pdu::Data { purpose, lengths };
+                            connection.begin_data(bhs, lengths, purpose);
                         }
                         Err(violation) => {
                             self.answer_violation(key, session, &[0; 48], &violation);
@@ -65,8 +64,13 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                         }
                     }
                 }
-                Pdu::Data { .. } if !connection.has_data() => return,
-                Pdu::Data { .. } => self.data_segment(key, session),
+                Pdu::Data { .. } => {
+                    connection.check_arrived();
+                    if !connection.has_data() {
+                        return;
+                    }
+                    self.data_segment(key, session);
+                }
             }
         }
         self.make_ready(key);
@@ -86,17 +90,24 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 let task = session.task(name).unwrap_or_else(Key::nobody);
                 Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
             }
-            Received::Absorb { .. } => Ok(Purpose::Nothing),
+            Received::Absorb { .. } => Ok(Purpose::Absorbed),
         }
     }
 
     /// All of a data segment has come.
     fn data_segment(&mut self, key: Key<Connection>, session_key: Key<Session>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let holds = connection.data_digest_holds();
+        let header = connection.header;
         let Pdu::Data { purpose, lengths } = std::mem::replace(&mut connection.pdu, Pdu::Header) else {
             return;
         };
         let total = lengths.data_bytes() as usize;
+        if !holds && !matches!(purpose, Purpose::Nothing) {
+            connection.inbound.skip(total);
+            self.spoilt(key, session_key, &header, &purpose);
+            return self.serve_requests(key, session_key);
+        }
         let Purpose::Request { task, name, keep_bytes } = purpose else {
             connection.inbound.skip(total);
             // A rejected request has used up its CmdSN: those behind it have their turn.
@@ -109,6 +120,18 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         session.wire.data_arrived(name);
         self.core.data_came(task);
         self.serve_requests(key, session_key);
+    }
+
+    /// A data segment came with a wrong digest: it is discarded, and the initiator hears of it (RFC 7143 §7.8). A request
+    /// counts as never sent; a write fails when the rest of its data has come.
+    fn spoilt(&mut self, key: Key<Connection>, session_key: Key<Session>, header: &Bhs, purpose: &Purpose) {
+        self.answer_violation(key, session_key, header, &Violation::DataDigestWrong);
+        let Purpose::Request { task, name, .. } = *purpose else { return };
+        let Some(session) = self.core.sessions.get_mut(session_key) else { return };
+        match session.wire.data_spoilt(name) {
+            Spoilt::Request => self.core.forget(task),
+            Spoilt::Data(_) => self.core.data_came(task),
+        }
     }
 
     /// Requests whose turn it is.
@@ -145,7 +168,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         match violation.answer() {
             Answer::Reject(reason) => {
                 self.core.counters.violations += 1;
-                if let Some(session) = self.core.sessions.get_mut(session) {
+                if let Some(session) = self.core.sessions.get_mut(session)
+                    && reason != RejectReason::DataDigestError
+                {
                     session.wire.consume_cmd_sn(bhs);
                 }
                 self.core.list_rare(session, Rare::Reject { reason, header: *bhs });

@@ -5,6 +5,7 @@
 //! into staging. A wrong prediction costs a copy, never a byte. Nothing here knows what a PDU means.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use portico_ring::{Arena, Buffer, Class, Segments};
 
@@ -33,7 +34,7 @@ const STAGING_TAIL_MIN: usize = 1 << 10;
 /// Segments that the list of one receive must have room for.
 pub const RECEIVE_SEGMENTS: usize = 64;
 
-const _: () = assert!(2 * PREDICTED_MAX + 2 <= RECEIVE_SEGMENTS);
+const _: () = assert!(2 * PREDICTED_MAX + 3 <= RECEIVE_SEGMENTS);
 
 /// The receiving half of a connection.
 #[derive(Debug)]
@@ -47,7 +48,22 @@ pub struct Inbound {
     staging_planned: bool,
     large_hold: u8,
     streak: Streak,
+    frame: Frame,
     copied_bytes: u64,
+}
+
+/// What stands around data segments on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// A header without AHS: BHS and header digest.
+    pub header_bytes: usize,
+    /// What follows a data segment: the data digest.
+    pub trailer_bytes: usize,
+}
+
+impl Frame {
+    /// Without digests.
+    pub const BARE: Self = Self { header_bytes: HEADER_BYTES, trailer_bytes: 0 };
 }
 
 /// What the last PDUs looked like, for a session whose media want aligned memory.
@@ -65,7 +81,7 @@ struct Streak {
 /// What a receive shall be planned for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Expectation {
-    /// Bytes missing of the PDU whose header is known; 0 between PDUs.
+    /// Bytes missing of the PDU whose header is known, its data digest included; 0 between PDUs.
     pub missing_bytes: usize,
     /// Of what has arrived, bytes that belong to that PDU's data segment.
     pub arrived_data_bytes: usize,
@@ -86,8 +102,14 @@ impl Inbound {
             staging_planned: false,
             large_hold: 0,
             streak: Streak::default(),
+            frame: Frame::BARE,
             copied_bytes: 0,
         }
+    }
+
+    /// From here on PDUs are framed like this.
+    pub fn frame_by(&mut self, frame: Frame) {
+        self.frame = frame;
     }
 
     /// Puts bytes in front of everything that will come: what another shard had received.
@@ -114,10 +136,12 @@ impl Inbound {
             list.push(buffer).expect("no more is left unfilled than was planned");
         }
         let missing = expected.missing_bytes.saturating_sub(planned);
+        // The digest goes where the next header goes, so that slots are as large as the data.
+        let trailer = missing.min(self.frame.trailer_bytes);
         // What is left of a prediction ends where a PDU ends, and the next pairs go on from there.
         let mut predicted = planned > expected.missing_bytes;
         if missing > 0 && !self.fits_staging(expected) {
-            self.plan_slots(arena, expected, missing, list);
+            self.plan_slots(arena, expected, missing - trailer, list);
         } else if expected.aligned && (predicted || planned == 0 && missing == 0 && self.arrived_bytes == 0) {
             let pending = if predicted { 0 } else { self.streak.pending };
             self.plan_prediction(arena, pending, list);
@@ -126,13 +150,13 @@ impl Inbound {
         self.staging_planned = false;
         // Staging behind pairs would take what comes after them unaligned.
         if !predicted {
-            self.plan_staging(arena, list);
+            self.plan_staging(arena, trailer, list);
         }
     }
 
     fn fits_staging(&self, expected: Expectation) -> bool {
         let room = self.staging.as_ref().map_or(0, Buffer::len);
-        expected.missing_bytes < LARGE_DATA_BYTES && expected.missing_bytes + HEADER_BYTES <= room
+        expected.missing_bytes < LARGE_DATA_BYTES && expected.missing_bytes + self.frame.header_bytes <= room
     }
 
     /// Slots for `missing` bytes of a data segment, and the part of it that has arrived moved in front of them.
@@ -182,29 +206,35 @@ impl Inbound {
             return;
         }
         let Some(mut headers) = arena.take(Class::Small) else { return };
-        let mut window = usize::from(each - pending) * HEADER_BYTES;
+        let Frame { header_bytes, trailer_bytes } = self.frame;
+        let (mut window, mut pairs) = (usize::from(each - pending) * header_bytes, 0);
         while list.len() + 1 < 2 * PREDICTED_MAX {
-            let Some(mut slot) = take_fitting(arena, data_bytes) else { return };
-            if slot.capacity() < data_bytes {
-                return;
-            }
+            let slot = take_fitting(arena, data_bytes).filter(|slot| slot.capacity() >= data_bytes);
+            let Some(mut slot) = slot else { break };
             slot.set_len(data_bytes);
             list.push(headers.split_to(window)).expect("the list has room for all pairs");
             list.push(slot).expect("the list has room for all pairs");
-            window = usize::from(each) * HEADER_BYTES;
+            window = trailer_bytes + usize::from(each) * header_bytes;
+            pairs += 1;
+        }
+        if pairs > 0 && trailer_bytes > 0 {
+            // A prediction ends where a PDU ends.
+            list.push(headers.split_to(trailer_bytes)).expect("the list has room for all pairs");
         }
     }
 
-    fn plan_staging(&mut self, arena: &Arena, list: &mut Segments) {
+    /// `ahead` bytes come before the next header.
+    fn plan_staging(&mut self, arena: &Arena, ahead: usize, list: &mut Segments) {
         let mut staging = self.staging.take();
         if let Some(buffer) = &mut staging {
             let spent = !buffer.reclaim() && buffer.len() < STAGING_TAIL_MIN;
             staging = staging.filter(|buffer| !spent && buffer.class() == self.staging_class);
         }
         let Some(mut buffer) = staging.or_else(|| take_class(arena, self.staging_class)) else { return };
-        if self.large_hold > 0 && buffer.len() > HEADER_BYTES {
+        let window = ahead + self.frame.header_bytes;
+        if self.large_hold > 0 && buffer.len() > window {
             // Data are large: take the next header and not a byte of its data, which then come into a slot.
-            self.staging = Some(buffer.split_off(HEADER_BYTES));
+            self.staging = Some(buffer.split_off(window));
         }
         list.push(buffer).expect("the list has room for staging");
         self.staging_planned = true;
@@ -328,6 +358,25 @@ impl Inbound {
             }
         }
         true
+    }
+
+    /// Shows the bytes of `range`, counted from the first that arrived, to `each`, piece by piece.
+    ///
+    /// # Panics
+    /// When fewer have arrived.
+    pub fn view(&self, range: Range<usize>, mut each: impl FnMut(&[u8])) {
+        assert!(range.end <= self.arrived_bytes, "{} bytes of {}", range.end, self.arrived_bytes);
+        let mut at = 0;
+        for buffer in &self.arrived {
+            let (start, end) = (at, at + buffer.len());
+            if start >= range.end {
+                return;
+            }
+            if end > range.start {
+                each(&buffer[range.start.max(start) - start..range.end.min(end) - start]);
+            }
+            at = end;
+        }
     }
 
     /// Takes the first `length` bytes and gives each range of them to `each`.
@@ -490,11 +539,15 @@ mod tests {
         assert_eq!(wire.inbound.copied_bytes(), 0);
     }
 
+    const DIGESTS: Frame = Frame { header_bytes: HEADER_BYTES + 4, trailer_bytes: 4 };
+
     /// Feeds PDUs of `headers` headers and 4 KiB, in bursts of 32 as an initiator's window has them, and counts the writes
     /// whose data are not one aligned range.
-    fn unaligned_of(headers: usize, bursts: usize) -> usize {
+    fn unaligned_of(frame: Frame, headers: usize, bursts: usize) -> usize {
         let mut wire = Wire::new();
-        let period = headers * HEADER_BYTES + 4096;
+        wire.inbound.frame_by(frame);
+        let (header_bytes, data_bytes) = (frame.header_bytes, 4096 + frame.trailer_bytes);
+        let period = headers * header_bytes + data_bytes;
         let mut unaligned = 0;
         for _ in 0..bursts {
             let burst = pattern(32 * period);
@@ -502,30 +555,31 @@ mod tests {
             let mut missing = 0;
             let mut seen = 0;
             while at < burst.len() {
-                let expected =
-                    Expectation { missing_bytes: missing, arrived_data_bytes: 4096 - missing, aligned: true };
+                let arrived_data_bytes = data_bytes - missing;
+                let expected = Expectation { missing_bytes: missing, arrived_data_bytes, aligned: true };
                 let expected =
                     if missing == 0 { Expectation { arrived_data_bytes: 0, ..expected } } else { expected };
                 at += wire.receive(expected, &burst[at..]);
                 loop {
                     if missing == 0 {
-                        if wire.inbound.len() < HEADER_BYTES {
+                        if wire.inbound.len() < header_bytes {
                             break;
                         }
-                        wire.inbound.skip(HEADER_BYTES);
+                        wire.inbound.skip(header_bytes);
                         seen = (seen + 1) % headers;
                         wire.inbound.saw(if seen == 0 { 4096 } else { 0 });
                         if seen != 0 {
                             continue;
                         }
                     }
-                    if wire.inbound.len() < 4096 {
-                        missing = 4096 - wire.inbound.len();
+                    if wire.inbound.len() < data_bytes {
+                        missing = data_bytes - wire.inbound.len();
                         break;
                     }
                     missing = 0;
                     let data = wire.take(4096);
                     unaligned += usize::from(data.len() != 1 || !data[0].is_aligned(511));
+                    wire.inbound.skip(frame.trailer_bytes);
                 }
             }
         }
@@ -534,12 +588,18 @@ mod tests {
 
     #[test]
     fn bursts_that_are_longer_than_what_was_predicted_stay_aligned() {
-        assert_eq!(unaligned_of(1, 2), unaligned_of(1, 50), "only the first ones, before there is a pattern");
+        for frame in [Frame::BARE, DIGESTS] {
+            let (few, many) = (unaligned_of(frame, 1, 2), unaligned_of(frame, 1, 50));
+            assert_eq!(few, many, "only the first ones, before there is a pattern: {frame:?}");
+        }
     }
 
     #[test]
     fn a_command_and_the_data_behind_it_are_a_pattern_too() {
-        assert_eq!(unaligned_of(2, 2), unaligned_of(2, 50), "only the first ones, before there is a pattern");
+        for frame in [Frame::BARE, DIGESTS] {
+            let (few, many) = (unaligned_of(frame, 2, 2), unaligned_of(frame, 2, 50));
+            assert_eq!(few, many, "only the first ones, before there is a pattern: {frame:?}");
+        }
     }
 
     #[test]
@@ -564,6 +624,34 @@ mod tests {
             wire.inbound.saw(0);
         }
         assert!(wire.receive(Expectation::default(), &pattern(4_000)) > HEADER_BYTES);
+    }
+
+    #[test]
+    fn the_digest_of_large_data_comes_with_the_next_header_and_slots_are_as_large_as_data() {
+        let mut wire = Wire::new();
+        wire.inbound.frame_by(DIGESTS);
+        wire.inbound.saw(262_144);
+        let bytes = pattern(262_144 + 4 + 52);
+        let expected = Expectation { missing_bytes: 262_148, arrived_data_bytes: 0, aligned: true };
+        assert_eq!(wire.receive(expected, &bytes), bytes.len());
+        let data = wire.take(262_144);
+        assert!(data.len() == 1 && data[0].is_aligned(4095));
+        assert_eq!(wire.inbound.len(), 56);
+        assert_eq!(wire.inbound.copied_bytes(), 0);
+    }
+
+    #[test]
+    fn any_range_of_what_has_come_can_be_viewed() {
+        let mut wire = Wire::new();
+        let bytes = pattern(10_000);
+        for piece in bytes.chunks(777) {
+            wire.receive(Expectation { missing_bytes: 20_000, ..Expectation::default() }, piece);
+        }
+        for range in [0..0, 0..1, 5..776, 776..779, 3000..10_000, 0..10_000] {
+            let mut seen = Vec::new();
+            wire.inbound.view(range.clone(), |piece| seen.extend_from_slice(piece));
+            assert!(seen == bytes[range]);
+        }
     }
 
     #[test]

@@ -26,4 +26,5 @@ pub mod unit;
 mod endings;
 mod full_feature;
 mod logins;
+mod pdu;
 mod text;

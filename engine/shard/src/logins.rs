@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_iscsi::discovery::TextExchange;
-use portico_iscsi::framing::Digests;
 use portico_iscsi::login::{LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, Step, TargetLogin};
 use portico_iscsi::sn::StatSn;
 use portico_iscsi::violation::Violation;
@@ -61,11 +60,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 return;
             }
             match &connection.pdu {
-                Pdu::Header => match connection.frame(Digests::NONE, LOGIN_DATA_SEGMENT_BYTES_MAX) {
+                Pdu::Header => match connection.frame(LOGIN_DATA_SEGMENT_BYTES_MAX) {
                     Ok(Framed::Incomplete) => return,
                     Ok(Framed::Header(bhs, lengths)) => match InitiatorPdu::parse(&bhs) {
                         Ok(InitiatorPdu::Login(request)) => {
-                            connection.pdu = Pdu::Data { purpose: Purpose::Login(request), lengths };
+                            connection.begin_data(bhs, lengths, Purpose::Login(request));
                         }
                         Ok(_) => {
                             let Phase::Login(login) = &connection.phase else { return };
@@ -165,6 +164,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let placeholder = Phase::FullFeature(Key::nobody());
         let key = self.connections.insert(Connection::new(fd, addresses, placeholder, self.core.now));
         let wire = session_of(&question.completed, tsih, &service, self.core.now);
+        let digests = wire.digests();
         let place = Place::of(&self.core.configuration, &question.completed);
         let adopted = Session {
             id: session,
@@ -191,6 +191,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let home = self.core.adopt(adopted);
         let connection = self.connections.get_mut(key).expect("it was just put there");
         connection.phase = Phase::FullFeature(home);
+        // The final Login Response goes without (RFC 7143 §13.1): `replies` are sent as they are.
+        connection.agree_on(digests);
         connection.replies.push(framed(reply));
         if !connection.inbound.inject(self.core.driver.arena(), &question.unread) {
             // Without these bytes nothing that follows could be understood.

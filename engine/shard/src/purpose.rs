@@ -18,7 +18,9 @@ pub enum Purpose {
         /// Bytes that are kept; those after them are thrown away.
         keep_bytes: u32,
     },
-    /// Nothing: it is thrown away.
+    /// Nobody's: it is thrown away, and its digest matters all the same (RFC 7143 §7.8).
+    Absorbed,
+    /// Nothing: its header was answered.
     Nothing,
     /// Text of a Login Request.
     Login(LoginRequest),

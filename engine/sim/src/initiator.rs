@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portico_iscsi::framing::padding;
+use portico_iscsi::digest;
+use portico_iscsi::framing::{Lengths, padding};
 use portico_iscsi::initiator::{
     Completion, Event, Login, LoginFault, LoginPlan, Offer, Payload, Placement, Progress, Session, Tag,
 };
 use portico_iscsi::moment::Moment;
+use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{
-    BHS_BYTES, Bhs, Isid, LogoutReason, LunField, TaskManagementFunction, TaskManagementResult,
-    data_segment_length, total_ahs_words,
+    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, TaskManagementFunction,
+    TaskManagementResult, data_segment_length,
 };
 
 use crate::command::{What, Wish};
@@ -297,11 +299,14 @@ impl Initiator {
             let Phase::Serving { session, .. } = &mut self.phase else { return Ok(()) };
             if self.frame.is_none() {
                 let Some(bhs) = self.inbox.first_chunk::<BHS_BYTES>().copied() else { return Ok(()) };
-                self.inbox.drain(..BHS_BYTES);
-                let data_bytes = data_segment_length(&bhs) as usize;
-                let ahs_bytes = usize::from(total_ahs_words(&bhs)) * 4;
-                assert_eq!(ahs_bytes, 0, "our target has nothing to say in an AHS");
-                let rest_bytes = data_bytes + padding(data_segment_length(&bhs)) as usize;
+                let digests = session.digests();
+                let lengths = Lengths::of(&bhs, digests, DATA_SEGMENT_BYTES_MAX).map_err(faulty)?;
+                assert_eq!(lengths.ahs_bytes, 0, "our target has nothing to say in an AHS");
+                let Some(header) = self.inbox.get(..lengths.header_bytes() as usize) else { return Ok(()) };
+                digests.check_header(header).map_err(faulty)?;
+                self.inbox.drain(..lengths.header_bytes() as usize);
+                let data_bytes = lengths.data_segment_bytes as usize;
+                let rest_bytes = lengths.data_bytes() as usize;
                 let placement = session.receive_header(&bhs).map_err(|fault| format!("{fault:?}"))?;
                 self.frame = Some(Frame { bhs, placement: Some(placement), data_bytes, rest_bytes });
             }
@@ -311,6 +316,12 @@ impl Initiator {
             }
             let frame = self.frame.take().expect("it was just there");
             let mut data: Vec<u8> = self.inbox.drain(..frame.rest_bytes).collect();
+            if session.digests().data
+                && let Some((bytes, field)) = data.split_last_chunk()
+                && digest::field_of(bytes) != *field
+            {
+                return Err("a wrong data digest".to_owned());
+            }
             data.truncate(frame.data_bytes);
             if let Some(Placement::ReadBuffer { user, offset, .. }) = frame.placement {
                 let pending = self.pending.get_mut(&user).expect("the session knows what is open");
@@ -508,10 +519,13 @@ impl Initiator {
         if self.mute_until > hub.now {
             return;
         }
+        let digests = session.digests();
         let mut bhs = [0; BHS_BYTES];
         while let Some(outgoing) = session.next_pdu(&mut bhs) {
             let mut bytes = bhs.to_vec();
             bytes.extend_from_slice(outgoing.ahs());
+            bytes.extend(outgoing.header_digest(&bhs, digests).iter().flatten());
+            let data_at = bytes.len();
             match outgoing.payload {
                 Payload::None => {}
                 Payload::Bytes(data) => bytes.extend_from_slice(data),
@@ -521,9 +535,16 @@ impl Initiator {
                 }
             }
             bytes.resize(bytes.len() + outgoing.padding_bytes as usize, 0);
+            if digests.data && bytes.len() > data_at {
+                bytes.extend(digest::field_of(&bytes[data_at..]));
+            }
             hub.post(*connection, Side::Initiator, bytes);
         }
     }
+}
+
+fn faulty(violation: Violation) -> String {
+    format!("{violation:?}")
 }
 
 /// A whole PDU of a login, if it is there.
@@ -557,6 +578,8 @@ fn offer(hub: &mut Hub) -> Offer {
     let first = if first.len() > burst.len() { burst } else { first };
     let first = if first == "65536" && burst == "4096" { burst } else { first };
     let outstanding = ["1", "2", "8"][hub.random.index(3)];
+    let mut digest = || ["None", "CRC32C,None"][hub.random.index(2)];
+    let offer = offer.with("HeaderDigest", digest()).with("DataDigest", digest());
     offer
         .with("MaxRecvDataSegmentLength", segment)
         .with("MaxBurstLength", burst)

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU8;
 
+use portico_iscsi::digest::Crc32c;
 use portico_iscsi::initiator::{Command, Completion, Direction, Event, Payload, Session, TargetFault};
 use portico_iscsi::wire::{BHS_BYTES, Residual, ServiceResponse, TaskAttribute};
 use portico_ring::{Arena, Buffer, Class, Fd, Lent, Message, MessageLimits};
@@ -23,27 +24,32 @@ use crate::workload::{Operation, Workload};
 
 /// How often one command is sent again after BUSY, TASK SET FULL or a unit attention.
 const RETRIES_MAX: u32 = 10_000;
-/// What a header takes at most: BHS, AHS, padding.
-const HEADER_BYTES_MAX: usize = BHS_BYTES + 20 + 4;
+/// What a header takes at most: BHS, AHS, padding, digests.
+const HEADER_BYTES_MAX: usize = BHS_BYTES + 20 + 4 + 8;
 /// Header bytes of one send, at most.
 const SEND_HEADER_BYTES_MAX: usize = 64 << 10;
 /// Parts of one send.
 const SEND_PARTS_MAX: usize = portico_ring::message::PARTS_MAX;
 
 /// What writes that are not verified send: the same bytes each time, lent to the kernel.
-pub(crate) struct Pattern(Box<[AtomicU8]>);
+pub(crate) struct Pattern {
+    lent: Box<[AtomicU8]>,
+    /// The same, for digests.
+    bytes: Box<[u8]>,
+}
 
 impl Pattern {
     /// So many bytes that no compression makes less of.
     pub(crate) fn new(length: u32, seed: u64) -> Rc<Self> {
         let mut random = crate::random::Random::new(seed);
-        Rc::new(Self((0..length).map(|_| AtomicU8::new(random.next().to_le_bytes()[0])).collect()))
+        let bytes: Box<[u8]> = (0..length).map(|_| random.next().to_le_bytes()[0]).collect();
+        Rc::new(Self { lent: bytes.iter().copied().map(AtomicU8::new).collect(), bytes })
     }
 }
 
 impl AsRef<[AtomicU8]> for Pattern {
     fn as_ref(&self) -> &[AtomicU8] {
-        &self.0
+        &self.lent
     }
 }
 
@@ -327,28 +333,37 @@ impl Connection {
         let mut message = self.message.take()?;
         let unit = &context.units[self.unit];
         let parts = parts_per_pdu(&unit.plan);
+        let digests = self.session.digests();
         let mut bhs = [0; BHS_BYTES];
         while message.admits(parts, HEADER_BYTES_MAX) {
             let Some(outgoing) = self.session.next_pdu(&mut bhs) else { break };
             let ahs = outgoing.ahs();
-            let header = message.push_header(BHS_BYTES + ahs.len()).expect("there is room");
-            header[..BHS_BYTES].copy_from_slice(&bhs);
-            header[BHS_BYTES..].copy_from_slice(ahs);
+            push(&mut message, &bhs);
+            push(&mut message, ahs);
+            if let Some(field) = outgoing.header_digest(&bhs, digests) {
+                push(&mut message, &field);
+            }
+            let mut crc = (digests.data && outgoing.payload != Payload::None).then(Crc32c::new);
             match outgoing.payload {
                 Payload::None => {}
+                // Pings of ours have no data, and so no digest.
                 Payload::Bytes(bytes) => {
-                    let place = message.push_header(bytes.len()).expect("pings of ours have no data");
-                    place.copy_from_slice(bytes);
+                    push(&mut message, bytes);
+                    crc = crc.filter(|_| !bytes.is_empty());
                 }
                 Payload::WriteBuffer { user, offset, length, .. } => {
                     let is_verified = unit.plan.verify;
-                    self.slots[index(user)].push_data(&mut message, context, is_verified, offset, length);
+                    let slot = &mut self.slots[index(user)];
+                    slot.push_data(&mut message, context, is_verified, offset, length, &mut crc);
                 }
             }
             if outgoing.padding_bytes > 0 {
-                let padding = usize::try_from(outgoing.padding_bytes).expect("up to 3");
-                // It comes zeroed.
-                let _ = message.push_header(padding).expect("there is room");
+                let padding = &[0; 3][..usize::try_from(outgoing.padding_bytes).expect("up to 3")];
+                push(&mut message, padding);
+                crc.iter_mut().for_each(|crc| crc.update(padding));
+            }
+            if let Some(crc) = crc {
+                push(&mut message, &crc.field());
             }
         }
         if message.is_empty() {
@@ -456,6 +471,12 @@ fn parts_per_pdu(plan: &Plan) -> usize {
     usize::try_from(buffers).expect("at most 16") + 3
 }
 
+fn push(message: &mut Message, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        message.push_header(bytes.len()).expect("there is room").copy_from_slice(bytes);
+    }
+}
+
 fn index(user: u64) -> usize {
     usize::try_from(user).expect("made from a slot's number")
 }
@@ -519,10 +540,12 @@ impl Slot {
         is_verified: bool,
         offset: u32,
         length: u32,
+        crc: &mut Option<Crc32c>,
     ) {
         let mut left = usize::try_from(length).expect("32 bits");
         if !is_verified {
             let start = usize::try_from(offset).expect("32 bits");
+            crc.iter_mut().for_each(|crc| crc.update(&context.pattern.bytes[start..start + left]));
             let lent = Lent::new(Rc::clone(&context.pattern), start..start + left);
             message.push_lent(lent).expect("there is room");
             return;
@@ -535,6 +558,7 @@ impl Slot {
                 self.outgoing.pop_front().expect("it is there")
             };
             left -= piece.len();
+            crc.iter_mut().for_each(|crc| crc.update(&piece));
             message.push_buffer(piece).expect("there is room");
         }
     }

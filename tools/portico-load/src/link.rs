@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use portico_iscsi::digest;
 use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::initiator::{
     Command, Direction, Event, LOGIN_SEGMENT_BYTES_MAX, Login, LoginPlan, Payload, Progress, Session,
@@ -90,6 +91,8 @@ impl Link {
         let stream = socket::connect(portal, PATIENCE).map_err(|error| at(&error))?;
         let mut stream = TcpStream::from(stream);
         limit(&stream, PATIENCE)?;
+        let demanded = |key| plan.offer.value_of(key) == Some("CRC32C");
+        let digests = Digests { header: demanded("HeaderDigest"), data: demanded("DataDigest") };
         let mut login = Login::new(plan);
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -105,7 +108,11 @@ impl Link {
                         established.parameters.max_burst_length = DATA_SEGMENT_BYTES_MAX;
                     }
                     let session = Session::new(&established, commands);
-                    let inbound = Inbound::new(session.parameters().own_max_recv_data_segment_length);
+                    if session.digests() != digests {
+                        return Err(at(&"the target does not agree to the digests"));
+                    }
+                    let inbound =
+                        Inbound::new(session.parameters().own_max_recv_data_segment_length, digests);
                     return Ok(Self { stream, session, inbound });
                 }
             }
@@ -165,6 +172,7 @@ impl Link {
 
     /// Sends what there is and takes what comes, until `is_done`.
     fn converse(&mut self, heard: &mut Heard, is_done: impl Fn(&Heard) -> bool) -> Result<(), String> {
+        let digests = self.session.digests();
         let mut bytes = [0; 4096];
         loop {
             let mut out = Vec::new();
@@ -172,10 +180,18 @@ impl Link {
             while let Some(outgoing) = self.session.next_pdu(&mut bhs) {
                 out.extend_from_slice(&bhs);
                 out.extend_from_slice(outgoing.ahs());
+                out.extend_from_slice(
+                    outgoing.header_digest(&bhs, digests).as_ref().map_or(&[], |field| &field[..]),
+                );
+                let data_at = out.len();
                 if let Payload::Bytes(data) = outgoing.payload {
                     out.extend_from_slice(data);
                 }
                 out.resize(out.len().next_multiple_of(4), 0);
+                if digests.data && out.len() > data_at {
+                    let field = digest::field_of(&out[data_at..]);
+                    out.extend_from_slice(&field);
+                }
             }
             self.stream.write_all(&out).map_err(|error| error.to_string())?;
             if is_done(heard) {

@@ -43,6 +43,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use portico_iscsi::framing::Digests;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use ledger::Ledger;
@@ -148,6 +149,7 @@ fn load(
         units: Vec::new(),
         sessions,
         initiator: options.initiator.clone(),
+        digests: Digests { header: options.header_digest, data: options.data_digest },
         strictness: if options.strict { Strictness::Strict } else { Strictness::Usual },
         silence_max,
         reconnect: options.reconnect,

@@ -102,6 +102,12 @@ pub(crate) struct Options {
     /// Of the random numbers, to repeat a run's choice of blocks.
     #[arg(long, alias = "randseed", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Demands CRC32C of all headers, both ways.
+    #[arg(long)]
+    pub(crate) header_digest: bool,
+    /// Demands CRC32C of all data, both ways.
+    #[arg(long)]
+    pub(crate) data_digest: bool,
     /// Ends when the target sends longer bursts than MaxBurstLength, which initiators usually take.
     #[arg(long)]
     pub(crate) strict: bool,

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use portico_iscsi::initiator::LoginPlan;
+use portico_iscsi::framing::Digests;
+use portico_iscsi::initiator::{LoginPlan, Offer};
 use portico_iscsi::wire::Isid;
 use portico_ring::{
     Arena, ArenaOptions, Class, Completion, Options as RingOptions, Payload, Ring, Segments, Wait,
@@ -46,6 +47,8 @@ pub(crate) struct Field {
     /// Of all units together.
     pub(crate) sessions: u32,
     pub(crate) initiator: String,
+    /// Which both sides have to agree to.
+    pub(crate) digests: Digests,
     pub(crate) strictness: Strictness,
     /// How long a session may have commands outstanding of which none ends.
     pub(crate) silence_max: Duration,
@@ -121,7 +124,11 @@ impl Field {
         let run = self.run.to_le_bytes();
         let [_, _, high, low] = session.to_be_bytes();
         let isid = Isid([0x80, run[0], run[1], run[2], high, low]);
-        LoginPlan { isid, ..LoginPlan::normal(&self.initiator, target) }
+        let digest = |demanded: bool| if demanded { "CRC32C" } else { "None" };
+        let offer = Offer::default()
+            .with("HeaderDigest", digest(self.digests.header))
+            .with("DataDigest", digest(self.digests.data));
+        LoginPlan { isid, offer, ..LoginPlan::normal(&self.initiator, target) }
     }
 
     /// The unit of a session, by its place.

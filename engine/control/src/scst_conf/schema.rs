@@ -151,7 +151,6 @@ const NO_CLUSTER: &str = "reservations are not shared with other nodes";
 const NO_ISNS: &str = "no iSNS server is told";
 const AN_ORDER: &str = "it is an order to a running device, not part of a configuration";
 const ONE_TASK_SET: &str = "TST is always 001b: one task set per nexus";
-const DIGESTS: &str = "digests are negotiated to None";
 const NO_FORWARD: &str = "commands are never forwarded";
 
 const TEXT: Kind = Kind::Text { length_max: 255 };
@@ -244,8 +243,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Target, "MaxBurstLength", SEGMENT, ""),
     row(Level::Target, "FirstBurstLength", SEGMENT, ""),
     row(Level::Target, "MaxOutstandingR2T", Kind::Number { min: 1, max: 65_535 }, ""),
-    row(Level::Target, "HeaderDigest", Kind::Digests, "None").later(DIGESTS).held(),
-    row(Level::Target, "DataDigest", Kind::Digests, "None").later(DIGESTS).held(),
+    row(Level::Target, "HeaderDigest", Kind::Digests, "None"),
+    row(Level::Target, "DataDigest", Kind::Digests, "None"),
     row(Level::Target, "QueuedCommands", Kind::Number { min: 1, max: 2_048 }, "32"),
     row(Level::Target, "MaxSessions", COUNT, "0"),
     row(Level::Target, "NopInInterval", Kind::Number { min: 0, max: 3_600 }, "30"),

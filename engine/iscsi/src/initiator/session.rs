@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use super::fault::TargetFault;
 use super::login::Established;
+use crate::framing::Digests;
 use crate::negotiate::Parameters;
 use crate::sn::{CmdSn, CommandWindow, DataSn, R2tSn, StatSn};
 use crate::text::{Incoming, Outgoing as OutgoingText, Pairs, STEP_BYTES_MAX};
@@ -404,6 +405,13 @@ impl Session {
     #[must_use]
     pub const fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// What each PDU carries beside its bytes, both ways. The caller computes and checks them: it has the bytes. A PDU of the
+    /// target whose digest is wrong is a [`TargetFault`] of an initiator at recovery level 0 (§7.8).
+    #[must_use]
+    pub const fn digests(&self) -> Digests {
+        self.parameters.digests()
     }
 
     /// What the target takes now.

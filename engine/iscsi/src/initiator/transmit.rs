@@ -3,7 +3,8 @@
 //! ExpStatSN is filled in here, so that it acknowledges all that has come until the PDU leaves.
 
 use super::session::{Burst, CDB_BYTES_MAX, Direction, PING_BYTES_MAX, Session, Tag, UserData, Work};
-use crate::framing;
+use crate::digest::{Crc32c, DigestField};
+use crate::framing::{self, Digests};
 use crate::sn::{CmdSn, DataSn};
 use crate::wire::ahs::{self, AdditionalHeaders, CDB_BYTES_IN_BHS};
 use crate::wire::{
@@ -50,6 +51,17 @@ impl<'a> Outgoing<'a> {
     #[must_use]
     pub fn ahs(&self) -> &[u8] {
         &self.ahs[..self.ahs_bytes]
+    }
+
+    /// What stands between header and data segment besides the AHS: the digest of both, where there is one.
+    #[must_use]
+    pub fn header_digest(&self, bhs: &Bhs, digests: Digests) -> Option<DigestField> {
+        digests.header.then(|| {
+            let mut crc = Crc32c::new();
+            crc.update(bhs);
+            crc.update(self.ahs());
+            crc.field()
+        })
     }
 
     const fn new(payload: Payload<'a>, length: u32) -> Self {

@@ -85,7 +85,6 @@ fn booleans_are_joined_by_and_or_as_the_key_asks() {
 #[test]
 fn what_we_do_not_have_is_negotiated_away() {
     let mut login = normal();
-    assert_eq!(answer(&mut login, "HeaderDigest", "CRC32C,None"), "HeaderDigest=None");
     assert_eq!(answer(&mut login, "MaxConnections", "8"), "MaxConnections=1");
     assert_eq!(answer(&mut login, "ErrorRecoveryLevel", "2"), "ErrorRecoveryLevel=0");
     assert_eq!(
@@ -100,10 +99,23 @@ fn what_we_do_not_have_is_negotiated_away() {
 }
 
 #[test]
-fn a_digest_without_none_is_rejected_and_none_stays() {
-    let mut login = normal();
-    assert_eq!(answer(&mut login, "DataDigest", "CRC32C"), "DataDigest=Reject");
-    assert!(!login.parameters().data_digest);
+fn the_first_digest_of_the_initiators_list_that_the_target_takes_is_chosen() {
+    for (choice, offer, result, has) in [
+        (DigestChoice::Either, "CRC32C,None", "CRC32C", true),
+        (DigestChoice::Either, "None,CRC32C", "None", false),
+        (DigestChoice::Either, "X-sha,CRC32C", "CRC32C", true),
+        (DigestChoice::Crc32c, "None,CRC32C", "CRC32C", true),
+        (DigestChoice::Crc32c, "None", "Reject", false),
+        (DigestChoice::None, "CRC32C,None", "None", false),
+        (DigestChoice::None, "CRC32C", "Reject", false),
+    ] {
+        let keys = TargetKeys { header_digest: choice, data_digest: choice, ..TargetKeys::default() };
+        let mut login = Negotiator::new(&keys, false);
+        assert_eq!(answer(&mut login, "HeaderDigest", offer), format!("HeaderDigest={result}"));
+        assert_eq!(login.parameters().digests(), Digests { header: has, data: false });
+        assert_eq!(answer(&mut login, "DataDigest", offer), format!("DataDigest={result}"));
+        assert_eq!(login.parameters().digests(), Digests { header: has, data: has });
+    }
 }
 
 #[test]

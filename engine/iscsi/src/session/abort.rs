@@ -62,11 +62,17 @@ impl Session {
         let cmd_sn = state.request.cmd_sn();
         assert!(delivered || state.stage == Stage::Queued, "a task ends once");
         self.tasks.end(task);
-        if !immediate {
+        if self.takes_number_later(task) {
+            // Its segment is still to come, and with it its number.
+        } else if !immediate {
             self.window.ended(cmd_sn, delivered);
         } else if !delivered {
             self.immediate.retain(|&queued| queued != task);
         }
+    }
+
+    fn takes_number_later(&self, task: TaskId) -> bool {
+        self.connection.incoming.is_some_and(|incoming| incoming.task == task && incoming.takes.is_some())
     }
 
     /// A non-immediate request that was rejected is considered as received: an initiator that was told so sends something

@@ -269,9 +269,12 @@ impl Session {
     }
 
     /// Rejects a PDU (§11.17). The data segment is `rejected`, its header. A rejected request that has a place in the
-    /// window is considered as received.
+    /// window is considered as received, unless it was discarded for its data digest: then the initiator may send all of it
+    /// again (§7.3, §11.17.1 note 1).
     pub fn reject(&mut self, reason: RejectReason, rejected: &Bhs, header: &mut Bhs) {
-        self.consume_cmd_sn(rejected);
+        if reason != RejectReason::DataDigestError {
+            self.consume_cmd_sn(rejected);
+        }
         let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.number();
         Reject {
             reason,

@@ -22,8 +22,7 @@
 //!
 //! # What is not here yet, and where it goes
 //! One connection per session: what belongs to it (StatSN, CID, lengths, keepalive) is in [`Connection`], of which a session
-//! will have several. Recovery levels above 0 keep what `emit` writes until its StatSN is acknowledged. Digests are
-//! framing's.
+//! will have several. Recovery levels above 0 keep what `emit` writes until its StatSN is acknowledged.
 //!
 //! # Deviation
 //! §4.2.3.3 wants a target to wait for the answers to outstanding R2Ts before it answers a task management function that
@@ -44,6 +43,7 @@ pub use emit::{Completion, DataInSegment, R2tRange, TextPart};
 pub use keepalive::{Expired, KeepaliveTimes};
 pub use tasks::{Request, TaskId};
 
+use crate::framing::Digests;
 use crate::login::{Completed, QUEUED_COMMANDS_MAX, SessionType};
 use crate::moment::Moment;
 use crate::negotiate::Parameters;
@@ -152,8 +152,29 @@ struct Connection {
     /// MaxRecvDataSegmentLength of the initiator, which may declare a new one at any time (§13.12).
     segment_bytes_max: u32,
     /// The task whose data segment is coming in.
-    incoming: Option<TaskId>,
+    incoming: Option<Incoming>,
     keepalive: Keepalive,
+}
+
+/// A data segment that is coming in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Incoming {
+    task: TaskId,
+    /// The number that the request takes in the window once its segment has come unspoilt; `None` of a Data-Out PDU and of
+    /// an immediate request.
+    takes: Option<CmdSn>,
+    /// A Data-Out PDU.
+    is_data: bool,
+}
+
+/// What becomes of a PDU whose data digest was wrong. A Reject is sent in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoilt {
+    /// A request: it is as if it had never come. Its task has ended, and is the caller's to retire. The initiator may send
+    /// it again under its number, or plugs the gap with an abort (§7.3).
+    Request,
+    /// Data of a write: the command ends with [`TransferFault::DataDigestWrong`] when all of its data has come.
+    Data(Progress),
 }
 
 impl Session {
@@ -250,7 +271,7 @@ impl Session {
         let state = self.tasks.task_mut(task);
         let Request::Command(command) = &state.request else { return absorb };
         let segment = state.write.data_out(data, command.lun, task.ttt_base());
-        self.connection.incoming = Some(task);
+        self.connection.incoming = Some(Incoming { task, takes: None, is_data: true });
         Received::Data { task, segment }
     }
 
@@ -271,12 +292,13 @@ impl Session {
 
     fn take(&mut self, request: Request, write: Write, read: Read, segment: Segment) -> Received {
         let task = self.tasks.insert(request, write, read);
-        if request.is_immediate() {
+        let immediate = request.is_immediate();
+        if immediate {
             self.immediate.push(task);
-        } else {
-            self.window.insert(request.cmd_sn(), task);
         }
-        self.connection.incoming = Some(task);
+        // §7.3, §7.8: the number of a request that may yet be discarded is not acknowledged.
+        let takes = (!immediate).then(|| request.cmd_sn());
+        self.connection.incoming = Some(Incoming { task, takes, is_data: false });
         Received::Request { task, segment }
     }
 
@@ -290,12 +312,48 @@ impl Session {
     /// The data segment of the last [`Received::Request`] or [`Received::Data`] is in, kept and discarded bytes both. Of a
     /// task that was retired meanwhile there is no progress to tell.
     pub fn data_arrived(&mut self, task: TaskId) -> Progress {
-        assert_eq!(self.connection.incoming, Some(task), "segments come in one at a time");
-        self.connection.incoming = None;
+        let takes = self.take_incoming(task).takes;
+        if let Some(cmd_sn) = takes {
+            if self.is_live(task) {
+                self.window.insert(cmd_sn, task);
+            } else {
+                // Aborted meanwhile: it has come, and there is nothing to deliver.
+                self.window.skip(cmd_sn);
+            }
+        }
         if self.tasks.lookup(task).is_none() {
             return Progress::default();
         }
         self.tasks.task_mut(task).write.arrived()
+    }
+
+    /// The data segment of the last [`Received::Request`] or [`Received::Data`] is in, and its digest is wrong.
+    pub fn data_spoilt(&mut self, task: TaskId) -> Spoilt {
+        let incoming = self.take_incoming(task);
+        if incoming.is_data {
+            let known = self.tasks.lookup(task).is_some();
+            return Spoilt::Data(if known {
+                self.tasks.task_mut(task).write.spoilt()
+            } else {
+                Progress::default()
+            });
+        }
+        if self.is_live(task) {
+            self.tasks.end(task);
+            self.immediate.retain(|&queued| queued != task);
+        }
+        Spoilt::Request
+    }
+
+    fn take_incoming(&mut self, task: TaskId) -> Incoming {
+        let incoming = self.connection.incoming.take();
+        let incoming = incoming.expect("a segment is coming in");
+        assert_eq!(incoming.task, task, "segments come in one at a time");
+        incoming
+    }
+
+    fn incoming_task(&self) -> Option<TaskId> {
+        self.connection.incoming.map(|incoming| incoming.task)
     }
 
     /// Bytes have come from the initiator, though no whole header: it lives.
@@ -307,7 +365,7 @@ impl Session {
     /// none.
     pub fn next_request(&mut self) -> Option<TaskId> {
         let task = self.next_immediate().or_else(|| {
-            let incoming = self.connection.incoming;
+            let incoming = self.incoming_task();
             self.window.deliver(|task| Some(task) != incoming)
         })?;
         let state = self.tasks.task_mut(task);
@@ -317,7 +375,7 @@ impl Session {
     }
 
     fn next_immediate(&mut self) -> Option<TaskId> {
-        let incoming = self.connection.incoming;
+        let incoming = self.incoming_task();
         let position = self.immediate.iter().position(|&task| {
             Some(task) != incoming
                 && match &self.tasks.task(task).request {
@@ -447,6 +505,12 @@ impl Session {
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// What each PDU carries beside its bytes, both ways.
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        self.parameters.digests()
     }
 
     /// The initiator has declared a new MaxRecvDataSegmentLength (§13.12).

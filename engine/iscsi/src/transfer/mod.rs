@@ -70,6 +70,8 @@ pub enum TransferFault {
     TransferTagUnknown,
     /// The LUN is not that of the command (§11.7.4).
     LunMismatch,
+    /// The data digest of a Data-Out PDU is wrong: its data are discarded (§7.8).
+    DataDigestWrong,
 }
 
 /// The sense that a fault earns (§11.4.7.2); always ABORTED COMMAND.
@@ -101,7 +103,8 @@ impl TransferFault {
             | Self::OffsetOutOfOrder
             | Self::R2tOutOfOrder
             | Self::TransferTagUnknown
-            | Self::LunMismatch => (0x47, 0x05),
+            | Self::LunMismatch
+            | Self::DataDigestWrong => (0x47, 0x05),
         };
         Condition { sense_key: 0x0b, additional_sense_code, additional_sense_code_qualifier }
     }
@@ -122,6 +125,7 @@ impl core::fmt::Display for TransferFault {
             Self::R2tOutOfOrder => "the data of a later R2T before that of an earlier one",
             Self::TransferTagUnknown => "no R2T of the task has the Target Transfer Tag",
             Self::LunMismatch => "the LUN is not the command's",
+            Self::DataDigestWrong => "a data digest that is not the data's",
         })
     }
 }

@@ -198,6 +198,12 @@ impl Write {
         self.progress()
     }
 
+    /// The data segment of the last PDU is in, and its digest is wrong (§7.8). F bits count on all the same.
+    pub(crate) fn spoilt(&mut self) -> Progress {
+        self.fail(TransferFault::DataDigestWrong);
+        self.progress()
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         Progress {
             received_bytes: self.received,

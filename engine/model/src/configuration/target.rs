@@ -148,7 +148,7 @@ pub struct NegotiatedKeys {
     pub first_burst_length: Option<u32>,
     /// MaxOutstandingR2T.
     pub max_outstanding_r2t: Option<u16>,
-    /// HeaderDigest, in the order of preference; empty is ours to choose. Not yet in effect.
+    /// HeaderDigest: those that may be used; empty is all. The order of preference is the initiator's (§13.1).
     pub header_digest: Vec<Digest>,
     /// DataDigest, likewise.
     pub data_digest: Vec<Digest>,

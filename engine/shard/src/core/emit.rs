@@ -12,6 +12,7 @@ use super::{Core, Record};
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
 use crate::outgoing::{Outgoing, Rare};
+use crate::pdu::{PDU_SLAB_BYTES, Pdu};
 use crate::pool::MESSAGE_HEADER_BYTES;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
@@ -25,13 +26,13 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Parts that one PDU may need: its header, the buffers of a data segment of 256 KiB in the smallest chunks, padding.
 const PARTS_PER_PDU: usize = 68;
 
-/// Bytes of the slab that one PDU may need beside rare ones: header and padding.
-const SLAB_PER_PDU: usize = BHS_BYTES + 4 + 2 + portico_scsi::sense::SENSE_BYTES_MAX + 4;
+/// Bytes of the slab that one PDU may need beside rare ones: header, sense, padding, digests.
+const SLAB_PER_PDU: usize = PDU_SLAB_BYTES + 2 + portico_scsi::sense::SENSE_BYTES_MAX + 4;
 
 /// Data of a rare PDU up to this length go into the slab, longer ones into buffers.
 const RARE_SLAB_MAX: usize = 4096;
 
-const _: () = assert!(RARE_SLAB_MAX + 2 * BHS_BYTES <= MESSAGE_HEADER_BYTES);
+const _: () = assert!(RARE_SLAB_MAX + 2 * PDU_SLAB_BYTES <= MESSAGE_HEADER_BYTES);
 
 /// What became of one entry of the list.
 enum Emitted {
@@ -54,8 +55,8 @@ impl<D: Driver> Core<D> {
             let Some(entry) = session.outgoing.pop_front() else {
                 // With nothing in work there is no answer that would tell of a window that is open again.
                 let mut bhs = [0; BHS_BYTES];
-                if message.admits(1, BHS_BYTES) && session.wire.window_update(&mut bhs) {
-                    push(message, &bhs);
+                if message.admits(1, PDU_SLAB_BYTES) && session.wire.window_update(&mut bhs) {
+                    Pdu::begin(message, &bhs, session.wire.digests()).end();
                 }
                 return;
             };
@@ -107,11 +108,11 @@ impl<D: Driver> Core<D> {
                 self.settle(key);
                 return Emitted::Through;
             };
-            push(message, &bhs);
+            let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
             let length = segment.length_bytes as usize;
             let unit = task.unit.and_then(|unit| self.units.get(unit));
-            push_data(task, unit, segment.offset_bytes, length, message);
-            pad(message, length);
+            push_data(task, unit, segment.offset_bytes, length, &mut pdu);
+            pdu.end();
             let fetched = match &mut task.work {
                 Work::Read(read) => {
                     read.sent_bytes += segment.length_bytes;
@@ -144,12 +145,12 @@ impl<D: Driver> Core<D> {
         let mut bhs = [0; BHS_BYTES];
         let completion = Completion { status: outcome.status.code(), sense_bytes };
         session.wire.response(task.name, completion, &mut bhs);
-        push(message, &bhs);
+        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
         if sense_bytes > 0 {
-            push(message, &sense_bytes.to_be_bytes());
-            push(message, sense);
-            pad(message, sense.len() + 2);
+            pdu.bytes(&sense_bytes.to_be_bytes());
+            pdu.bytes(sense);
         }
+        pdu.end();
         let moved_bytes = match &task.work {
             Work::Write(write) => write.stored_bytes.into(),
             _ => 0,
@@ -174,14 +175,14 @@ impl<D: Driver> Core<D> {
             if task.aborted || task.ended.is_some() {
                 return Emitted::Through;
             }
-            if !message.admits(1, BHS_BYTES) {
+            if !message.admits(1, PDU_SLAB_BYTES) {
                 return Emitted::Full;
             }
             let mut bhs = [0; BHS_BYTES];
             let Some(range) = session.wire.next_r2t(task.name, room_bytes, &mut bhs) else {
                 return Emitted::Through;
             };
-            push(message, &bhs);
+            Pdu::begin(message, &bhs, session.wire.digests()).end();
             self.called(key, range.length_bytes);
         }
     }
@@ -197,7 +198,7 @@ impl<D: Driver> Core<D> {
         };
         let Some(long) = self.long_data(data) else { return Emitted::Full };
         let slab = if long.is_empty() { data.len() } else { 0 };
-        if !message.admits(2 + long.len(), BHS_BYTES + slab + 4) {
+        if !message.admits(2 + long.len(), PDU_SLAB_BYTES + slab + 4) {
             return Emitted::Full;
         }
         let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
@@ -243,13 +244,13 @@ impl<D: Driver> Core<D> {
                 None
             }
         };
-        push(message, &bhs);
+        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
         match rejected {
-            Some(header) => push(message, &header),
-            None if long.is_empty() => push(message, data),
-            None => long.into_iter().for_each(|part| message.push_buffer(part).expect("there was room")),
+            Some(header) => pdu.bytes(&header),
+            None if long.is_empty() => pdu.bytes(data),
+            None => long.into_iter().for_each(|part| pdu.buffer(part)),
         }
-        pad(message, data.len());
+        pdu.end();
         if let Some(name) = finished {
             self.retire_request(session_key, name);
         }
@@ -289,15 +290,15 @@ fn refusal_of_lent(task: &Task, nexus: NexusId, units: &Slab<Unit>) -> Option<Ou
     unit.admits(nexus, task.class, blocks).err()
 }
 
-/// Moves `length` bytes of a task's data-in, from `offset` on, into a message.
-fn push_data(task: &mut Task, unit: Option<&Unit>, offset: u32, length: usize, message: &mut Message) {
+/// Moves `length` bytes of a task's data-in, from `offset` on, into a PDU.
+fn push_data(task: &mut Task, unit: Option<&Unit>, offset: u32, length: usize, pdu: &mut Pdu<'_>) {
     if let Work::Read(read) = &task.work
         && read.lent
     {
         let queue = unit.and_then(|unit| unit.queue.as_ref()).expect("a unit that lends has a queue");
         let lent = queue.lend(read.offset_bytes + u64::from(offset), length);
         let lent = lent.expect("a range that was lent as a whole is lent in parts");
-        message.push_lent(Lent::new(lent.owner, lent.range)).expect("a PDU's parts fit");
+        pdu.lent(Lent::new(lent.owner, lent.range));
         return;
     }
     let mut rest = length;
@@ -309,17 +310,6 @@ fn push_data(task: &mut Task, unit: Option<&Unit>, offset: u32, length: usize, m
             task.outflow.pop_front().expect("it was just there")
         };
         rest -= part.len();
-        message.push_buffer(part).expect("a PDU's parts fit");
-    }
-}
-
-fn push(message: &mut Message, bytes: &[u8]) {
-    message.push_header(bytes.len()).expect("there was room").copy_from_slice(bytes);
-}
-
-fn pad(message: &mut Message, length: usize) {
-    let padding = length.next_multiple_of(4) - length;
-    if padding > 0 {
-        message.push_header(padding).expect("there was room").fill(0);
+        pdu.buffer(part);
     }
 }

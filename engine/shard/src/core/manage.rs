@@ -204,6 +204,11 @@ impl<D: Driver> Core<D> {
         self.settle(key);
     }
 
+    /// A request that was discarded as it came in: nothing of it is left.
+    pub fn forget(&mut self, key: Key<Task>) {
+        self.abort(key, None);
+    }
+
     fn ask_resets(&mut self, session_key: Key<Session>, management: Key<Management>) -> TaskManagementResult {
         let Some(session) = self.sessions.get(session_key) else { return TaskManagementResult::Rejected };
         let units: Vec<Key<Unit>> = session.luns.iter().map(|lun| lun.unit).collect();

@@ -27,7 +27,9 @@ impl<D: Driver> Core<D> {
             return;
         }
         let queue = unit.queue.as_ref();
-        let lent = queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
+        // What is lent may be written by others until it is sent, and its digest would be of other bytes.
+        let lent = !session.wire.digests().data
+            && queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
         let pieces = self.pool.pieces();
         task.work = Work::Read(Read {
             offset_bytes,

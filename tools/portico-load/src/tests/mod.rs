@@ -61,6 +61,22 @@ fn a_count_of_reads_is_done_by_several_sessions() {
 }
 
 #[test]
+fn digests_are_made_and_checked_both_ways() {
+    for digests in ["--header-digest", "--data-digest", "--header-digest --data-digest"] {
+        for load in ["--rw randrw --verify --bs 12k", "--rw randrw"] {
+            let tally = run(Fault::None, &format!("--count 100 --sessions 2 --depth 4 {load} {digests}"));
+            assert!(tally.is_clean(), "{digests} {load}: {:?} {:?}", tally.findings, tally.failures);
+        }
+    }
+}
+
+#[test]
+fn a_load_that_demands_digests_does_not_go_without() {
+    let why = refused(Fault::NoDigests, "--count 1 --header-digest");
+    assert!(why.contains("does not agree to the digests"), "{why}");
+}
+
+#[test]
 fn sessions_are_divided_among_threads() {
     let cores = core_affinity::get_core_ids().unwrap();
     let list: Vec<String> = cores.iter().take(2).map(|core| core.id.to_string()).collect();

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use portico_iscsi::digest::field_of;
 use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
-use portico_iscsi::negotiate::TargetKeys;
+use portico_iscsi::negotiate::{DigestChoice, TargetKeys};
 use portico_iscsi::sn::{CmdSn, DataSn, R2tSn, StatSn};
 use portico_iscsi::wire::{
     BHS_BYTES, Bhs, DataIn, DataInStatus, InitiatorPdu, LogoutResponse, LogoutResult, R2t, Residual,
@@ -55,6 +56,8 @@ pub(super) enum Fault {
     Stall(u32, u64),
     /// From the n-th read on nothing is answered.
     Mute(u32),
+    /// It has no header digests.
+    NoDigests,
     /// A new session is not ready for a while, and then has two unit attentions.
     SlowStart,
 }
@@ -79,7 +82,10 @@ impl Directory for Disk {
         if target != NAME {
             return Lookup::NotFound;
         }
-        let keys = TargetKeys::default();
+        let keys = match self.fault {
+            Fault::NoDigests => TargetKeys { header_digest: DigestChoice::None, ..TargetKeys::default() },
+            _ => TargetKeys::default(),
+        };
         Lookup::Admitted(Admission { keys, portal_group_tag: 1, alias: None, queued_commands: WINDOW })
     }
 }
@@ -111,19 +117,33 @@ pub(super) fn start(fault: Fault) -> (SocketAddr, Arc<Disk>) {
 }
 
 /// A whole PDU, or the end of the stream.
-fn receive(mut stream: &TcpStream) -> Option<(Bhs, Vec<u8>)> {
+fn receive(mut stream: &TcpStream, digests: Digests) -> Option<(Bhs, Vec<u8>)> {
     let mut bhs = [0; BHS_BYTES];
     stream.read_exact(&mut bhs).ok()?;
-    let lengths = Lengths::of(&bhs, Digests::NONE, 1 << 20).unwrap();
-    let mut data = vec![0; usize::try_from(lengths.pdu_bytes()).unwrap() - BHS_BYTES];
+    let lengths = Lengths::of(&bhs, digests, 1 << 20).unwrap();
+    let mut header = bhs.to_vec();
+    header.resize(usize::try_from(lengths.header_bytes()).unwrap(), 0);
+    stream.read_exact(&mut header[BHS_BYTES..]).ok()?;
+    digests.check_header(&header).unwrap();
+    let mut data = vec![0; usize::try_from(lengths.data_bytes()).unwrap()];
     stream.read_exact(&mut data).ok()?;
+    if lengths.data_digest_bytes > 0 {
+        let (bytes, field) = data.split_last_chunk().unwrap();
+        assert_eq!(field_of(bytes), *field, "a right data digest");
+    }
     data.truncate(usize::try_from(lengths.data_segment_bytes).unwrap());
     Some((bhs, data))
 }
 
-fn send(mut stream: &TcpStream, bhs: &Bhs, data: &[u8]) {
-    let mut bytes = [&bhs[..], data].concat();
+fn send(mut stream: &TcpStream, bhs: &Bhs, data: &[u8], digests: Digests) {
+    let mut bytes = bhs.to_vec();
+    bytes.extend(digests.of_header(bhs).iter().flatten());
+    let data_at = bytes.len();
+    bytes.extend_from_slice(data);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
+    if digests.data && !data.is_empty() {
+        bytes.extend(field_of(&bytes[data_at..]));
+    }
     // An initiator that has gone wants nothing.
     let _ = stream.write_all(&bytes);
 }
@@ -136,7 +156,7 @@ fn log_in(stream: &TcpStream, disk: &Disk) -> Option<Completed> {
         return None;
     }
     loop {
-        let (bhs, data) = receive(stream)?;
+        let (bhs, data) = receive(stream, Digests::NONE)?;
         let Ok(InitiatorPdu::Login(request)) = InitiatorPdu::parse(&bhs) else { panic!("no login: {bhs:?}") };
         let (reply, completed) = match login.receive(&request, &data, disk).unwrap() {
             Step::More(reply) => (reply, None),
@@ -144,13 +164,13 @@ fn log_in(stream: &TcpStream, disk: &Disk) -> Option<Completed> {
             Step::Refused(reply) => {
                 let mut bhs = [0; BHS_BYTES];
                 reply.response.emit(&mut bhs);
-                send(stream, &bhs, &reply.text);
+                send(stream, &bhs, &reply.text, Digests::NONE);
                 return None;
             }
         };
         let mut bhs = [0; BHS_BYTES];
         reply.response.emit(&mut bhs);
-        send(stream, &bhs, &reply.text);
+        send(stream, &bhs, &reply.text, Digests::NONE);
         if completed.is_some() {
             return completed;
         }
@@ -163,6 +183,7 @@ struct Connection<'a> {
     stat_sn: StatSn,
     expected: CmdSn,
     segment_bytes_max: usize,
+    digests: Digests,
     greetings: u32,
     /// Of this connection, that were answered.
     reads: u32,
@@ -177,6 +198,7 @@ impl<'a> Connection<'a> {
             stat_sn: completed.stat_sn.next(),
             expected: completed.cmd_sn,
             segment_bytes_max: usize::try_from(segment_bytes_max).unwrap(),
+            digests: completed.parameters.digests(),
             greetings: if disk.fault == Fault::SlowStart { 3 } else { 0 },
             reads: 0,
         }
@@ -189,11 +211,11 @@ impl<'a> Connection<'a> {
     fn send(&self, pdu: &TargetPdu, data: &[u8]) {
         let mut bhs = [0; BHS_BYTES];
         pdu.emit(&mut bhs);
-        send(&self.stream, &bhs, data);
+        send(&self.stream, &bhs, data, self.digests);
     }
 
     fn serve(mut self) {
-        while let Some((bhs, data)) = receive(&self.stream) {
+        while let Some((bhs, data)) = receive(&self.stream, self.digests) {
             match InitiatorPdu::parse(&bhs).unwrap() {
                 InitiatorPdu::ScsiCommand(command) => {
                     assert_eq!(command.cmd_sn, self.expected, "commands come in their order");
@@ -331,7 +353,7 @@ impl<'a> Connection<'a> {
     /// One Data-Out PDU; whether it was the last of its burst. Commands in between would need a queue: there are none, because
     /// the window is that of one command while data is awaited in these tests.
     fn data_out(&self, data: &mut Vec<u8>) -> bool {
-        let (bhs, segment) = receive(&self.stream).expect("the data comes");
+        let (bhs, segment) = receive(&self.stream, self.digests).expect("the data comes");
         let Ok(InitiatorPdu::DataOut(pdu)) = InitiatorPdu::parse(&bhs) else { panic!("no data: {bhs:?}") };
         assert_eq!(usize::try_from(pdu.buffer_offset).unwrap(), data.len(), "data comes in order");
         data.extend_from_slice(&segment);

@@ -8,6 +8,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use portico_iscsi::digest::{self, Crc32c, DigestField};
 use portico_iscsi::framing;
 use portico_iscsi::initiator::{
     Command, Completion, Direction, Established, Event, Login, LoginPlan, Payload, Placement, Progress,
@@ -194,10 +195,13 @@ impl Initiator {
 
     /// Sends all that waits, in one piece where it is short.
     fn send(&mut self, ios: &[Io]) -> Result<()> {
+        let digests = self.session.digests();
         let mut bhs: Bhs = [0; BHS_BYTES];
         while let Some(outgoing) = self.session.next_pdu(&mut bhs) {
             self.outbound.extend_from_slice(&bhs);
             self.outbound.extend_from_slice(outgoing.ahs());
+            self.outbound.extend(outgoing.header_digest(&bhs, digests).iter().flatten());
+            let data_at = self.outbound.len();
             match outgoing.payload {
                 Payload::None => {}
                 Payload::Bytes(bytes) => self.outbound.extend_from_slice(bytes),
@@ -207,6 +211,10 @@ impl Initiator {
                 }
             }
             self.outbound.resize(self.outbound.len() + outgoing.padding_bytes as usize, 0);
+            if digests.data && self.outbound.len() > data_at {
+                let field = digest::field_of(&self.outbound[data_at..]);
+                self.outbound.extend_from_slice(&field);
+            }
             if self.outbound.len() >= OUTBOUND_BYTES {
                 flush(&mut self.stream, &mut self.outbound)?;
             }
@@ -218,21 +226,34 @@ impl Initiator {
     fn receive(&mut self, ios: &mut [Io]) -> Result<Option<Ended>> {
         let mut bhs: Bhs = [0; BHS_BYTES];
         self.inbound.read_exact(&mut bhs).context("waiting for the target")?;
+        let digests = self.session.digests();
+        if let Some(field) = digests.of_header(&bhs) {
+            self.expect_digest(field, "a header")?;
+        }
         let placement = self.session.receive_header(&bhs).context("the target")?;
+        let mut crc = Crc32c::new();
         self.staged.clear();
         match placement {
             Placement::None => {}
             Placement::Staging { length } => {
                 self.staged.resize(length as usize, 0);
                 self.inbound.read_exact(&mut self.staged).context("a data segment")?;
+                crc.update(&self.staged);
             }
             Placement::ReadBuffer { user, offset, length, .. } => {
                 let range = offset as usize..offset as usize + length as usize;
-                self.inbound.read_exact(&mut ios[index(user)].data[range]).context("a data segment")?;
+                let place = &mut ios[index(user)].data[range];
+                self.inbound.read_exact(place).context("a data segment")?;
+                crc.update(place);
             }
         }
         let padding = framing::padding(data_segment_length(&bhs)) as usize;
-        self.inbound.read_exact(&mut [0; 3][..padding]).context("padding")?;
+        let mut zeroes = [0; 3];
+        self.inbound.read_exact(&mut zeroes[..padding]).context("padding")?;
+        crc.update(&zeroes[..padding]);
+        if digests.data && data_segment_length(&bhs) > 0 {
+            self.expect_digest(crc.field(), "data")?;
+        }
         match self.session.receive_done(&self.staged).context("the target")? {
             Event::Completed(Completion { user, status, sense, .. }) => {
                 Ok(Some((index(user), (status, sense.to_vec()))))
@@ -240,6 +261,12 @@ impl Initiator {
             Event::None => Ok(None),
             event => Err(Failure::new(format!("nobody asked for {event:?}"))),
         }
+    }
+
+    fn expect_digest(&mut self, right: DigestField, of: &str) -> Result<()> {
+        let mut field = DigestField::default();
+        self.inbound.read_exact(&mut field).context("a digest")?;
+        if field == right { Ok(()) } else { Err(Failure::new(format!("a wrong digest of {of}"))) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Our initiator logs in to our target: two readings of §13 that must come to the same result.
 
 use super::*;
+use crate::framing::Digests;
 use crate::login::{
     Admission, Completed, Directory, LoginReply, Lookup, Options, SessionType, Step, TargetLogin,
 };
@@ -87,18 +88,24 @@ fn an_unknown_target_is_refused_as_not_found() {
 #[test]
 fn what_the_gateway_does_not_do_is_negotiated_away() {
     let offer = Offer::default()
-        .with("HeaderDigest", "CRC32C,None")
         .with("MaxConnections", "8")
         .with("ErrorRecoveryLevel", "2")
         .with("IFMarker", "No")
         .with("X-com.example.key", "1");
     let (established, _) = meet(plan(offer, FirstStage::Security), TargetKeys::default()).unwrap();
     let parameters = established.parameters;
-    assert!(!parameters.header_digest);
     assert_eq!((parameters.max_connections, parameters.error_recovery_level), (1, 0));
     let said =
         |key: &str| established.said.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
     assert_eq!(said("X-com.example.key").as_deref(), Some(&b"NotUnderstood"[..]));
+}
+
+#[test]
+fn digests_are_agreed_on_each_for_itself() {
+    let offer = Offer::default().with("HeaderDigest", "CRC32C,None").with("DataDigest", "None,CRC32C");
+    let (established, completed) = meet(plan(offer, FirstStage::Operational), TargetKeys::default()).unwrap();
+    assert_eq!(established.parameters.digests(), Digests { header: true, data: false });
+    assert_eq!(completed.parameters.digests(), established.parameters.digests());
 }
 
 /// A length key's value, in both forms of numbers.

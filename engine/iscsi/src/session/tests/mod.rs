@@ -7,6 +7,7 @@ mod hostile;
 mod order;
 mod requests;
 mod silence;
+mod spoilt;
 
 use super::*;
 use crate::sn::DataSn;
