@@ -23,6 +23,7 @@ use portico_control::ledger_store::{LedgerStore, SystemFolder, boot_id};
 use portico_control::runtime::{Post, Runtime, mailboxes};
 use portico_control::scst_conf::{self, Colour, Verdict};
 use portico_model::configuration::{Configuration, Portal, embedded_default};
+use portico_ring::probe::tell_missing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -186,19 +187,9 @@ fn reload(file: Option<&PathBuf>, portal: &[std::net::SocketAddr], post: &Post<M
 }
 
 fn check(file: &Path) -> ExitCode {
-    let verdict = scst_conf::check(file, &mut io::stdout().lock(), colour(&io::stdout()));
-    for feature in portico_ring::probe() {
-        match (feature.present, feature.required) {
-            (true, _) => {}
-            (false, true) => println!(
-                "this machine cannot run it: {}: {}; {}",
-                feature.name, feature.found, feature.remedy
-            ),
-            (false, false) => {
-                println!("this machine lacks {}: {}; {}", feature.name, feature.found, feature.remedy)
-            }
-        }
-    }
+    let out = &mut io::stdout().lock();
+    let verdict = scst_conf::check(file, out, colour(&io::stdout()))
+        .and_then(|verdict| tell_missing(&portico_ring::probe(), out).map(|()| verdict));
     match verdict {
         Ok(Verdict::Sound | Verdict::Warned { .. }) => ExitCode::SUCCESS,
         Ok(Verdict::Refused { .. }) => ExitCode::from(1),
@@ -207,7 +198,8 @@ fn check(file: &Path) -> ExitCode {
 }
 
 fn colour(stream: &impl IsTerminal) -> Colour {
-    if stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() { Colour::On } else { Colour::Off }
+    let plain = !stream.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain { Colour::Off } else { Colour::On }
 }
 
 fn log_to_stderr() {
@@ -215,7 +207,7 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(colour(&io::stderr()) == Colour::On)
         .with_target(false)
         .init();
 }

@@ -25,6 +25,21 @@ pub struct Feature {
     pub remedy: String,
 }
 
+/// Says which of `features` are missing, a line for each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn tell_missing(features: &[Feature], out: &mut impl io::Write) -> io::Result<()> {
+    for Feature { name, required, found, remedy, .. } in features.iter().filter(|feature| !feature.present) {
+        if *required {
+            writeln!(out, "this machine cannot run it: {name}: {found}; {remedy}")?;
+        } else {
+            writeln!(out, "this machine lacks {name}: {found}; {remedy}")?;
+        }
+    }
+    Ok(())
+}
+
 /// No ring can be made here: why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
@@ -192,6 +207,25 @@ mod tests {
     fn what_a_ring_needs_is_present_wherever_these_tests_run() {
         let missing: Vec<_> = probe().into_iter().filter(|f| f.required && !f.present).collect();
         assert_eq!(missing, []);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_its_remedy_and_what_is_there_is_not() {
+        let feature = |name, present, required| Feature {
+            name,
+            present,
+            required,
+            found: "Linux 5.15".to_owned(),
+            remedy: "use Linux 6.1 or later".to_owned(),
+        };
+        let features = [feature("a", true, true), feature("b", false, true), feature("c", false, false)];
+        let mut said = Vec::new();
+        tell_missing(&features, &mut said).expect("memory takes everything");
+        assert_eq!(
+            String::from_utf8_lossy(&said),
+            "this machine cannot run it: b: Linux 5.15; use Linux 6.1 or later\n\
+             this machine lacks c: Linux 5.15; use Linux 6.1 or later\n"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use portico_control::scst_conf::{self, Colour, Verdict};
+use portico_ring::probe::tell_missing;
 
 /// Checks configurations for, and looks into, the portico iSCSI gateway.
 #[derive(Debug, Parser)]
@@ -25,7 +26,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Says what is wrong with a configuration and what it would serve; starts and changes nothing.
+    /// Says what is wrong with a configuration, what it would serve, and what this machine lacks; starts and changes nothing.
     ///
     /// Exit status: 0 it would be taken, 1 it would be refused, 2 it cannot be read. As `porticod --check FILE`.
     Check {
@@ -86,7 +87,11 @@ fn check(file: &Path) -> ExitCode {
     let mut out = io::stdout().lock();
     let plain = !out.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = if plain { Colour::Off } else { Colour::On };
-    let verdict = scst_conf::check(file, &mut out, colour).and_then(|verdict| out.flush().map(|()| verdict));
+    let verdict = scst_conf::check(file, &mut out, colour).and_then(|verdict| {
+        tell_missing(&portico_ring::probe(), &mut out)?;
+        out.flush()?;
+        Ok(verdict)
+    });
     match verdict {
         Ok(Verdict::Unreadable) => ExitCode::from(UNREADABLE),
         Ok(verdict) if verdict.is_taken() => ExitCode::SUCCESS,
