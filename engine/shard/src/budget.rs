@@ -3,10 +3,16 @@
 //! Each logical unit has a reserve that nobody else can take, and beyond it shares the rest with all. Bookings are of two
 //! kinds: *swift* ones end by themselves (a READ, data that have come), *patient* ones wait for an initiator to send, who
 //! may never do it. Patient ones get one half of each reserve and a part of what is shared: writers that announce much and send
-//! nothing starve each other, and nobody else.
+//! nothing starve each other, and nobody who sends.
+//!
+//! Of what is shared each session has a share of its own, and takes more than it only while one half is free. So one session,
+//! whatever it announces or does not read, leaves the others theirs. Data that have come before their command's turn, of which
+//! nobody knows yet where they belong, are in an account of their own within what is shared (*early*), by the same rule.
 //!
 //! Nothing is allocated here: this is the account, the arena is the till. The order of defence when the account is short is
 //! the caller's (ARCHITECTURE, Scarcity).
+
+use crate::task::PIECE_BYTES_MAX;
 
 /// The account of one shard.
 #[derive(Debug)]
@@ -14,6 +20,8 @@ pub struct Budget {
     shared_total: u64,
     shared_used: u64,
     shared_patient: u64,
+    /// Of `shared_used`: data before their command's turn.
+    early: u64,
     /// Of each unit, for each kind of booking.
     reserve: u64,
 }
@@ -25,6 +33,14 @@ pub struct Share {
     patient: u64,
 }
 
+/// What one session has booked, of all units.
+#[derive(Debug, Default)]
+pub struct Holding {
+    swift: u64,
+    patient: u64,
+    early: u64,
+}
+
 /// What a booking waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -34,8 +50,30 @@ pub enum Kind {
     Patient,
 }
 
+/// Why bytes are not to be had now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// There are none for anybody on this unit.
+    Unit,
+    /// The session has had its share; another one would get them.
+    Session,
+}
+
 /// Logical units that get a reserve; with more than this the reserve of each shrinks.
 const UNITS_PLANNED: u64 = 16;
+/// Sessions whose shares make up the whole.
+const SESSIONS_PLANNED: u64 = 32;
+/// The least share of a session: with it any command goes on, piece by piece.
+const SESSION_SHARE_MIN: u64 = PIECE_BYTES_MAX as u64;
+/// The part of what is shared that patient bookings may take.
+const PATIENT_PARTS: u64 = 3;
+/// The part of what is shared that early data may take.
+const EARLY_PARTS: u64 = 1;
+/// Of so many.
+const PARTS: u64 = 4;
+
+const _: () =
+    assert!(PATIENT_PARTS < PARTS && EARLY_PARTS < PARTS, "who sends in order always finds something");
 
 impl Budget {
     /// An account of `arena_bytes`, half of which is set aside as reserves of the units.
@@ -45,6 +83,7 @@ impl Budget {
             shared_total: arena_bytes / 2,
             shared_used: 0,
             shared_patient: 0,
+            early: 0,
             reserve: reserve_of(arena_bytes, UNITS_PLANNED),
         }
     }
@@ -52,7 +91,7 @@ impl Budget {
     /// Tells the account how many units divide the reserve. What is out stays out.
     pub fn set_units<'a>(&mut self, units: u64, shares: impl Iterator<Item = &'a Share>, arena_bytes: u64) {
         self.reserve = reserve_of(arena_bytes, units.max(UNITS_PLANNED));
-        (self.shared_used, self.shared_patient) = (0, 0);
+        (self.shared_used, self.shared_patient) = (self.early, 0);
         for share in shares {
             let patient = share.patient.saturating_sub(self.reserve);
             self.shared_patient += patient;
@@ -60,21 +99,38 @@ impl Budget {
         }
     }
 
-    /// Books `bytes` for the unit, or says that they are not to be had now.
-    pub fn take(&mut self, share: &mut Share, bytes: u64, kind: Kind) -> bool {
-        let used = share.of(kind);
+    /// Books `bytes` for the unit and the session.
+    ///
+    /// # Errors
+    /// They are not to be had now, and whom that concerns.
+    pub fn take(
+        &mut self,
+        share: &mut Share,
+        holding: &mut Holding,
+        bytes: u64,
+        kind: Kind,
+    ) -> Result<(), Short> {
+        let (used, held) = (share.of(kind), holding.of(kind));
         let more = (*used + bytes).saturating_sub(self.reserve) - used.saturating_sub(self.reserve);
-        let patient = if kind == Kind::Patient { more } else { 0 };
-        let exceeds = self.shared_used + more > self.shared_total
-            || self.shared_patient + patient > self.shared_total * PATIENT_PARTS / PARTS;
+        let all_left = self.shared_total.saturating_sub(self.shared_used);
+        let (total, left) = match kind {
+            Kind::Swift => (self.shared_total, all_left),
+            Kind::Patient => {
+                let total = self.shared_total * PATIENT_PARTS / PARTS;
+                (total, all_left.min(total.saturating_sub(self.shared_patient)))
+            }
+        };
         // A single request larger than all there is must not wait for ever: with nothing else of its kind out it passes.
-        if more > 0 && exceeds && *used > 0 {
-            return false;
+        if more > 0 && *used > 0 {
+            admit(*held, bytes, more, left, total)?;
         }
         self.shared_used += more;
-        self.shared_patient += patient;
+        if kind == Kind::Patient {
+            self.shared_patient += more;
+        }
         *used += bytes;
-        true
+        *held += bytes;
+        Ok(())
     }
 
     /// Gives `bytes` back.
@@ -92,6 +148,32 @@ impl Budget {
         }
     }
 
+    /// Books `bytes` that have come before their command's turn.
+    ///
+    /// # Errors
+    /// They are not to be had.
+    pub fn take_early(&mut self, holding: &mut Holding, bytes: u64) -> Result<(), Short> {
+        let total = self.shared_total * EARLY_PARTS / PARTS;
+        let left = total.saturating_sub(self.early).min(self.shared_total.saturating_sub(self.shared_used));
+        admit(holding.early, bytes, bytes, left, total)?;
+        self.early += bytes;
+        self.shared_used += bytes;
+        holding.early += bytes;
+        Ok(())
+    }
+
+    /// Gives early bytes back: of a session that has ended, without its holding.
+    ///
+    /// # Panics
+    /// When more comes back than was taken.
+    pub fn give_early(&mut self, holding: Option<&mut Holding>, bytes: u64) {
+        self.early = self.early.checked_sub(bytes).expect("no more comes back than was taken");
+        self.shared_used = self.shared_used.saturating_sub(bytes);
+        if let Some(holding) = holding {
+            holding.early -= bytes;
+        }
+    }
+
     /// Whether less than a quarter of what is shared is left: then command windows stop growing.
     #[must_use]
     pub fn is_scarce(&self) -> bool {
@@ -99,10 +181,17 @@ impl Budget {
     }
 }
 
-/// The part of what is shared that patient bookings may take.
-const PATIENT_PARTS: u64 = 3;
-/// Of so many.
-const PARTS: u64 = 4;
+/// Whether a session that holds `held` of what is shared, `left` of `total`, gets `bytes` that need `more` of it.
+fn admit(held: u64, bytes: u64, more: u64, left: u64, total: u64) -> Result<(), Short> {
+    let share = (total / SESSIONS_PLANNED).max(SESSION_SHARE_MIN);
+    if held + bytes > share && left.saturating_sub(more) < total / 2 {
+        Err(Short::Session)
+    } else if more > left {
+        Err(Short::Unit)
+    } else {
+        Ok(())
+    }
+}
 
 fn reserve_of(arena_bytes: u64, units: u64) -> u64 {
     arena_bytes / 2 / units / 2
@@ -117,6 +206,30 @@ impl Share {
     }
 }
 
+impl Holding {
+    fn of(&mut self, kind: Kind) -> &mut u64 {
+        match kind {
+            Kind::Swift => &mut self.swift,
+            Kind::Patient => &mut self.patient,
+        }
+    }
+
+    /// The session has `bytes` less.
+    ///
+    /// # Panics
+    /// When it did not have as many.
+    pub fn give(&mut self, bytes: u64, kind: Kind) {
+        let held = self.of(kind);
+        *held = held.checked_sub(bytes).expect("a session gives back what it took");
+    }
+
+    /// Whether data of it came before their command's turn, and are still here.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.early > 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,57 +237,135 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// An account of 64 MiB, and so many sessions on one unit.
+    struct Bank<const SESSIONS: usize> {
+        budget: Budget,
+        share: Share,
+        holdings: [Holding; SESSIONS],
+    }
+
+    impl<const SESSIONS: usize> Bank<SESSIONS> {
+        fn new() -> Self {
+            Self {
+                budget: Budget::new(64 * MIB),
+                share: Share::default(),
+                holdings: std::array::from_fn(|_| Holding::default()),
+            }
+        }
+
+        fn take(&mut self, session: usize, bytes: u64, kind: Kind) -> Result<(), Short> {
+            self.budget.take(&mut self.share, &mut self.holdings[session], bytes, kind)
+        }
+
+        fn give(&mut self, session: usize, bytes: u64, kind: Kind) {
+            self.budget.give(&mut self.share, bytes, kind);
+            self.holdings[session].give(bytes, kind);
+        }
+
+        /// Takes as much as it gets; how much, and why no more.
+        fn plunder(&mut self, session: usize, kind: Kind) -> (u64, Short) {
+            for taken in 0.. {
+                if let Err(short) = self.take(session, MIB / 4, kind) {
+                    return (taken * MIB / 4, short);
+                }
+            }
+            unreachable!("an account has an end")
+        }
+    }
+
     #[test]
     fn one_unit_cannot_take_what_is_reserved_for_another() {
-        let mut budget = Budget::new(64 * MIB);
-        let (mut greedy, mut modest) = (Share::default(), Share::default());
-        while budget.take(&mut greedy, MIB, Swift) {}
-        assert!(budget.is_scarce());
-        assert_eq!(greedy.swift, 32 * MIB + MIB, "all that is shared and its own reserve");
-        assert!(budget.take(&mut modest, MIB, Swift), "the other's reserve is there");
-        assert!(!budget.take(&mut modest, MIB, Swift));
-        budget.give(&mut greedy, 2 * MIB, Swift);
-        assert!(budget.take(&mut modest, MIB, Swift));
+        let mut bank = Bank::<64>::new();
+        let taken: u64 = (0..64).map(|session| bank.plunder(session, Swift).0).sum();
+        assert!(bank.budget.is_scarce());
+        assert_eq!(taken, 32 * MIB + MIB, "all that is shared and its own reserve");
+        let (mut modest, mut session) = (Share::default(), Holding::default());
+        let mut take = |bank: &mut Bank<64>| bank.budget.take(&mut modest, &mut session, MIB, Swift);
+        assert_eq!(take(&mut bank), Ok(()), "the other's reserve is there");
+        assert_eq!(take(&mut bank), Err(Short::Session));
+        bank.give(0, 17 * MIB, Swift);
+        assert_eq!(take(&mut bank), Ok(()));
     }
 
     #[test]
     fn writers_that_never_send_starve_nobody_who_does() {
-        let mut budget = Budget::new(64 * MIB);
-        let mut share = Share::default();
-        while budget.take(&mut share, MIB, Patient) {}
-        assert_eq!(
-            share.patient,
-            24 * MIB + MIB,
-            "three quarters of what is shared, and half of the reserve"
-        );
-        for _ in 0..9 {
-            assert!(budget.take(&mut share, MIB, Swift), "the same unit still takes data that have come");
+        let mut bank = Bank::<64>::new();
+        let taken: u64 = (0..64).map(|session| bank.plunder(session, Patient).0).sum();
+        assert_eq!(taken, 24 * MIB + MIB, "three quarters of what is shared, and half of the reserve");
+        for _ in 0..36 {
+            assert_eq!(bank.take(0, MIB / 4, Swift), Ok(()), "the same unit still takes data that have come");
+            bank.holdings.rotate_left(1);
         }
-        assert!(!budget.take(&mut share, MIB, Swift));
+        assert_eq!(bank.take(0, MIB / 4, Swift), Err(Short::Unit));
+    }
+
+    #[test]
+    fn a_session_that_announces_all_it_may_leaves_the_others_their_shares() {
+        for kind in [Swift, Patient] {
+            let mut bank = Bank::<32>::new();
+            let total = if kind == Swift { 32 * MIB } else { 24 * MIB };
+            let (taken, short) = bank.plunder(0, kind);
+            assert_eq!((taken, short), (total / 2 + MIB, Short::Session), "one half, and the unit's reserve");
+            for session in 1..=16 {
+                let (taken, short) = bank.plunder(session, kind);
+                assert_eq!(taken, total / 32, "{kind:?} {session}");
+                assert!(session == 16 || short == Short::Session);
+            }
+            assert_eq!(bank.plunder(17, kind), (0, Short::Unit), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_small_arena_a_share_is_still_one_piece() {
+        let mut budget = Budget::new(4 * MIB);
+        let (mut share, mut greedy, mut modest) = Default::default();
+        while budget.take(&mut share, &mut greedy, MIB / 4, Patient).is_ok() {}
+        assert_eq!(budget.take(&mut share, &mut modest, MIB / 4, Patient), Ok(()));
     }
 
     #[test]
     fn what_is_given_back_can_be_taken_again() {
-        let mut budget = Budget::new(64 * MIB);
-        let mut share = Share::default();
+        let mut bank = Bank::<1>::new();
         for kind in [Swift, Patient, Swift] {
-            let mut taken = 0;
-            while budget.take(&mut share, MIB, kind) {
-                taken += 1;
-            }
-            assert_eq!(taken, if kind == Swift { 33 } else { 25 });
-            budget.give(&mut share, taken * MIB, kind);
-            assert!(!budget.is_scarce());
+            let (taken, _) = bank.plunder(0, kind);
+            assert_eq!(taken, if kind == Swift { 17 * MIB } else { 13 * MIB });
+            bank.give(0, taken, kind);
+            assert!(!bank.budget.is_scarce());
         }
     }
 
     #[test]
     fn a_request_larger_than_everything_passes_alone() {
         let mut budget = Budget::new(MIB);
-        let mut share = Share::default();
-        assert!(budget.take(&mut share, 16 * MIB, Patient));
-        assert!(!budget.take(&mut share, 1, Patient));
+        let (mut share, mut session) = Default::default();
+        assert_eq!(budget.take(&mut share, &mut session, 16 * MIB, Patient), Ok(()));
+        assert!(budget.take(&mut share, &mut session, 1, Patient).is_err());
         budget.give(&mut share, 16 * MIB, Patient);
-        assert!(budget.take(&mut share, 1, Patient));
+        session.give(16 * MIB, Patient);
+        assert_eq!(budget.take(&mut share, &mut session, 1, Patient), Ok(()));
+    }
+
+    #[test]
+    fn early_data_have_an_account_of_their_own_and_each_session_a_share_of_it() {
+        let mut bank = Bank::<32>::new();
+        let early = |bank: &mut Bank<32>, session: usize| {
+            let mut taken = 0;
+            while bank.budget.take_early(&mut bank.holdings[session], MIB / 8).is_ok() {
+                taken += MIB / 8;
+            }
+            taken
+        };
+        assert_eq!(early(&mut bank, 0), 4 * MIB, "one half of a quarter of what is shared");
+        for session in 1..=16 {
+            assert_eq!(early(&mut bank, session), MIB / 4);
+        }
+        assert_eq!(early(&mut bank, 17), 0);
+        assert!(!bank.budget.is_scarce());
+        let shares = [Share::default()];
+        bank.budget.set_units(1, shares.iter(), 64 * MIB);
+        assert_eq!(bank.budget.shared_used, 8 * MIB, "another unit changes nothing about them");
+        bank.budget.give_early(Some(&mut bank.holdings[0]), 4 * MIB);
+        bank.budget.give_early(None, 4 * MIB);
+        assert_eq!((bank.budget.shared_used, bank.holdings[0].is_early()), (0, false));
     }
 }

@@ -120,6 +120,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         session.wire.data_arrived(name);
         self.core.data_came(task);
         self.serve_requests(key, session_key);
+        self.core.shelve(task);
     }
 
     /// A data segment came with a wrong digest: it is discarded, and the initiator hears of it (RFC 7143 §7.8). A request
@@ -138,9 +139,16 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn serve_requests(&mut self, key: Key<Connection>, session_key: Key<Session>) {
         while let Some(session) = self.core.sessions.get_mut(session_key) {
             let Some(name) = session.wire.next_request() else { return };
+            let task = session.task(name).and_then(|task| self.core.tasks.get(task));
+            let refused = task.is_some_and(|task| task.is_refused);
             match *session.wire.request(name) {
                 Request::Command(_) => self.core.start(session_key, name),
                 Request::TaskManagement(request) => self.core.manage(session_key, name, &request),
+                Request::NopOut(_) | Request::Text(_) if refused => {
+                    // A command can be told; of anything else that comes in such numbers before its turn there is nothing
+                    // to save.
+                    return self.close(key, EndReason::Violation);
+                }
                 Request::NopOut(_) => {
                     let data = self.core.take_data(session_key, name);
                     self.core.list_rare(session_key, Rare::Pong { name, data });

@@ -27,4 +27,6 @@ mod endings;
 mod full_feature;
 mod logins;
 mod pdu;
+#[cfg(test)]
+mod tests;
 mod text;

@@ -11,6 +11,7 @@ use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{Bhs, InitiatorPdu, opcode};
 use portico_model::message::{Adoption, EndReason, LoginQuestion, Refusal, ToControl};
 
+use crate::budget::Holding;
 use crate::connection::{Connection, Framed, LOGIN_PATIENCE_S, Pdu, Phase};
 use crate::directory::{Place, Portico, discovery_keys};
 use crate::driver::Driver;
@@ -187,6 +188,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             flush_listed: false,
             wants_aligned: false,
             asks_for_data: false,
+            holding: Holding::default(),
+            waiting: 0,
         };
         let home = self.core.adopt(adopted);
         let connection = self.connections.get_mut(key).expect("it was just put there");

@@ -12,7 +12,9 @@ use portico_scsi::device_server::{Context, NexusState};
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::reservation::NexusId;
 
+use crate::budget::Holding;
 use crate::connection::Connection;
+use crate::core::Lines;
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Task};
@@ -59,6 +61,10 @@ pub struct Session {
     pub wants_aligned: bool,
     /// A write has begun whose data will be asked for: its connection is to expect them.
     pub asks_for_data: bool,
+    /// What it has of the shard's memory.
+    pub holding: Holding,
+    /// Commands that wait because it has had its share.
+    pub waiting: u32,
 }
 
 /// One logical unit as one nexus sees it.
@@ -72,6 +78,8 @@ pub struct LunState {
     pub nexus: NexusState,
     /// Commands in hand.
     pub tasks: u32,
+    /// Those of them that wait because the session has had its share of memory.
+    pub lines: Lines,
 }
 
 impl Session {
@@ -89,26 +97,21 @@ impl Session {
         }
     }
 
-    /// The index at which this session sees `unit`, if it does.
-    #[must_use]
-    pub fn sees(&self, unit: Key<Unit>) -> Option<usize> {
-        self.luns.iter().position(|state| state.unit == unit)
-    }
-
     /// Queues an attention on all logical units.
     pub fn establish_everywhere(&mut self, attention: UnitAttention) {
         self.luns.iter_mut().for_each(|state| state.nexus.establish(attention));
     }
 
     /// Puts another map in place. A LUN that still leads to the same unit keeps what is pending on it; the others begin
-    /// as a nexus that is new to the unit. `unit_of` finds the unit on this shard.
+    /// as a nexus that is new to the unit. `unit_of` finds the unit on this shard. Commands in hand are the caller's to count
+    /// again.
     pub fn remap(&mut self, map: Arc<LunMap>, unit_of: impl Fn(UnitId) -> Option<Key<Unit>>) {
         let before = std::mem::take(&mut self.luns);
         self.luns = states(&map, UnitAttention::PowerOn, unit_of);
         for state in &mut self.luns {
             let same = |old: &&LunState| old.entry.lun == state.entry.lun && old.unit == state.unit;
             if let Some(old) = before.iter().find(same) {
-                (state.nexus, state.tasks) = (old.nexus, old.tasks);
+                state.nexus = old.nexus;
             }
         }
         self.spelt = spell(&map, self.address_method);
@@ -152,6 +155,13 @@ impl Session {
         }
     }
 
+    /// Whether it has had its share of the shard's memory, or data of it wait for a command that has not come: its window
+    /// grows no further.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.holding.is_early() || self.waiting > 0
+    }
+
     /// The task of this name.
     #[must_use]
     pub fn task(&self, name: TaskId) -> Option<Key<Task>> {
@@ -171,7 +181,13 @@ pub fn states(
         .filter_map(|entry| {
             let mut nexus = NexusState { attentions: Attentions::NONE };
             nexus.establish(greeting);
-            Some(LunState { entry: *entry, unit: unit_of(entry.unit)?, nexus, tasks: 0 })
+            Some(LunState {
+                entry: *entry,
+                unit: unit_of(entry.unit)?,
+                nexus,
+                tasks: 0,
+                lines: Lines::default(),
+            })
         })
         .collect()
 }

@@ -15,7 +15,7 @@ use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
 
 use crate::budget::Kind;
-use crate::core::PASSES_MAX;
+use crate::core::{PASSES_MAX, Wait};
 use crate::management::Management;
 use crate::session::Session;
 use crate::slab::Key;
@@ -50,6 +50,14 @@ pub struct Task {
     pub inflow: VecDeque<Buffer>,
     /// Bytes in `inflow`.
     pub inflow_bytes: usize,
+    /// Of them, in buffers of their own size and in the account of early data.
+    pub shelved_bytes: usize,
+    /// What these buffers count there.
+    pub early_bytes: u64,
+    /// Its data came before its turn and found no place: it ends with TASK SET FULL.
+    pub is_refused: bool,
+    /// The write cache was turned off while pieces of it were at the medium: it is flushed before GOOD.
+    pub flush_due: bool,
     /// Data-In that is ready to be sent, in order.
     pub outflow: VecDeque<Buffer>,
     /// Requests at the medium.
@@ -66,8 +74,8 @@ pub struct Task {
     pub awaited_by: Vec<Key<Management>>,
     /// Whether it stands in its connection's list of PDUs to send.
     pub listed: bool,
-    /// Whether it stands in the list of those who wait for memory or room in a queue.
-    pub starved: bool,
+    /// How it waits for memory or room in a queue, where it does.
+    pub waits: Option<Wait>,
 }
 
 /// The three moments that the histograms are made of.
@@ -145,7 +153,7 @@ pub struct Write {
     pub stored_bytes: u32,
     /// Bytes that came unasked or were asked for.
     pub called_bytes: u32,
-    /// Bytes that it may hold at a time; 0 while it waits for memory.
+    /// Bytes that it may hold at a time; 0 while it waits for memory, with what came unasked.
     pub booked_bytes: u32,
     /// On stable storage before GOOD.
     pub durable: bool,
@@ -219,6 +227,10 @@ impl Task {
             work: Work::None,
             inflow: spare.inflow,
             inflow_bytes: 0,
+            shelved_bytes: 0,
+            early_bytes: 0,
+            is_refused: false,
+            flush_due: false,
             outflow: spare.outflow,
             at_medium: 0,
             booked_bytes: 0,
@@ -227,7 +239,7 @@ impl Task {
             aborted: false,
             awaited_by: Vec::new(),
             listed: false,
-            starved: false,
+            waits: None,
         }
     }
 

@@ -12,6 +12,7 @@ use portico_scsi::sense::Outcome;
 use portico_scsi::unit::LogicalUnit;
 
 use crate::budget::Share;
+use crate::core::Lines;
 use crate::drain::Drains;
 
 /// The medium of a unit as this shard reaches it.
@@ -33,6 +34,8 @@ pub struct Unit {
     pub memory_alignment: usize,
     /// Its part of the shard's memory.
     pub share: Share,
+    /// Tasks that wait, for all sessions.
+    pub lines: Lines,
     /// Generations that wait for pieces at the medium.
     pub drains: Drains,
     /// Writes without an owner, on any shard.
@@ -61,6 +64,7 @@ impl Unit {
             queue: None,
             memory_alignment: 1,
             share: Share::default(),
+            lines: Lines::default(),
             drains: Drains::default(),
             orphans: Arc::from([]),
             at_medium: 0,

@@ -47,7 +47,7 @@ impl<D: Driver> Core<D> {
     pub fn emit(&mut self, session_key: Key<Session>, message: &mut Message) {
         let scarce = self.budget.is_scarce();
         if let Some(session) = self.sessions.get_mut(session_key) {
-            session.wire.hold_window(scarce);
+            session.wire.hold_window(scarce || session.is_short());
             session.flush_listed = false;
         }
         loop {
@@ -122,7 +122,7 @@ impl<D: Driver> Core<D> {
             };
             if fetched {
                 // What is in a message is bounded by the message: the task may fetch more.
-                self.give_back(key, length as u64);
+                self.unbook(key, length as u64);
                 self.note_released();
             }
             if segment.ends_task {

@@ -26,6 +26,9 @@ impl<D: Driver> Core<D> {
         let command = *session.wire.command(name);
         let lun = Lun::from_bytes(command.lun.0);
         let at = lun.number().and_then(|number| session.find(number));
+        if self.tasks.get(key).is_some_and(|task| task.is_refused) {
+            return self.finish(key, Outcome::TASK_SET_FULL);
+        }
         if let Some(at) = at
             && let Some(refusal) = self.take_place(session_key, key, at)
         {
@@ -214,6 +217,8 @@ impl<D: Driver> Core<D> {
         let data: Vec<u8> = task.inflow.drain(..).flat_map(|buffer| buffer.to_vec()).collect();
         task.inflow_bytes = 0;
         task.work = Work::None;
+        self.unshelve(key);
+        let Some(task) = self.tasks.get_mut(key) else { return };
         let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("parameters are for a unit");
         let action = device_server::parameters(&unit.state, list, &data);
         self.act(key, action);

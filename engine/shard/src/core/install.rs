@@ -6,6 +6,7 @@ use portico_backstores::{Medium, Queue as _, Request, Submitted, Tag};
 use portico_model::identity::{Ticket, UnitId};
 use portico_model::message::{Install, Opening, ToControl};
 use portico_model::meter::{Meters, UnitMeter};
+use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
 
 use super::medium::Adapter;
@@ -57,6 +58,13 @@ impl<D: Driver> Core<D> {
             return;
         };
         let unit = self.units.get_mut(key).expect("a unit with a name is there");
+        let was_stable = unit.state.mode.write_cache.must_be_stable(false);
+        if !was_stable && install.state.mode.write_cache.must_be_stable(false) {
+            // The flush below need not see a piece that is at the medium while it runs.
+            let handed = |task: &&mut Task| task.class == CommandClass::Write && task.times.handed.is_some();
+            let of_unit = self.tasks.iter_mut().map(|(_, task)| task).filter(|task| task.unit == Some(key));
+            of_unit.filter(handed).for_each(|task| task.flush_due = true);
+        }
         unit.state = Arc::clone(&install.state);
         unit.generation = install.generation;
         unit.install_orphans(&install.orphans, self.shard);

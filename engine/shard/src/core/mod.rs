@@ -3,6 +3,7 @@
 //! Connections hand in what they understood ([`Core::start`], [`Core::data`], …); the medium and control hand in what came
 //! of it; both leave PDUs in the sessions' lists, from which `emit` makes messages.
 
+mod booking;
 mod emit;
 mod execute;
 mod install;
@@ -12,6 +13,7 @@ mod read;
 mod series;
 mod sessions;
 mod verify;
+mod waiting;
 mod write;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +42,7 @@ use crate::unit::Unit;
 
 pub use medium::{Op, OpKind};
 pub use series::PASSES_MAX;
+pub use waiting::{Line, Lines, Wait};
 
 /// The state of a shard without its connections.
 pub struct Core<D> {
@@ -92,6 +95,11 @@ pub struct Core<D> {
     arena_bytes: u64,
     next_serial: u64,
     released: bool,
+    /// Counts the times that those who wait were let try again.
+    round: u64,
+    /// Who tries again now.
+    feeding: Option<Key<Task>>,
+    spare_starved: VecDeque<Key<Task>>,
 }
 
 impl<D: Driver> Core<D> {
@@ -124,6 +132,9 @@ impl<D: Driver> Core<D> {
             arena_bytes: arena.total_bytes(),
             next_serial: 0,
             released: false,
+            round: 0,
+            feeding: None,
+            spare_starved: VecDeque::with_capacity(1024),
         }
     }
 
@@ -165,7 +176,7 @@ impl<D: Driver> Core<D> {
     /// Data-Out of a task, in the order of its bytes. Not wanted any more where the task has ended.
     pub fn data(&mut self, key: Key<Task>, buffer: Buffer) {
         let Some(task) = self.tasks.get_mut(key) else { return };
-        if task.ended.is_none() && !task.aborted {
+        if task.ended.is_none() && !task.aborted && !task.is_refused {
             task.inflow_bytes += buffer.len();
             task.inflow.push_back(buffer);
         }
@@ -174,7 +185,11 @@ impl<D: Driver> Core<D> {
     /// The task ends like this: its status goes out when nothing of it is at the medium any more, and the data that the
     /// initiator was going to send for it has come.
     pub fn finish(&mut self, key: Key<Task>, outcome: Outcome) {
+        self.stop_waiting(key);
         let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.ended.is_none() && task.flush_due && outcome == Outcome::GOOD {
+            return self.flush_before_good(key);
+        }
         if task.ended.is_none() {
             task.ended = Some(outcome);
             task.inflow.clear();
@@ -183,6 +198,7 @@ impl<D: Driver> Core<D> {
             if session.wire.is_live(task.name) {
                 session.wire.discard_data(task.name);
             }
+            self.unshelve(key);
         }
         self.settle(key);
     }
@@ -207,10 +223,11 @@ impl<D: Driver> Core<D> {
 
     /// Lets go of a task: its memory, its place in its session and unit. Whoever waited for it hears of it.
     fn release(&mut self, key: Key<Task>) {
+        self.stop_waiting(key);
+        self.unbook_all(key);
         let Some(task) = self.tasks.remove(key) else { return };
         self.released = true;
         if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
-            self.budget.give(&mut unit.share, task.booked_bytes, task.booked_as);
             unit.tasks -= 1;
         }
         if let Some(session) = self.sessions.get_mut(task.session) {
@@ -223,13 +240,8 @@ impl<D: Driver> Core<D> {
             {
                 *place = None;
             }
-            let at = match task.lun {
-                Some(at) if session.luns.get(at).is_some_and(|lun| Some(lun.unit) == task.unit) => Some(at),
-                Some(_) => task.unit.and_then(|unit| session.sees(unit)),
-                None => None,
-            };
-            if let Some(lun) = at.and_then(|at| session.luns.get_mut(at)) {
-                lun.tasks = lun.tasks.saturating_sub(1);
+            if let Some(lun) = task.lun.and_then(|at| session.luns.get_mut(at)) {
+                lun.tasks -= 1;
             }
         }
         if let Work::Parked(ticket) = task.work {
@@ -268,49 +280,6 @@ impl<D: Driver> Core<D> {
                 meter.at_medium.saturating_record(nanoseconds(handed, times.back.unwrap_or(self.now)));
             }
         }
-    }
-
-    /// Puts a task among those that wait for memory or room.
-    fn starve(&mut self, key: Key<Task>) {
-        if let Some(task) = self.tasks.get_mut(key)
-            && !task.starved
-        {
-            task.starved = true;
-            self.starved.push_back(key);
-        }
-    }
-
-    /// Lets those who wait try again, if anything was given back since the last time.
-    pub fn feed_starved(&mut self) {
-        if !std::mem::take(&mut self.released) {
-            return;
-        }
-        for _ in 0..self.starved.len() {
-            let Some(key) = self.starved.pop_front() else { return };
-            let Some(task) = self.tasks.get_mut(key) else { continue };
-            task.starved = false;
-            if task.aborted {
-                continue;
-            }
-            match task.work {
-                Work::Read(_) => self.pump_read(key),
-                Work::Write(_) => self.pump_write(key),
-                Work::Verify(_) => self.pump_verify(key),
-                Work::Series(_) => self.pump_series(key),
-                Work::Flush => self.pump_flush(key),
-                Work::None | Work::Parameters(_) | Work::Parked(_) => {}
-            }
-        }
-    }
-
-    /// Something was given back: memory, or room in a queue.
-    pub fn note_released(&mut self) {
-        self.released = true;
-    }
-
-    /// Whether somebody waits and something was given back: then another turn must not sleep first.
-    pub fn is_hungry(&self) -> bool {
-        self.released && !self.starved.is_empty()
     }
 
     /// The ticket by which control's answer finds a task.

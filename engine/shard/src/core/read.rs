@@ -7,8 +7,8 @@ use portico_ring::Segments;
 use portico_scsi::sense::Outcome;
 
 use super::medium::Refused;
-use super::{Core, OpKind};
-use crate::budget::Kind;
+use super::{Core, Line, OpKind};
+use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
 use crate::slab::Key;
@@ -72,26 +72,26 @@ impl<D: Driver> Core<D> {
             let rest = (read.length_bytes - read.handed_bytes) as usize;
             if task.ended.is_some()
                 || task.aborted
+                || task.waits.is_some()
                 || rest == 0
                 || read.pieces.len() >= PIECES_MAX
                 || (read.handed_bytes - read.sent_bytes) as usize >= PIECES_MAX * PIECE_BYTES_MAX
             {
                 return;
             }
-            let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a READ has a unit");
+            let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a READ has a unit");
             let block_bytes = unit.state.geometry.block_length();
             let length = rest.min(PIECE_BYTES_MAX);
             // A medium moves whole blocks, even where the initiator takes only a part of the last.
             let whole = length.next_multiple_of(block_bytes as usize);
-            if !self.budget.take(&mut unit.share, whole as u64, Kind::Swift) {
-                return self.starve(key);
-            }
-            task.booked_bytes += whole as u64;
             let at_bytes = read.handed_bytes;
             let offset_bytes = read.offset_bytes + u64::from(at_bytes);
+            if self.queue_behind(key, Line::Room) || !self.book_in_line(key, whole as u64, Kind::Swift) {
+                return;
+            }
             let Some(segments) = self.take_memory(whole) else {
-                self.give_back(key, whole as u64);
-                return self.starve(key);
+                self.unbook(key, whole as u64);
+                return self.wait_for(key, Some(Line::Swift), Short::Unit);
             };
             let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) else { return };
             read.pieces.push_back(Piece { at_bytes, filled: None });
@@ -104,12 +104,12 @@ impl<D: Driver> Core<D> {
                 Err(Refused::Ends(outcome)) => return self.finish(key, outcome),
                 Err(Refused::Full(list)) => {
                     self.pool.keep_list_if(list);
-                    self.give_back(key, whole as u64);
+                    self.unbook(key, whole as u64);
                     if let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) {
                         read.pieces.pop_back();
                         read.handed_bytes = at_bytes;
                     }
-                    return self.starve(key);
+                    return self.wait_for(key, Some(Line::Room), Short::Unit);
                 }
             }
         }
@@ -160,17 +160,6 @@ impl<D: Driver> Core<D> {
             list.push(buffer).expect("there was room for one more");
         }
         Some(list)
-    }
-
-    /// Takes a booking of this task back.
-    pub(super) fn give_back(&mut self, key: Key<Task>, bytes: u64) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
-        let bytes = bytes.min(task.booked_bytes);
-        task.booked_bytes -= bytes;
-        let kind = task.booked_as;
-        if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
-            self.budget.give(&mut unit.share, bytes, kind);
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use portico_scsi::sense::{AdditionalSense, Outcome};
 
 use super::medium::Refused;
 use super::verify::first_difference;
-use super::{Core, OpKind};
+use super::{Core, Line, OpKind};
+use crate::budget::Short;
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, Pass, Series, Task, Work};
@@ -57,7 +58,7 @@ impl<D: Driver> Core<D> {
     pub(super) fn pump_series(&mut self, key: Key<Task>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Work::Series(series) = &mut task.work else { return };
-        if task.ended.is_some() || task.aborted || task.at_medium > 0 {
+        if task.ended.is_some() || task.aborted || task.at_medium > 0 || task.waits.is_some() {
             return;
         }
         if series.data_bytes > 0 {
@@ -79,6 +80,9 @@ impl<D: Driver> Core<D> {
         let Some(pass) = series.passes[0].filter(|_| series.length_bytes > 0) else {
             return self.finish(key, Outcome::GOOD);
         };
+        if self.queue_behind(key, Line::Room) {
+            return;
+        }
         let refused = match pass {
             Pass::Store { durable } => self.store_piece(key, durable),
             Pass::Check | Pass::Compare => self.fetch_piece(key),
@@ -87,8 +91,10 @@ impl<D: Driver> Core<D> {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
             Err(Refused::Full(list)) => {
+                // Without a list it was the buffers that there were too few of.
+                let line = if list.is_some() { Line::Room } else { Line::Swift };
                 self.pool.keep_list_if(list);
-                self.starve(key);
+                self.wait_for(key, Some(line), Short::Unit);
             }
         }
     }
@@ -130,7 +136,7 @@ impl<D: Driver> Core<D> {
         if let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) {
             series.at_bytes += length_bytes;
         }
-        self.starve(key);
+        self.wait_for(key, None, Short::Unit);
         self.note_released();
     }
 

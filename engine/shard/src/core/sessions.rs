@@ -51,17 +51,23 @@ impl<D: Driver> Core<D> {
             self.abort(task, None);
         }
         let session = self.sessions.get_mut(key).expect("a session with a name is there");
+        let before: Vec<u16> = session.luns.iter().map(|state| state.entry.lun).collect();
         session.remap(map, |unit| self.unit_keys.get(&unit).copied());
         session.establish_everywhere(UnitAttention::ReportedLunsChanged);
-        self.renumber_tasks(key);
+        self.renumber_tasks(key, &before);
         self.note_alignment(key);
     }
 
-    /// Tasks remember the index of their LUN, which a new map may have moved.
-    fn renumber_tasks(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get(key) else { return };
+    /// Tasks remember the index of their LUN, which a new map may have moved, and are counted there. One whose LUN leads
+    /// elsewhere now, and that waits for its pieces at the medium, is counted nowhere.
+    fn renumber_tasks(&mut self, key: Key<Session>, before: &[u16]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
         for (_, task) in self.tasks.iter_mut().filter(|(_, task)| task.session == key) {
-            task.lun = task.unit.and_then(|unit| session.sees(unit));
+            let at = task.lun.and_then(|at| session.find(before[at]));
+            task.lun = at.filter(|at| Some(session.luns[*at].unit) == task.unit);
+            let Some(at) = task.lun else { continue };
+            session.luns[at].tasks += 1;
+            session.luns[at].lines.join(task.waits);
         }
     }
 

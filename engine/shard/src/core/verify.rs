@@ -8,7 +8,8 @@ use portico_scsi::block::MediumCommand;
 use portico_scsi::sense::Outcome;
 
 use super::medium::Refused;
-use super::{Core, OpKind};
+use super::{Core, Line, OpKind};
+use crate::budget::Short;
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::task::{Comparison, PIECE_BYTES_MAX, Task, Verify, Work};
@@ -41,7 +42,7 @@ impl<D: Driver> Core<D> {
     pub(super) fn pump_verify(&mut self, key: Key<Task>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Work::Verify(verify) = &mut task.work else { return };
-        if task.ended.is_some() || task.aborted || task.at_medium > 0 {
+        if task.ended.is_some() || task.aborted || task.at_medium > 0 || task.waits.is_some() {
             return;
         }
         if let Some(compare) = &mut verify.compare {
@@ -64,8 +65,12 @@ impl<D: Driver> Core<D> {
 
     fn fetch_to_verify(&mut self, key: Key<Task>, at_bytes: u64, offset_bytes: u64, length: u64) {
         let piece = usize::try_from(length).expect("a piece is small");
+        let mut line = Line::Room;
         let refused = match self.take_memory(piece) {
-            None => Refused::Full(None),
+            None => {
+                line = Line::Swift;
+                Refused::Full(None)
+            }
             Some(segments) => {
                 let task = self.tasks.get(key).expect("the caller has it");
                 let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a VERIFY has a unit");
@@ -84,7 +89,7 @@ impl<D: Driver> Core<D> {
                 if let Some(Task { work: Work::Verify(verify), .. }) = self.tasks.get_mut(key) {
                     verify.handed_bytes = at_bytes;
                 }
-                self.starve(key);
+                self.wait_for(key, Some(line), Short::Unit);
             }
         }
     }
@@ -101,7 +106,7 @@ impl<D: Driver> Core<D> {
             Some(at) => self.finish(key, Outcome::miscompare(at as u64)),
             None => {
                 // The next piece in the next turn: a medium that is done at once would have the shard for itself.
-                self.starve(key);
+                self.wait_for(key, None, Short::Unit);
                 self.note_released();
             }
         }

@@ -1,12 +1,14 @@
 //! WRITE: data as they come, handed to the medium in pieces; and SYNCHRONIZE CACHE.
 
+use std::collections::VecDeque;
+
 use portico_backstores::Request;
 use portico_ring::{Buffer, Segments};
 use portico_scsi::sense::{AdditionalSense, Outcome};
 
 use super::medium::Refused;
-use super::{Core, OpKind};
-use crate::budget::Kind;
+use super::{Core, Line, OpKind};
+use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::inbound::LARGE_DATA_BYTES;
 use crate::slab::Key;
@@ -16,7 +18,10 @@ use crate::unit::Blocks;
 /// Bytes of one WRITE that are asked for and not on the medium yet.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 
-const _: () = assert!(WRITE_BYTES_MAX as usize >= PIECE_BYTES_MAX);
+/// Bytes of one WRITE that it can go on with.
+const WRITE_BYTES_MIN: u32 = 256 << 10;
+
+const _: () = assert!(WRITE_BYTES_MIN as usize == PIECE_BYTES_MAX && WRITE_BYTES_MAX >= WRITE_BYTES_MIN);
 
 impl<D: Driver> Core<D> {
     /// A WRITE of `required_bytes` at `offset_bytes`. An initiator that sends fewer writes the whole blocks among them.
@@ -44,30 +49,48 @@ impl<D: Driver> Core<D> {
             booked_bytes: 0,
             durable,
         });
-        if !self.book_write(key) && unsolicited_bytes > 0 {
-            // The last defence (ARCHITECTURE, Scarcity): what came without being asked for is let go.
+        self.unshelve(key);
+        // R2Ts are withheld until there is memory for what they ask for. What came without being asked for is here; where
+        // there is no place for that either, it is let go: the last defence (ARCHITECTURE, Scarcity).
+        let asks = moved > unsolicited_bytes;
+        if asks && self.book_asked(key) {
+            return self.data_came(key);
+        }
+        if self.book(key, unsolicited_bytes.into(), Kind::Swift).is_err() {
             self.counters.refused_for_memory += 1;
             return self.finish(key, Outcome::TASK_SET_FULL);
+        }
+        if !asks {
+            self.note_booked(key, unsolicited_bytes);
         }
         self.data_came(key);
     }
 
-    /// Books the memory that a WRITE may fill at a time; a task that gets none waits for it.
-    fn book_write(&mut self, key: Key<Task>) -> bool {
-        let Some(task) = self.tasks.get_mut(key) else { return false };
-        let Work::Write(write) = &mut task.work else { return false };
-        let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("a WRITE has a unit");
-        let wanted = write.moved_bytes.min(WRITE_BYTES_MAX).max(write.called_bytes);
-        // All of its data are on their way unasked, or it waits for an initiator to answer.
-        let kind = if write.called_bytes >= write.moved_bytes { Kind::Swift } else { Kind::Patient };
-        if !self.budget.take(&mut unit.share, wanted.into(), kind) {
-            self.starve(key);
+    /// Books the memory that a WRITE may fill at a time, as much as it can use or enough to go on; one that gets none waits.
+    fn book_asked(&mut self, key: Key<Task>) -> bool {
+        if self.queue_behind(key, Line::Patient) {
             return false;
         }
-        write.booked_bytes = wanted;
-        task.booked_bytes = wanted.into();
-        task.booked_as = kind;
-        true
+        let Some(Task { work: Work::Write(write), .. }) = self.tasks.get(key) else { return false };
+        let (moved, called) = (write.moved_bytes, write.called_bytes);
+        let at_a_time = |most: u32| moved.min(most).max(called);
+        let mut booked_bytes = at_a_time(WRITE_BYTES_MAX);
+        let mut booked = self.book(key, booked_bytes.into(), Kind::Patient);
+        if booked.is_err() {
+            booked_bytes = at_a_time(WRITE_BYTES_MIN);
+            booked = self.book(key, booked_bytes.into(), Kind::Patient);
+        }
+        match booked {
+            Ok(()) => self.note_booked(key, booked_bytes),
+            Err(short) => self.wait_for(key, Some(Line::Patient), short),
+        }
+        booked.is_ok()
+    }
+
+    fn note_booked(&mut self, key: Key<Task>, bytes: u32) {
+        if let Some(Task { work: Work::Write(write), .. }) = self.tasks.get_mut(key) {
+            write.booked_bytes = bytes;
+        }
     }
 
     /// How many bytes an R2T of this task may ask for now.
@@ -90,10 +113,9 @@ impl<D: Driver> Core<D> {
 
     /// Hands over what has come: whole pieces, and the rest once all of it is there.
     pub(super) fn pump_write(&mut self, key: Key<Task>) {
-        if let Some(Task { work: Work::Write(Write { booked_bytes: 0, moved_bytes: 1.., .. }), .. }) =
-            self.tasks.get(key)
-        {
-            if !self.book_write(key) {
+        let Some(Task { work: Work::Write(write), waits: None, .. }) = self.tasks.get(key) else { return };
+        if write.booked_bytes == 0 && write.moved_bytes > 0 {
+            if !self.book_asked(key) {
                 return;
             }
             self.list_r2t(key);
@@ -130,8 +152,12 @@ impl<D: Driver> Core<D> {
 
     /// Hands the first `length` bytes of a task's data to the medium; tells whether they went.
     fn hand_over_inflow(&mut self, key: Key<Task>, length: usize) -> bool {
+        if self.queue_behind(key, Line::Room) {
+            return false;
+        }
         let Some(segments) = self.piece_of_inflow(key, length) else {
-            self.starve(key);
+            // In no line: those before it in one may wait for what this piece sets free.
+            self.wait_for(key, None, Short::Unit);
             return false;
         };
         let Some(task) = self.tasks.get_mut(key) else { return false };
@@ -153,7 +179,7 @@ impl<D: Driver> Core<D> {
             }
             Err(Refused::Full(list)) => {
                 self.put_back(key, list.expect("a write's list comes back"), length);
-                self.starve(key);
+                self.wait_for(key, Some(Line::Room), Short::Unit);
                 false
             }
         }
@@ -209,7 +235,7 @@ impl<D: Driver> Core<D> {
         let mut copy = self.take_memory(length)?;
         let task = self.tasks.get_mut(key).expect("it was just there");
         for target in copy.slices_mut() {
-            copy_from_front(&mut task.inflow, target);
+            copy_from(&mut task.inflow, 0, target);
         }
         task.inflow_bytes -= length;
         self.counters.copied_bytes += length as u64;
@@ -232,13 +258,38 @@ impl<D: Driver> Core<D> {
     /// Hands a flush to the medium.
     pub(super) fn pump_flush(&mut self, key: Key<Task>) {
         let Some(task) = self.tasks.get(key) else { return };
-        if task.at_medium > 0 || task.ended.is_some() || task.aborted {
+        if task.at_medium > 0 || task.ended.is_some() || task.aborted || task.waits.is_some() {
+            return;
+        }
+        if self.queue_behind(key, Line::Room) {
             return;
         }
         match self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush) {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
-            Err(Refused::Full(_)) => self.starve(key),
+            Err(Refused::Full(_)) => self.wait_for(key, Some(Line::Room), Short::Unit),
+        }
+    }
+
+    /// GOOD waits until what was handed over before the write cache was turned off is stable.
+    pub(super) fn flush_before_good(&mut self, key: Key<Task>) {
+        if self.queue_behind(key, Line::Room) {
+            return;
+        }
+        self.set_flush_due(key, false);
+        match self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush) {
+            Ok(()) => {}
+            Err(Refused::Ends(outcome)) => self.finish(key, outcome),
+            Err(Refused::Full(_)) => {
+                self.set_flush_due(key, true);
+                self.wait_for(key, Some(Line::Room), Short::Unit);
+            }
+        }
+    }
+
+    fn set_flush_due(&mut self, key: Key<Task>, due: bool) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.flush_due = due;
         }
     }
 
@@ -252,17 +303,17 @@ impl<D: Driver> Core<D> {
     }
 }
 
-/// Fills `target` from the front of `buffers`.
-fn copy_from_front(buffers: &mut std::collections::VecDeque<Buffer>, mut target: &mut [u8]) {
+/// Fills `target` from the buffers from index `at` on, and takes away what was copied.
+pub(super) fn copy_from(buffers: &mut VecDeque<Buffer>, at: usize, mut target: &mut [u8]) {
     while !target.is_empty() {
-        let front = buffers.front_mut().expect("the bytes were counted");
+        let front = &mut buffers[at];
         let length = front.len().min(target.len());
         let (now, later) = target.split_at_mut(length);
         now.copy_from_slice(&front[..length]);
         target = later;
         drop(front.split_to(length));
         if front.is_empty() {
-            buffers.pop_front();
+            buffers.remove(at);
         }
     }
 }

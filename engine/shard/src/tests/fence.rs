@@ -1,0 +1,102 @@
+//! What a change that control makes does to commands that are under way.
+
+use super::*;
+
+/// A write of 64 KiB that is at the medium, on a unit whose queue takes `depth` requests.
+fn write_at_the_medium(depth: u32) -> (Bench, Peer) {
+    let mut bench = Bench::new();
+    bench.open(1, depth);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.write(&mut peer, 0, 1, 65_536, &[1; 65_536]);
+    (bench, peer)
+}
+
+#[test]
+fn a_write_at_the_medium_when_the_cache_is_turned_off_is_stable_before_its_good() {
+    let (mut bench, mut peer) = write_at_the_medium(8);
+    bench.install(1, 2, WriteCache::WriteThrough);
+    assert_eq!(bench.land(), What::Write { offset_bytes: 0, length_bytes: 65_536, durable: false });
+    assert_eq!(bench.heard(&peer), []);
+    assert_eq!(
+        bench.land(),
+        What::Sync,
+        "the one that the Install waits for, which began before the write was through"
+    );
+    assert_eq!(bench.heard(&peer), []);
+    assert_eq!(bench.land(), What::Sync);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+    bench.write(&mut peer, 0, 2, 512, &[1; 512]);
+    assert_eq!(bench.land(), What::Write { offset_bytes: 0, length_bytes: 512, durable: true });
+    assert_eq!(bench.heard(&peer), [Heard::Status(2, GOOD)], "what comes later is stable by itself");
+}
+
+#[test]
+fn so_it_is_where_the_queue_has_no_room_for_the_flush_at_first() {
+    let (mut bench, mut peer) = write_at_the_medium(1);
+    bench.read(&mut peer, 0, 2, 512);
+    bench.install(1, 2, WriteCache::WriteThrough);
+    assert!(matches!(bench.land(), What::Write { .. }));
+    let mut synced = false;
+    while !bench.heard(&peer).contains(&Heard::Status(1, GOOD)) {
+        synced |= bench.land() == What::Sync;
+    }
+    assert!(synced);
+}
+
+#[test]
+fn a_write_whose_flush_fails_is_not_good() {
+    let (mut bench, peer) = write_at_the_medium(8);
+    bench.install(1, 2, WriteCache::WriteThrough);
+    bench.land();
+    bench.land();
+    bench.world.borrow_mut().fail();
+    bench.settle();
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
+}
+
+#[test]
+fn a_cache_that_stays_on_flushes_nothing() {
+    let (mut bench, peer) = write_at_the_medium(8);
+    bench.install(1, 2, WriteCache::WriteBack);
+    bench.land();
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+    assert!(bench.world.borrow().at_medium.is_empty());
+}
+
+/// Commands in hand at each LUN of the first session.
+fn in_hand(bench: &Bench) -> Vec<(u16, u32)> {
+    let session = bench.shard.core.sessions.iter().next().expect("there is one").1;
+    session.luns.iter().map(|lun| (lun.entry.lun, lun.tasks)).collect()
+}
+
+#[test]
+fn two_luns_that_lead_to_one_unit_count_their_commands_apart_in_another_map_too() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    bench.open(2, 64);
+    let mut peer = bench.log_in(&[(0, 2), (1, 1), (3, 1)], ASKED);
+    for (tag, lun) in [1, 3, 3, 0].into_iter().enumerate() {
+        bench.read(&mut peer, lun, u32::try_from(tag).expect("few"), 4096);
+    }
+    assert_eq!(in_hand(&bench), [(0, 1), (1, 1), (3, 2)]);
+    let session = peer.session;
+    bench.mail(ToShard::Remap { session, map: map(&[(1, 1), (3, 1), (4, 1)]) });
+    assert_eq!(in_hand(&bench), [(1, 1), (3, 2), (4, 0)]);
+    bench.land_all();
+    assert_eq!(in_hand(&bench), [(1, 0), (3, 0), (4, 0)]);
+}
+
+#[test]
+fn a_command_whose_lun_leads_elsewhere_now_is_counted_nowhere() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    bench.open(2, 64);
+    let mut peer = bench.log_in(&[(0, 1), (1, 2)], ASKED);
+    bench.read(&mut peer, 0, 1, 4096);
+    let session = peer.session;
+    bench.mail(ToShard::Remap { session, map: map(&[(0, 2), (1, 1)]) });
+    assert_eq!(in_hand(&bench), [(0, 0), (1, 0)]);
+    bench.land_all();
+    assert_eq!(in_hand(&bench), [(0, 0), (1, 0)]);
+    assert_eq!(bench.heard(&peer), [], "it was aborted");
+}

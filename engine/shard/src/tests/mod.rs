@@ -1,0 +1,387 @@
+//! A shard in dialogue: PDUs in and out, media that answer when a test says so, control played by the test.
+
+mod fence;
+mod scarcity;
+mod world;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_backstores::{Caching, FileStore, Geometry as MediumGeometry, Medium};
+use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
+use portico_iscsi::negotiate::TargetKeys;
+use portico_iscsi::sn::{CmdSn, DataSn, StatSn};
+use portico_iscsi::wire::{
+    BHS_BYTES, Bhs, Cid, DataOut, InitiatorTaskTag, Isid, LoginRequest, LunField, R2t, ScsiCommand, Stage,
+    TargetPdu, TargetTransferTag, TaskAttribute, Tsih, data_segment_length,
+};
+use portico_model::identity::{Generation, SessionId, ShardId, TargetId, UnitId};
+use portico_model::lun_map::{LunEntry, LunMap};
+use portico_model::message::{Adoption, Install, LoginQuestion, Opening, Service, ToShard};
+use portico_ring::{Arena, ArenaOptions};
+use portico_scsi::attention::UnitAttention;
+use portico_scsi::identity::{Handler, Identity, IdentityOptions};
+use portico_scsi::reservation::NexusId;
+use portico_scsi::unit::{Geometry, LogicalUnit, WriteCache};
+
+use crate::turn::{Mail, Settings, Shard, Turned};
+use world::{Shared, TestDriver, TestMailbox, What, World};
+
+/// 16 MiB: what is shared is 8 MiB, a unit's reserve for each kind of booking 256 KiB.
+const ARENA: ArenaOptions = ArenaOptions { small: 512, medium: 32, large: 48 };
+const BLOCKS: u64 = 1 << 20;
+
+/// A shard and its world.
+struct Bench {
+    shard: Shard<TestDriver, TestMailbox>,
+    world: Shared,
+    sessions: u64,
+}
+
+/// One initiator's session.
+struct Peer {
+    socket: usize,
+    session: SessionId,
+    cmd_sn: CmdSn,
+}
+
+/// What an initiator hears.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// A SCSI Response: the tag and the status.
+    Status(u32, u8),
+    /// An R2T: the task's tag, the transfer's tag, offset and length.
+    R2t { tag: u32, transfer: TargetTransferTag, offset: u32, length: u32 },
+    /// Data-In of a task, and whether it carried the status.
+    Data(u32, Vec<u8>, bool),
+    /// Anything else.
+    Other(u8),
+}
+
+const GOOD: u8 = 0x00;
+const CHECK_CONDITION: u8 = 0x02;
+const TASK_SET_FULL: u8 = 0x28;
+
+impl Bench {
+    fn new() -> Self {
+        let world = Rc::new(RefCell::new(World::default()));
+        let arena = Arena::new(ARENA).expect("16 MiB can be had");
+        let settings = Settings { shard: ShardId(0), arena: ARENA, spin: Duration::ZERO, measures: false };
+        let driver = TestDriver { arena, world: Rc::clone(&world) };
+        Self { shard: Shard::new(settings, driver, TestMailbox(Rc::clone(&world))), world, sessions: 0 }
+    }
+
+    fn mail(&mut self, letter: Mail) {
+        self.world.borrow_mut().letters.push_back(letter);
+        self.settle();
+    }
+
+    /// A file of 512 MiB whose queue takes `depth` requests.
+    fn open(&mut self, unit: u32, depth: u32) {
+        let geometry = MediumGeometry {
+            block_length: 512,
+            blocks: BLOCKS,
+            physical_block_bytes: 512,
+            memory_alignment: 1,
+            offset_alignment: 512,
+            rotational: false,
+            volatile_cache: true,
+            read_only: false,
+        };
+        let caching = Caching { writes_punt: false, depth, ..Caching::default() };
+        let medium = Medium::File(FileStore::simulated(u64::from(unit), geometry, caching));
+        self.mail(ToShard::Open(Opening {
+            unit: UnitId(unit),
+            state: Arc::new(disk()),
+            generation: Generation(1),
+            medium: Some(medium),
+            device: Arc::from("disk"),
+            nexus_commands_max: 64,
+        }));
+    }
+
+    /// The unit's write cache is from now on like this.
+    fn install(&mut self, unit: u32, generation: u64, write_cache: WriteCache) {
+        let mut state = disk();
+        state.mode.write_cache = write_cache;
+        self.mail(ToShard::Install(Arc::new(Install {
+            unit: UnitId(unit),
+            generation: Generation(generation),
+            state: Arc::new(state),
+            attentions: Vec::new(),
+            aborts: None,
+            flush: write_cache != WriteCache::WriteBack,
+            orphans: Arc::from([]),
+        })));
+    }
+
+    /// A session with these LUNs and units, whose initiator says these keys; unit attentions are taken.
+    fn log_in(&mut self, luns: &[(u16, u32)], keys: &str) -> Peer {
+        self.sessions += 1;
+        let number = self.sessions;
+        let question = LoginQuestion {
+            shard: ShardId(0),
+            completed: completed(number, keys),
+            socket: File::open("/dev/null").expect("there is one").into(),
+            unread: Vec::new(),
+            peer: ([10, 0, 1, 1], 1).into(),
+            local: ([10, 0, 0, 1], 3260).into(),
+        };
+        let socket = self.world.borrow().sockets.len();
+        self.mail(ToShard::Adopt(Box::new(Adoption {
+            session: SessionId(number),
+            nexus: NexusId(number),
+            tsih: Tsih(1),
+            target: Some(TargetId(1)),
+            map: map(luns),
+            greeting: UnitAttention::PowerOn,
+            service: Service {
+                queued_commands: 32,
+                nop_in_interval: Duration::ZERO,
+                nop_in_timeout: Duration::ZERO,
+            },
+            question,
+        })));
+        let mut peer = Peer { socket, session: SessionId(number), cmd_sn: CmdSn(1) };
+        for (lun, _) in luns {
+            self.command(&mut peer, *lun, 0xffff, [0; 16], 0, &[]);
+        }
+        self.world.borrow_mut().sockets[socket].from_shard.clear();
+        peer
+    }
+
+    /// Lets the shard take turns until it has nothing to do but wait.
+    fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            assert_eq!(self.shard.turn().expect("the world does not break"), Turned::On);
+            let idle = self.shard.ready.is_empty()
+                && !self.shard.core.is_hungry()
+                && self.shard.core.to_flush.is_empty();
+            if idle && self.world.borrow().is_quiet() {
+                return;
+            }
+        }
+        panic!("the shard does not come to rest");
+    }
+
+    fn post(&mut self, peer: &Peer, mut bhs: Bhs, data: &[u8]) {
+        let length = u32::try_from(data.len()).expect("a segment is small");
+        bhs[5..8].copy_from_slice(&length.to_be_bytes()[1..]);
+        {
+            let world = &mut *self.world.borrow_mut();
+            let to_shard = &mut world.sockets[peer.socket].to_shard;
+            to_shard.extend(bhs);
+            to_shard.extend(data);
+            to_shard.extend(&[0; 3][..data.len().next_multiple_of(4) - data.len()]);
+            world.feed(peer.socket);
+        }
+        self.settle();
+    }
+
+    /// Sends a command with immediate data; one with a length is a write.
+    fn command(&mut self, peer: &mut Peer, lun: u16, tag: u32, cdb: [u8; 16], length: u32, data: &[u8]) {
+        let command = ScsiCommand { cmd_sn: peer.cmd_sn, ..command(lun, tag, cdb, length) };
+        peer.cmd_sn = peer.cmd_sn.next();
+        let mut bhs = [0; BHS_BYTES];
+        command.emit(&mut bhs);
+        self.post(peer, bhs, data);
+    }
+
+    fn write(&mut self, peer: &mut Peer, lun: u16, tag: u32, length: u32, data: &[u8]) {
+        self.command(peer, lun, tag, transfer(0x8a, 0, length), length, data);
+    }
+
+    fn read(&mut self, peer: &mut Peer, lun: u16, tag: u32, length: u32) {
+        let read = ScsiCommand {
+            read: true,
+            write: false,
+            cmd_sn: peer.cmd_sn,
+            ..command(lun, tag, transfer(0x88, 0, length), length)
+        };
+        peer.cmd_sn = peer.cmd_sn.next();
+        let mut bhs = [0; BHS_BYTES];
+        read.emit(&mut bhs);
+        self.post(peer, bhs, &[]);
+    }
+
+    /// Answers an R2T in full.
+    fn answer(&mut self, peer: &Peer, r2t: &Heard) {
+        let Heard::R2t { tag, transfer, offset, length } = *r2t else { panic!("{r2t:?} is no R2T") };
+        let data = vec![0x5a; length as usize];
+        let mut bhs = [0; BHS_BYTES];
+        DataOut {
+            is_final: true,
+            data_segment_length: length,
+            lun: lun_field(0),
+            initiator_task_tag: InitiatorTaskTag(tag),
+            target_transfer_tag: transfer,
+            expected_stat_sn: StatSn(0),
+            data_sn: DataSn(0),
+            buffer_offset: offset,
+        }
+        .emit(&mut bhs);
+        self.post(peer, bhs, &data);
+    }
+
+    /// What has come for this initiator since it listened last.
+    fn heard(&mut self, peer: &Peer) -> Vec<Heard> {
+        let bytes: Vec<u8> = {
+            let world = &mut *self.world.borrow_mut();
+            world.sockets[peer.socket].from_shard.drain(..).collect()
+        };
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while !rest.is_empty() {
+            let bhs: Bhs = rest[..BHS_BYTES].try_into().expect("a whole header");
+            let length = data_segment_length(&bhs) as usize;
+            let data = &rest[BHS_BYTES..BHS_BYTES + length];
+            all.push(heard(&bhs, data));
+            rest = &rest[BHS_BYTES + length.next_multiple_of(4)..];
+        }
+        all
+    }
+
+    /// The first operation at a medium ends.
+    fn land(&mut self) -> What {
+        let what = self.world.borrow_mut().land().expect("something is at a medium");
+        self.settle();
+        what
+    }
+
+    /// Everything ends that is at a medium, and what comes of it.
+    fn land_all(&mut self) {
+        while !self.world.borrow().at_medium.is_empty() {
+            self.land();
+        }
+    }
+
+    /// A write of `length` bytes is served to its GOOD, with as many R2Ts as it takes.
+    fn serve_write(&mut self, peer: &mut Peer, lun: u16, tag: u32, length: u32) {
+        self.write(peer, lun, tag, length, &[]);
+        for _ in 0..TURNS_MAX {
+            for heard in self.heard(peer) {
+                match heard {
+                    Heard::R2t { .. } => self.answer(peer, &heard),
+                    other => return assert_eq!(other, Heard::Status(tag, GOOD)),
+                }
+            }
+            self.land_all();
+        }
+        panic!("the write waits");
+    }
+}
+
+fn heard(bhs: &Bhs, data: &[u8]) -> Heard {
+    match TargetPdu::parse(bhs).expect("the shard speaks as it should") {
+        TargetPdu::ScsiResponse(response) => Heard::Status(response.initiator_task_tag.0, response.status),
+        TargetPdu::R2t(R2t {
+            initiator_task_tag,
+            target_transfer_tag,
+            buffer_offset,
+            desired_data_transfer_length,
+            ..
+        }) => Heard::R2t {
+            tag: initiator_task_tag.0,
+            transfer: target_transfer_tag,
+            offset: buffer_offset,
+            length: desired_data_transfer_length,
+        },
+        TargetPdu::DataIn(pdu) => Heard::Data(pdu.initiator_task_tag.0, data.to_vec(), pdu.status.is_some()),
+        _ => Heard::Other(bhs[0]),
+    }
+}
+
+fn lun_field(lun: u16) -> LunField {
+    let [high, low] = lun.to_be_bytes();
+    LunField([high, low, 0, 0, 0, 0, 0, 0])
+}
+
+/// READ(16), WRITE(16) or VERIFY(16) of whole blocks.
+fn transfer(opcode: u8, lba: u64, length: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode;
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[10..14].copy_from_slice(&(length / 512).to_be_bytes());
+    cdb
+}
+
+fn command(lun: u16, tag: u32, cdb: [u8; 16], length: u32) -> ScsiCommand {
+    ScsiCommand {
+        immediate: false,
+        is_final: true,
+        read: false,
+        write: length > 0,
+        attribute: TaskAttribute::Simple,
+        priority: 0,
+        total_ahs_words: 0,
+        data_segment_length: 0,
+        lun: lun_field(lun),
+        initiator_task_tag: InitiatorTaskTag(tag),
+        expected_data_transfer_length: length,
+        cmd_sn: CmdSn(0),
+        expected_stat_sn: StatSn(0),
+        cdb,
+    }
+}
+
+fn disk() -> LogicalUnit {
+    let identity = Identity::new(&IdentityOptions::new(0, "disk", Handler::FileIo)).expect("a right name");
+    let geometry = Geometry::new(512, BLOCKS, 0, 16 << 20).expect("a right size");
+    LogicalUnit::new(identity, geometry, WriteCache::WriteBack)
+}
+
+fn map(luns: &[(u16, u32)]) -> Arc<LunMap> {
+    let entry = |(lun, unit): &(u16, u32)| LunEntry { lun: *lun, unit: UnitId(*unit), read_only: false };
+    Arc::new(LunMap::new(luns.iter().map(entry).collect()))
+}
+
+/// A target that takes everybody.
+struct Lobby;
+
+impl Directory for Lobby {
+    fn target(&self, _initiator: &str, _target: &str) -> Lookup {
+        Lookup::Admitted(Admission {
+            keys: TargetKeys::default(),
+            portal_group_tag: 1,
+            alias: None,
+            queued_commands: 32,
+        })
+    }
+}
+
+fn completed(number: u64, keys: &str) -> Completed {
+    let text = format!(
+        "InitiatorName=iqn.2026-11.test:{number}|TargetName=iqn.2026-11.test:t|SessionType=Normal|{keys}"
+    )
+    .replace('|', "\0");
+    let options =
+        Options { stat_sn: StatSn(1), discovery: TargetKeys::default(), discovery_queued_commands: 1 };
+    let [high, low] = u16::try_from(number).expect("few sessions").to_be_bytes();
+    let request = LoginRequest {
+        current_stage: Stage::LoginOperationalNegotiation,
+        next_stage: Some(Stage::FullFeaturePhase),
+        continues: false,
+        version_max: 0,
+        version_min: 0,
+        data_segment_length: u32::try_from(text.len()).expect("a short text"),
+        isid: Isid([0x80, 0, 0, 0, high, low]),
+        tsih: Tsih::NEW,
+        initiator_task_tag: InitiatorTaskTag(7),
+        cid: Cid(0),
+        cmd_sn: CmdSn(1),
+        expected_stat_sn: StatSn(0),
+    };
+    match TargetLogin::new(options).receive(&request, text.as_bytes(), &Lobby) {
+        Ok(Step::Complete(completed)) => *completed,
+        other => panic!("the login should be complete: {other:?}"),
+    }
+}
+
+/// No data come but those that are asked for.
+const ASKED: &str = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=262144|";
+/// Up to 64 KiB come with a command.
+const IMMEDIATE: &str = "InitialR2T=Yes|ImmediateData=Yes|MaxRecvDataSegmentLength=262144|";
+const TURNS_MAX: usize = 1000;

@@ -1,0 +1,310 @@
+//! Who gets memory, and who waits for it, when there is not enough for all (ARCHITECTURE, Scarcity).
+
+use super::*;
+use crate::task::PIECE_BYTES_MAX;
+
+const PIECE: u32 = 256 << 10;
+const _: () = assert!(PIECE as usize == PIECE_BYTES_MAX);
+const MIB: u32 = 1 << 20;
+/// Writes of 1 MiB that a session of this size may announce: the window.
+const WINDOW: u32 = 32;
+
+fn asks(heard: &[Heard]) -> u32 {
+    heard.iter().map(|heard| if let Heard::R2t { length, .. } = heard { *length } else { 0 }).sum()
+}
+
+#[test]
+fn large_writes_are_served_while_a_session_that_never_sends_has_announced_all_it_may() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut hostile = bench.log_in(&[(0, 1)], ASKED);
+    for tag in 0..WINDOW {
+        bench.write(&mut hostile, 0, tag, MIB, &[]);
+    }
+    let announced = asks(&bench.heard(&hostile));
+    assert!(announced < WINDOW * MIB, "it waits for its own bookings");
+    for keys in [ASKED, IMMEDIATE] {
+        let mut modest = bench.log_in(&[(0, 1)], keys);
+        bench.serve_write(&mut modest, 0, 1, MIB);
+        bench.serve_write(&mut modest, 0, 2, 4 * MIB);
+    }
+    assert_eq!(bench.heard(&hostile), [], "nothing came back that it could have");
+}
+
+#[test]
+fn many_such_sessions_leave_a_newcomer_its_share() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut hostile: Vec<Peer> = (0..10).map(|_| bench.log_in(&[(0, 1)], ASKED)).collect();
+    for peer in &mut hostile {
+        for tag in 0..WINDOW {
+            bench.write(peer, 0, tag, MIB, &[]);
+        }
+    }
+    let mut modest = bench.log_in(&[(0, 1)], ASKED);
+    bench.serve_write(&mut modest, 0, 1, MIB);
+}
+
+#[test]
+fn immediate_data_are_kept_while_the_rest_of_their_write_waits_for_memory() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    for tag in 0..20 {
+        bench.write(&mut peer, 0, tag, MIB, &[0x5a; 65_536]);
+    }
+    let mut open: Vec<Heard> = bench.heard(&peer);
+    assert!(
+        open.iter().all(|heard| matches!(heard, Heard::R2t { .. })),
+        "R2Ts are withheld, nobody is refused"
+    );
+    let mut good = 0;
+    while let Some(heard) = open.pop() {
+        match heard {
+            Heard::R2t { .. } => bench.answer(&peer, &heard),
+            other => {
+                assert!(matches!(other, Heard::Status(_, GOOD)), "{other:?}");
+                good += 1;
+            }
+        }
+        bench.land_all();
+        open.extend(bench.heard(&peer));
+    }
+    assert_eq!(good, 20);
+}
+
+#[test]
+fn a_session_that_does_not_read_leaves_the_others_their_reads() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut deaf = bench.log_in(&[(0, 1)], ASKED);
+    bench.world.borrow_mut().sockets[deaf.socket].is_deaf = true;
+    for tag in 0..WINDOW {
+        bench.read(&mut deaf, 0, tag, MIB);
+        bench.land_all();
+    }
+    let mut modest = bench.log_in(&[(0, 1)], ASKED);
+    bench.read(&mut modest, 0, 1, MIB);
+    bench.land_all();
+    let bytes: usize = bench.heard(&modest).iter().map(data_bytes).sum();
+    assert_eq!(bytes, MIB as usize);
+    bench.world.borrow_mut().hear(deaf.socket);
+    bench.settle();
+    bench.land_all();
+    let bytes: usize = bench.heard(&deaf).iter().map(data_bytes).sum();
+    assert_eq!(bytes, (WINDOW * MIB) as usize, "it gets everything once it listens");
+}
+
+fn data_bytes(heard: &Heard) -> usize {
+    if let Heard::Data(_, data, _) = heard { data.len() } else { 0 }
+}
+
+/// Sends a command as the one `ahead` places after the next.
+fn write_ahead(bench: &mut Bench, peer: &Peer, ahead: u32, tag: u32, data: &[u8]) {
+    let length = u32::try_from(data.len()).expect("a small write");
+    let cmd_sn = peer.cmd_sn.advanced_by(ahead);
+    let mut bhs = [0; BHS_BYTES];
+    ScsiCommand { cmd_sn, ..command(0, tag, transfer(0x8a, 0, length), length) }.emit(&mut bhs);
+    bench.post(peer, bhs, data);
+}
+
+#[test]
+fn data_behind_a_gap_are_bounded_and_stop_nobody() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut hostile: Vec<Peer> = (0..8).map(|_| bench.log_in(&[(0, 1)], IMMEDIATE)).collect();
+    for peer in &hostile {
+        for ahead in 1..WINDOW {
+            write_ahead(&mut bench, peer, ahead, ahead, &[0x5a; 65_536]);
+        }
+    }
+    // 8 times 31 times 64 KiB would be nearly all of the arena.
+    let used: u64 = used_bytes(&bench);
+    assert!(used <= 4 << 20, "{used} bytes are held");
+    let mut modest = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.write(&mut modest, 0, 1, 65_536, &[1; 65_536]);
+    bench.land_all();
+    assert_eq!(bench.heard(&modest), [Heard::Status(1, GOOD)]);
+    bench.read(&mut modest, 0, 2, MIB);
+    bench.land_all();
+    assert_eq!(bench.heard(&modest).iter().map(data_bytes).sum::<usize>(), MIB as usize);
+    let mut kept = 0;
+    for peer in &mut hostile {
+        // The gap closes: what was kept is written, the rest was let go.
+        bench.write(peer, 0, 0, 65_536, &[1; 65_536]);
+        bench.land_all();
+        let heard = bench.heard(peer);
+        let with = |wanted: u8| {
+            heard
+                .iter()
+                .filter(|heard| matches!(heard, Heard::Status(_, status) if *status == wanted))
+                .count()
+        };
+        assert_eq!(with(GOOD) + with(TASK_SET_FULL), WINDOW as usize, "{heard:?}");
+        kept += with(GOOD) - 1;
+    }
+    assert_eq!(kept, (2 << 20) / 65_536, "a quarter of what is shared");
+    assert_eq!(used_early(&bench), 0);
+}
+
+#[test]
+fn small_data_behind_a_gap_do_not_hold_the_chunks_that_they_came_in() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    for ahead in 1..WINDOW {
+        write_ahead(&mut bench, &peer, ahead, ahead, &[0x5a; 512]);
+        // Pings that fill the rest of a chunk.
+        for _ in 0..16 {
+            let mut ping = [0; BHS_BYTES];
+            (ping[0], ping[1]) = (0x40, 0x80);
+            ping[16..20].fill(0xff);
+            ping[20..24].fill(0xff);
+            bench.post(&peer, ping, &[0; 8192]);
+        }
+    }
+    let used = used_bytes(&bench);
+    assert!(used <= 31 * 4096 + 2 * (256 << 10), "{used} bytes are held for 31 times 512");
+}
+
+#[test]
+fn the_window_does_not_grow_while_data_wait_behind_a_gap() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let window = |bench: &Bench| {
+        let session = bench.shard.core.sessions.iter().next().expect("there is one").1;
+        session.wire.window().maximum()
+    };
+    let before = window(&bench);
+    write_ahead(&mut bench, &peer, 1, 7, &[0x5a; 512]);
+    let ping = |bench: &mut Bench| {
+        let mut bhs = [0; BHS_BYTES];
+        (bhs[0], bhs[1]) = (0x40, 0x80);
+        bhs[20..24].fill(0xff);
+        bench.post(&peer_of(bench), bhs, &[]);
+    };
+    ping(&mut bench);
+    assert_eq!(window(&bench), before);
+    bench.write(&mut peer, 0, 1, 512, &[1; 512]);
+    bench.land_all();
+    ping(&mut bench);
+    assert_eq!(window(&bench), before.advanced_by(2));
+}
+
+fn peer_of(_bench: &Bench) -> Peer {
+    Peer { socket: 0, session: SessionId(1), cmd_sn: CmdSn(0) }
+}
+
+fn used_bytes(bench: &Bench) -> u64 {
+    use crate::driver::Driver as _;
+    use portico_ring::Class;
+    let arena = bench.shard.core.driver.arena();
+    Class::ALL.iter().map(|class| u64::from(arena.usage(*class).used) * class.bytes() as u64).sum()
+}
+
+fn used_early(bench: &Bench) -> usize {
+    bench.shard.core.sessions.iter().filter(|(_, session)| session.holding.is_early()).count()
+}
+
+#[test]
+fn who_comes_later_does_not_overtake_a_read_that_waits_for_memory() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    bench.open(2, 64);
+    let mut peers: Vec<Peer> = (0..20).map(|_| bench.log_in(&[(0, 1), (1, 2)], ASKED)).collect();
+    // All memory of the unit is at the medium: one half is the first session's, the rest are the others' shares.
+    for tag in 0..20 {
+        bench.read(&mut peers[0], 0, tag, PIECE);
+    }
+    for peer in &mut peers[1..18] {
+        bench.read(peer, 0, 0, PIECE);
+    }
+    let [.., first, second] = &mut peers[..] else { unreachable!() };
+    bench.read(first, 0, 100, PIECE);
+    bench.read(second, 0, 200, 4096);
+    let waiting: Vec<u32> = waiting_tags(&bench);
+    assert!(waiting.ends_with(&[100, 200]), "{waiting:?}");
+    // Another unit is not concerned.
+    bench.read(second, 1, 300, PIECE);
+    let last = bench.world.borrow().at_medium.back().map(|operation| operation.disk);
+    assert_eq!(last, Some(2));
+    let order = landing_order(&mut bench, &peers[18..], &[100, 200]);
+    assert_eq!(order, [100, 200]);
+}
+
+/// The initiators' tags of those that wait, in the order of the queue.
+fn waiting_tags(bench: &Bench) -> Vec<u32> {
+    let core = &bench.shard.core;
+    let task = |key: &crate::slab::Key<crate::task::Task>| core.tasks.get(*key);
+    let tag = |task: &crate::task::Task| {
+        let session = core.sessions.get(task.session).expect("it has one");
+        session.wire.command(task.name).initiator_task_tag.0
+    };
+    core.starved.iter().filter_map(task).map(tag).collect()
+}
+
+/// Lets everything end, and tells in which order these tasks had their status.
+fn landing_order(bench: &mut Bench, peers: &[Peer], tags: &[u32]) -> Vec<u32> {
+    let mut order = Vec::new();
+    while !bench.world.borrow().at_medium.is_empty() {
+        bench.land();
+        for peer in peers {
+            for heard in bench.heard(peer) {
+                match heard {
+                    Heard::Data(tag, _, true) | Heard::Status(tag, GOOD) if tags.contains(&tag) => {
+                        order.push(tag)
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    order
+}
+
+#[test]
+fn who_comes_later_does_not_overtake_a_command_that_waits_for_room_at_the_medium() {
+    let mut bench = Bench::new();
+    bench.open(1, 2);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    for tag in 0..2 {
+        bench.read(&mut peer, 0, tag, 4096);
+    }
+    bench.write(&mut peer, 0, 2, 65_536, &[1; 65_536]);
+    bench.read(&mut peer, 0, 3, 4096);
+    bench.write(&mut peer, 0, 4, 4096, &[1; 4096]);
+    assert_eq!(waiting_tags(&bench), [2, 3, 4]);
+    let peers = [peer];
+    assert_eq!(landing_order(&mut bench, &peers, &[0, 1, 2, 3, 4]), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn the_writes_of_one_session_get_its_share_in_their_order() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    for tag in 0..20 {
+        bench.write(&mut peer, 0, tag, MIB, &[]);
+    }
+    let waiting = waiting_tags(&bench);
+    let first = waiting[0];
+    assert!(waiting.iter().copied().eq(first..20));
+    // A small one would fit, and does not go first.
+    bench.write(&mut peer, 0, 20, 4096, &[]);
+    assert_eq!(waiting_tags(&bench).last(), Some(&20));
+    let mut asked: Vec<u32> = Vec::new();
+    let mut open = bench.heard(&peer);
+    while !open.is_empty() {
+        let heard = open.remove(0);
+        if let Heard::R2t { tag, offset: 0, .. } = heard {
+            asked.push(tag);
+        }
+        if let Heard::R2t { .. } = heard {
+            bench.answer(&peer, &heard);
+        }
+        bench.land_all();
+        open.extend(bench.heard(&peer));
+    }
+    assert!(asked.iter().copied().eq(0..=20), "{asked:?}");
+}
