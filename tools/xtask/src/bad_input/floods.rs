@@ -5,11 +5,12 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use portico_iscsi::initiator::{LoginPlan, Offer};
 use portico_iscsi::wire::Bhs;
 
 use super::peer::{
-    Heard, Peer, READ_10, WRITE_10, command, header, login_header, login_keys, login_request, nop, pdu, plan,
-    transfer,
+    Heard, Peer, READ_10, SCSI_RESPONSE, WRITE_10, command, header, login_header, login_keys, login_request,
+    nop, pdu, plan, transfer,
 };
 use super::{Case, Scene};
 use crate::lab::initiator::{self, Initiator};
@@ -34,6 +35,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "writes from many peers that never send their data starve nobody who does",
         run: greedy_writes,
+    },
+    Case {
+        name: "data before their turn from many peers stop nobody, and are answered when it comes",
+        run: early_data,
     },
 ];
 
@@ -222,24 +227,19 @@ fn filled(scene: &Scene, opcode: u8, number: u16) -> Result<Peer> {
     Ok(peer)
 }
 
-/// As many as would take all memory of both shards several times over, on one unit. A new session that sends its data with
-/// its commands writes to that unit all the while, and to another one, and reads.
+/// As many as would take all memory of both shards several times over, on one unit. New sessions write to that unit all the
+/// while, and to another one, and read: much and little, with their data in the command and only when they are asked.
 fn greedy_writes(scene: &Scene) -> Result<()> {
     let peers: Vec<Peer> =
         (0..16).map(|number| filled(scene, WRITE_10, 210 + number)).collect::<Result<_>>()?;
     std::thread::sleep(DEAF_PAUSE);
     let start = Instant::now();
-    let mut newcomer = Initiator::log_in(scene.portal, initiator::plan(crate::lab::gateway::IQN, 300))?;
-    newcomer.patience(Duration::from_secs(8))?;
-    newcomer.clear_attentions(0)?;
-    let mut ios = [
-        initiator::Io::write(0, 0, vec![3; 65_536]),
-        initiator::Io::write(1, 0, vec![3; 65_536]),
-        initiator::Io::read(0, 0, 65_536),
-    ];
-    newcomer.clear_attentions(1)?;
-    newcomer.run_patiently(&mut ios, Duration::from_secs(8))?;
-    ios.iter().try_for_each(initiator::Io::expect_good)?;
+    let eager = initiator::plan(crate::lab::gateway::IQN, 300);
+    let asked = Offer::default().with("InitialR2T", "Yes").with("ImmediateData", "No");
+    for number in 301..305 {
+        newcomer_is_served(scene, LoginPlan { offer: asked.clone(), ..plan_of(number) })?;
+    }
+    newcomer_is_served(scene, eager)?;
     let waited = start.elapsed();
     for mut peer in peers {
         // They are served, or were told that there is no room; they are not forgotten.
@@ -254,7 +254,68 @@ fn greedy_writes(scene: &Scene) -> Result<()> {
     }
 }
 
+fn plan_of(number: u16) -> LoginPlan {
+    initiator::plan(crate::lab::gateway::IQN, number)
+}
+
+/// Small and large transfers of a session by this plan, on both units, all GOOD.
+fn newcomer_is_served(scene: &Scene, plan: LoginPlan) -> Result<()> {
+    let mut newcomer = Initiator::log_in(scene.portal, plan)?;
+    newcomer.patience(Duration::from_secs(8))?;
+    let mut ios = Vec::new();
+    for lun in [0, 1] {
+        newcomer.clear_attentions(lun)?;
+        for length in [65_536, 1 << 20, 4 << 20] {
+            ios.push(initiator::Io::write(lun, 0, vec![3; length]));
+        }
+        ios.push(initiator::Io::read(lun, 0, 1 << 20));
+    }
+    newcomer.run_patiently(&mut ios, Duration::from_secs(8))?;
+    ios.iter().try_for_each(initiator::Io::expect_good)
+}
+
+/// Each peer leaves out a number and fills its window behind it with immediate data: more than the memory of both shards.
+fn early_data(scene: &Scene) -> Result<()> {
+    let offer = Offer::default()
+        .with("InitialR2T", "Yes")
+        .with("ImmediateData", "Yes")
+        .with("FirstBurstLength", "65536")
+        .with("MaxRecvDataSegmentLength", "8192");
+    let mut peers = Vec::new();
+    for number in 0..EARLY_PEERS {
+        let plan = LoginPlan { offer: offer.clone(), ..plan(400 + number) };
+        let (mut peer, established) = Peer::log_in_as(scene.portal, plan)?;
+        let first = peer.cmd_sn;
+        for tag in 1..established.window.size() {
+            peer.cmd_sn = first.advanced_by(tag);
+            let write = pdu(header(transfer(&peer, tag, WRITE_10, EARLY_BYTES)), &EARLY_DATA);
+            peer.send(&write)?;
+        }
+        peer.cmd_sn = first;
+        peers.push((peer, established.window.size()));
+    }
+    let start = Instant::now();
+    for number in 300..304 {
+        newcomer_is_served(scene, plan_of(number))?;
+    }
+    if start.elapsed() > Duration::from_secs(8) {
+        return Err(crate::lab::Failure::new("a newcomer waits too long"));
+    }
+    for (mut peer, window) in peers {
+        let missing = header(command(&peer, 0));
+        peer.send(&missing)?;
+        for _ in 0..window {
+            peer.expect(SCSI_RESPONSE)?;
+        }
+    }
+    Ok(())
+}
+
 /// Those of initiators, and three that are none.
 const OPCODES: [u8; 12] = [0x00, 0x01, 0x01, 0x02, 0x03, 0x04, 0x05, 0x05, 0x06, 0x10, 0x1f, 0x25];
 const FLOOD_BYTES: usize = 32 << 20;
+/// Twice what both shards have, in windows of 32 commands.
+const EARLY_PEERS: u16 = 64;
+const EARLY_BYTES: u32 = 65_536;
+const EARLY_DATA: [u8; EARLY_BYTES as usize] = [0xed; EARLY_BYTES as usize];
 const DEAF_PAUSE: Duration = Duration::from_millis(500);
