@@ -5,6 +5,7 @@
 
 use crate::bits::{be16, be32};
 use crate::opcodes::{Decoder, Opcode};
+use crate::persistent::ScopeType;
 use crate::sense::Outcome;
 use crate::unit::Lba;
 
@@ -176,6 +177,22 @@ pub enum Command {
     Reserve,
     /// RELEASE (6) and (10).
     Release,
+    /// PERSISTENT RESERVE IN.
+    PersistentReserveIn {
+        /// SERVICE ACTION.
+        service_action: u8,
+        /// ALLOCATION LENGTH.
+        allocation_length: u16,
+    },
+    /// PERSISTENT RESERVE OUT.
+    PersistentReserveOut {
+        /// SERVICE ACTION.
+        service_action: u8,
+        /// SCOPE and TYPE.
+        scope_type: ScopeType,
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u32,
+    },
     /// START STOP UNIT.
     StartStopUnit {
         /// IMMED.
@@ -272,6 +289,8 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
         Decoder::Reserve => Command::Reserve,
         Decoder::Release => Command::Release,
+        Decoder::PersistentReserveIn => persistent_reserve_in(cdb),
+        Decoder::PersistentReserveOut => persistent_reserve_out(cdb),
         Decoder::StartStopUnit => Command::StartStopUnit {
             immediate: cdb[1] & 0x01 != 0,
             power_condition: cdb[4] >> 4,
@@ -345,6 +364,18 @@ fn mode_sense(cdb: &[u8]) -> ModeSense {
         page: cdb[2] & 0x3f,
         subpage: cdb[3],
         allocation_length: if long_header { be16(cdb, 7) } else { u16::from(cdb[4]) },
+    }
+}
+
+fn persistent_reserve_in(cdb: &[u8]) -> Command {
+    Command::PersistentReserveIn { service_action: cdb[1] & 0x1f, allocation_length: be16(cdb, 7) }
+}
+
+fn persistent_reserve_out(cdb: &[u8]) -> Command {
+    Command::PersistentReserveOut {
+        service_action: cdb[1] & 0x1f,
+        scope_type: ScopeType(cdb[2]),
+        parameter_list_length: be32(cdb, 5),
     }
 }
 

@@ -15,11 +15,12 @@ use crate::lun::Lun;
 use crate::mode;
 use crate::opcodes::{self, Attention, Lookup, Needs, Opcode};
 use crate::original::Change;
+use crate::persistent::{self, ScopeType};
 use crate::reply::{REPLY_BYTES_MAX, Reply};
 use crate::report;
 use crate::reservation::{CommandClass, NexusId};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
-use crate::unit::LogicalUnit;
+use crate::unit::{LogicalUnit, Readiness};
 use crate::vpd;
 
 /// What this shard keeps for one I_T_L nexus.
@@ -64,7 +65,7 @@ pub struct Context<'a> {
 }
 
 /// What is to be done about a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing more: it ended so.
     Finish(Outcome),
@@ -92,6 +93,7 @@ pub struct ParameterList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     ModeSelect { long_header: bool },
+    PersistentReserveOut { service_action: u8, scope_type: ScopeType },
 }
 
 /// Longest parameter list that is taken.
@@ -101,6 +103,7 @@ pub const PARAMETER_BYTES_MAX: usize = 4096;
 pub fn reply_bytes_max(cdb: &[u8], context: &Context<'_>) -> usize {
     match cdb.first() {
         Some(0x08 | 0x0a | 0x28 | 0x2a | 0x88 | 0x8a | 0xa8 | 0xaa) => 0,
+        Some(0x5e) => persistent::report::REPLY_BYTES_MAX,
         Some(0xa0) => report::luns_bytes(context.luns.len()).max(REPLY_BYTES_MAX),
         _ => REPLY_BYTES_MAX,
     }
@@ -182,8 +185,13 @@ fn admit(
 }
 
 fn ready(unit: &LogicalUnit, row: &Opcode) -> Result<(), Outcome> {
+    let needed = match row.needs {
+        Needs::ReadyUnit => true,
+        Needs::Ledger => unit.readiness != Readiness::MediumNotPresent,
+        Needs::Nothing => false,
+    };
     match unit.readiness.sense() {
-        Some(sense) if row.needs == Needs::ReadyUnit => Err(Outcome::check(sense)),
+        Some(sense) if needed => Err(Outcome::check(sense)),
         _ => Ok(()),
     }
 }
@@ -228,6 +236,15 @@ fn serve(
         }
         Command::Reserve => Action::Change(Change::Reserve),
         Command::Release => Action::Change(Change::Release),
+        Command::PersistentReserveOut { service_action, scope_type, parameter_list_length } => {
+            let purpose = Purpose::PersistentReserveOut { service_action, scope_type };
+            match usize::try_from(parameter_list_length) {
+                Ok(length @ persistent::out::BASIC_BYTES..=PARAMETER_BYTES_MAX) => {
+                    Action::Parameters(ParameterList { length, purpose })
+                }
+                _ => return Err(Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR)),
+            }
+        }
         Command::StartStopUnit { immediate, power_condition, no_flush, load_eject, start } => {
             // POWER CONDITION other than 0h: no power conditions are implemented, none is entered, and LOEJ and START
             // are to be ignored (SBC-3 §5.28).
@@ -240,6 +257,7 @@ fn serve(
         Command::RequestSense { .. }
         | Command::Inquiry { .. }
         | Command::ModeSense(_)
+        | Command::PersistentReserveIn { .. }
         | Command::ReadCapacity10
         | Command::ReadCapacity16 { .. }
         | Command::ReportLuns { .. }
@@ -269,6 +287,9 @@ fn answer(
             }
         }
         Command::ModeSense(sense) => mode::sense(unit, context.read_only, &sense, &mut reply)?,
+        Command::PersistentReserveIn { service_action, .. } => {
+            persistent::report::answer(service_action, &unit.reservation, &mut reply);
+        }
         Command::ReadCapacity10 => capacity::read_capacity_10(unit, &mut reply),
         Command::ReadCapacity16 { .. } => capacity::read_capacity_16(unit, &mut reply),
         Command::ReportLuns { select, .. } => {
@@ -299,6 +320,7 @@ fn allocation_length(command: Command) -> usize {
     match command {
         Command::RequestSense { allocation_length, .. } => usize::from(allocation_length),
         Command::Inquiry { allocation_length, .. }
+        | Command::PersistentReserveIn { allocation_length, .. }
         | Command::ModeSense(ModeSense { allocation_length, .. }) => usize::from(allocation_length),
         Command::ReadCapacity16 { allocation_length }
         | Command::ReportLuns { allocation_length, .. }
@@ -360,5 +382,11 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
             Ok(change) => Action::Change(Change::ModeSelect(change)),
             Err(outcome) => Action::Finish(outcome),
         },
+        Purpose::PersistentReserveOut { service_action, scope_type } => {
+            match persistent::out::read(service_action, scope_type, data) {
+                Ok(out) => Action::Change(Change::PersistentReserve(Box::new(out))),
+                Err(outcome) => Action::Finish(outcome),
+            }
+        }
     }
 }

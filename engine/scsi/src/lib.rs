@@ -20,6 +20,7 @@ pub mod lun;
 pub mod no_unit;
 pub mod opcodes;
 pub mod original;
+pub mod persistent;
 pub mod reply;
 pub mod report;
 pub mod reservation;

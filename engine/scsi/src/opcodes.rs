@@ -3,6 +3,7 @@
 //! Decoding, the check of reserved bits, REPORT SUPPORTED OPERATION CODES, reservation conflicts, and what passes a unit
 //! attention or a unit that is not ready are all read off [`TABLE`]. A later command is one more row.
 
+use crate::persistent::{out, report};
 use crate::reservation::CommandClass;
 
 /// Which decoder a row belongs to.
@@ -33,6 +34,8 @@ pub(crate) enum Decoder {
     ModeSense10,
     Reserve,
     Release,
+    PersistentReserveIn,
+    PersistentReserveOut,
     StartStopUnit,
     PreventAllow,
     ReadCapacity10,
@@ -56,6 +59,8 @@ pub enum Attention {
 pub enum Needs {
     /// The medium must be accessible.
     ReadyUnit,
+    /// The ledger must be known; the medium may be out.
+    Ledger,
     /// Served whatever state the unit is in.
     Nothing,
 }
@@ -227,15 +232,39 @@ impl Opcode {
         self
     }
 
+    const fn needs_ledger(mut self) -> Self {
+        self.needs = Needs::Ledger;
+        self
+    }
+
     const fn except(mut self, byte: usize, mask: u8, value: u8, class: CommandClass) -> Self {
         self.exception = Some(Exception { byte, mask, value, class });
         self
     }
 }
 
-use CommandClass::{Configure, Inspect, Read, Unrestricted, Write};
+const fn persistent_in_usage<const SERVICE_ACTION: u8>() -> [u8; 10] {
+    [0x5e, SERVICE_ACTION, 0, 0, 0, 0, 0, 0xff, 0xff, 0]
+}
 
-/// The commands served: SPC-4 table 82 and SBC-3 table 34 say which classes they are of.
+/// SCOPE and TYPE are there for all, and looked at by those that make or end a reservation.
+const fn persistent_out_usage<const SERVICE_ACTION: u8>() -> [u8; 10] {
+    [0x5f, SERVICE_ACTION, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]
+}
+
+const fn persistent_in(name: &'static str, usage: &'static [u8; 10]) -> Opcode {
+    let row = row(name, usage, PersistentReserve, Decoder::PersistentReserveIn);
+    row.service_action(usage[1] as u16).needs_ledger()
+}
+
+const fn persistent_out(name: &'static str, usage: &'static [u8; 10]) -> Opcode {
+    let row = row(name, usage, PersistentReserve, Decoder::PersistentReserveOut);
+    row.service_action(usage[1] as u16).needs_ledger()
+}
+
+use CommandClass::{Configure, Inspect, PersistentReserve, Read, Release, Reserve, Unrestricted, Write};
+
+/// The commands served: the tables of SPC-4 §5.13.1 and SBC-3 §4.17 say which classes they are of.
 ///
 /// CONTROL is zero throughout: neither NACA nor anything vendor-specific is supported. GROUP NUMBER and the PROTECT fields
 /// are zero likewise; with protection information (row S15 of the feature table) the latter will come to be looked at.
@@ -250,14 +279,14 @@ pub static TABLE: &[Opcode] = &[
         .passes_attention()
         .needs_nothing(),
     row("MODE SELECT (6)", &[0x15, 0x10, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6).needs_nothing(),
-    row("RESERVE (6)", &[0x16, 0, 0, 0, 0, 0], Configure, Decoder::Reserve).needs_nothing(),
-    row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Unrestricted, Decoder::Release).needs_nothing(),
-    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Configure, Decoder::ModeSense6).needs_nothing(),
-    // SBC-3 table 34: START with POWER CONDITION 0h passes, everything else conflicts.
+    row("RESERVE (6)", &[0x16, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
+    row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
+    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Read, Decoder::ModeSense6).needs_nothing(),
+    // SBC-3 §4.17: START with POWER CONDITION 0h passes, everything else conflicts.
     row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], Configure, Decoder::StartStopUnit)
         .needs_nothing()
         .except(4, 0xf1, 0x01, Unrestricted),
-    // SPC-4 table 82: allowing removal passes, preventing it conflicts.
+    // SPC-4 §5.13.1: allowing removal passes, preventing it conflicts.
     row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], Configure, Decoder::PreventAllow)
         .needs_nothing()
         .except(4, 0x03, 0x00, Unrestricted),
@@ -292,15 +321,40 @@ pub static TABLE: &[Opcode] = &[
     ),
     row("MODE SELECT (10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
         .needs_nothing(),
-    row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Configure, Decoder::Reserve).needs_nothing(),
-    row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::Release).needs_nothing(),
-    row(
-        "MODE SENSE (10)",
-        &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0],
-        Configure,
-        Decoder::ModeSense10,
-    )
-    .needs_nothing(),
+    row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
+    row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
+    row("MODE SENSE (10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], Read, Decoder::ModeSense10)
+        .needs_nothing(),
+    persistent_in("PERSISTENT RESERVE IN (READ KEYS)", &persistent_in_usage::<{ report::READ_KEYS }>()),
+    persistent_in(
+        "PERSISTENT RESERVE IN (READ RESERVATION)",
+        &persistent_in_usage::<{ report::READ_RESERVATION }>(),
+    ),
+    persistent_in(
+        "PERSISTENT RESERVE IN (REPORT CAPABILITIES)",
+        &persistent_in_usage::<{ report::REPORT_CAPABILITIES }>(),
+    ),
+    persistent_in(
+        "PERSISTENT RESERVE IN (READ FULL STATUS)",
+        &persistent_in_usage::<{ report::READ_FULL_STATUS }>(),
+    ),
+    persistent_out("PERSISTENT RESERVE OUT (REGISTER)", &persistent_out_usage::<{ out::REGISTER }>()),
+    persistent_out("PERSISTENT RESERVE OUT (RESERVE)", &persistent_out_usage::<{ out::RESERVE }>()),
+    persistent_out("PERSISTENT RESERVE OUT (RELEASE)", &persistent_out_usage::<{ out::RELEASE }>()),
+    persistent_out("PERSISTENT RESERVE OUT (CLEAR)", &persistent_out_usage::<{ out::CLEAR }>()),
+    persistent_out("PERSISTENT RESERVE OUT (PREEMPT)", &persistent_out_usage::<{ out::PREEMPT }>()),
+    persistent_out(
+        "PERSISTENT RESERVE OUT (PREEMPT AND ABORT)",
+        &persistent_out_usage::<{ out::PREEMPT_AND_ABORT }>(),
+    ),
+    persistent_out(
+        "PERSISTENT RESERVE OUT (REGISTER AND IGNORE EXISTING KEY)",
+        &persistent_out_usage::<{ out::REGISTER_AND_IGNORE_EXISTING_KEY }>(),
+    ),
+    persistent_out(
+        "PERSISTENT RESERVE OUT (REGISTER AND MOVE)",
+        &persistent_out_usage::<{ out::REGISTER_AND_MOVE }>(),
+    ),
     row(
         "READ (16)",
         &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -361,7 +415,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "REPORT SUPPORTED OPERATION CODES",
         &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-        Configure,
+        Read,
         Decoder::ReportSupportedOperationCodes,
     )
     .service_action(0x0c)
@@ -369,7 +423,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-        Configure,
+        Read,
         Decoder::ReportSupportedTaskManagementFunctions,
     )
     .service_action(0x0d)
@@ -437,8 +491,9 @@ mod tests {
 
     #[test]
     fn a_service_action_that_is_not_served_is_told_from_a_code_that_is_not() {
-        assert!(matches!(look_up(&[0x9e, 0x12]), Lookup::UnknownServiceAction(_)));
-        assert!(matches!(look_up(&[0x5f, 0x00]), Lookup::UnknownOperationCode));
+        assert!(matches!(look_up(&[0x9e, 0x1f]), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0x5e, 0x04]), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0x5c, 0x00]), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[]), Lookup::UnknownOperationCode));
     }
 

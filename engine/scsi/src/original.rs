@@ -5,20 +5,24 @@
 //! to make durable, sends the [`Installment`] to every shard, and answers the asker when all have installed it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::attention::UnitAttention;
-use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, Whom};
-use crate::reservation::{CommandClass, NexusId};
+use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, TargetPort, Whom};
+use crate::persistent::PersistentOut;
+use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome};
 use crate::unit::{LogicalUnit, ModeChange, ModeValues, Readiness};
 
 /// A command's effect that more than one shard can see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// RESERVE (6) or (10).
     Reserve,
     /// RELEASE (6) or (10).
     Release,
+    /// PERSISTENT RESERVE OUT.
+    PersistentReserve(Box<PersistentOut>),
     /// MODE SELECT: pages as they are to be.
     ModeSelect(ModeChange),
     /// START STOP UNIT: load the medium.
@@ -36,10 +40,11 @@ impl Change {
     /// The class of the command that it comes from: a change that waited is judged again by it.
     pub fn class(&self) -> CommandClass {
         match self {
-            Self::Release | Self::Load | Self::PreventRemoval { prevent: false } => {
-                CommandClass::Unrestricted
-            }
-            Self::Reserve | Self::ModeSelect(_) | Self::Eject | Self::PreventRemoval { prevent: true } => {
+            Self::Reserve => CommandClass::Reserve,
+            Self::Release => CommandClass::Release,
+            Self::PersistentReserve(_) => CommandClass::PersistentReserve,
+            Self::Load | Self::PreventRemoval { prevent: false } => CommandClass::Unrestricted,
+            Self::ModeSelect(_) | Self::Eject | Self::PreventRemoval { prevent: true } => {
                 CommandClass::Configure
             }
         }
@@ -111,6 +116,9 @@ impl Original {
             Change::Release => {
                 self.ledger.apply(ReservationChange::Release, me).map(|applied| self.reserved(applied))
             }
+            Change::PersistentReserve(out) => {
+                self.ledger.persistent_reserve_out(&out, me).map(|applied| self.reserved(applied))
+            }
             Change::ModeSelect(change) => Ok(self.mode_selected(change.applied_to(self.unit.mode), me)),
             Change::Load => self.loaded(me),
             Change::Eject => self.ejected(),
@@ -131,6 +139,17 @@ impl Original {
     /// As [`Ledger::attach`].
     pub fn attach(&mut self, id: NexusId, name: NexusName) -> Option<Installment> {
         let view = self.ledger.attach(id, name);
+        self.seen(view)
+    }
+
+    /// The target ports through which the unit may be reached are these. Something to install when one that a registrant
+    /// uses has got another identifier.
+    pub fn set_ports(&mut self, ports: Arc<[TargetPort]>) -> Option<Installment> {
+        let view = self.ledger.set_ports(ports);
+        self.seen(view)
+    }
+
+    fn seen(&mut self, view: Reservation) -> Option<Installment> {
         if view == self.unit.reservation {
             return None;
         }
@@ -190,7 +209,7 @@ impl Original {
             generation: old.generation,
             mode,
             readiness: old.readiness,
-            reservation: old.reservation,
+            reservation: old.reservation.clone(),
             ..configured.clone()
         };
         if new == *old {

@@ -1,9 +1,13 @@
 //! Reservations: what a shard's replica knows of them, and the rules by class of command.
 //!
-//! The classes are those of SPC-4 table 82 and SBC-3 table 34 (persistent reservations), and of SPC-2 §5.5.1 (RESERVE and
-//! RELEASE). A command's class is data in the opcode table; its fate under a reservation is decided here and nowhere
+//! The classes are those of SPC-4 §5.13.1 and SBC-3 §4.17 (persistent reservations), and of SPC-2 §5.5.1
+//! (RESERVE and RELEASE). A command's class is data in the opcode table; its fate under a reservation is decided here and nowhere
 //! else, so a command cannot slip past by being forgotten in a list. Names of initiators and what outlives the process
 //! are the [`Ledger`](crate::ledger::Ledger)'s.
+
+use std::sync::Arc;
+
+use crate::persistent::Registrations;
 
 /// An I_T nexus, as the data path compares it: control hands these out and never reuses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,25 +16,42 @@ pub struct NexusId(pub u64);
 /// What a command does, as far as reservations and write protection care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommandClass {
-    /// Passes every reservation: INQUIRY, REPORT LUNS, REQUEST SENSE, READ CAPACITY, RELEASE.
+    /// Passes every reservation: INQUIRY, REPORT LUNS, REQUEST SENSE, READ CAPACITY.
     Unrestricted,
     /// Passes persistent reservations, not RESERVE: TEST UNIT READY.
     Inspect,
-    /// Reads the medium.
+    /// Reads the medium, or what only somebody needs to know who may read it: READ, VERIFY, MODE SENSE, the reports of
+    /// what is supported.
     Read,
-    /// Neither reads nor writes blocks and yet conflicts: mode parameters, SYNCHRONIZE CACHE, RESERVE.
+    /// Writes no blocks and conflicts as if it did: MODE SELECT, SYNCHRONIZE CACHE.
     Configure,
+    /// RESERVE: conflicts with whatever else is held, but for the exceptions of SPC-4 §5.13.3.
+    Reserve,
+    /// RELEASE: passes a RESERVE; as RESERVE while anybody is registered.
+    Release,
+    /// PERSISTENT RESERVE IN and OUT: conflict with a RESERVE, their own holder's too (SPC-2 §5.5.1). Whether a service
+    /// action conflicts with a persistent reservation (SPC-4 §5.13.1) is the ledger's to say.
+    PersistentReserve,
     /// Writes the medium; write protection refuses it too.
     Write,
 }
 
 impl CommandClass {
     /// Every class.
-    pub const ALL: [Self; 5] = [Self::Unrestricted, Self::Inspect, Self::Read, Self::Configure, Self::Write];
+    pub const ALL: [Self; 8] = [
+        Self::Unrestricted,
+        Self::Inspect,
+        Self::Read,
+        Self::Configure,
+        Self::Reserve,
+        Self::Release,
+        Self::PersistentReserve,
+        Self::Write,
+    ];
 }
 
 /// Who holds the unit, as a replica knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Reservation {
     /// Nobody.
     #[default]
@@ -41,6 +62,8 @@ pub enum Reservation {
         /// The holder.
         holder: Option<NexusId>,
     },
+    /// Somebody is, or was, registered.
+    Persistent(Arc<Registrations>),
 }
 
 impl Reservation {
@@ -49,7 +72,12 @@ impl Reservation {
     pub fn admits(&self, me: NexusId, class: CommandClass) -> bool {
         match self {
             Self::None => true,
-            Self::Exclusive { holder } => *holder == Some(me) || class == CommandClass::Unrestricted,
+            Self::Exclusive { holder } => match class {
+                CommandClass::Unrestricted | CommandClass::Release => true,
+                CommandClass::PersistentReserve => false,
+                _ => *holder == Some(me),
+            },
+            Self::Persistent(registrations) => registrations.admits(me, class),
         }
     }
 }
@@ -66,8 +94,10 @@ mod tests {
     fn reserve_lets_others_do_only_what_harms_nobody() {
         let reservation = Reservation::Exclusive { holder: Some(HOLDER) };
         for class in CommandClass::ALL {
-            assert!(reservation.admits(HOLDER, class), "the holder: {class:?}");
-            assert_eq!(reservation.admits(OTHER, class), class == CommandClass::Unrestricted, "{class:?}");
+            let harmless = matches!(class, CommandClass::Unrestricted | CommandClass::Release);
+            let persistent = class == CommandClass::PersistentReserve;
+            assert_eq!(reservation.admits(HOLDER, class), !persistent, "the holder: {class:?}");
+            assert_eq!(reservation.admits(OTHER, class), harmless, "{class:?}");
         }
     }
 
@@ -80,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn without_a_reservation_everything_passes(me: u64, class in 0usize..5) {
+        fn without_a_reservation_everything_passes(me: u64, class in 0usize..8) {
             prop_assert!(Reservation::None.admits(NexusId(me), CommandClass::ALL[class]));
         }
     }

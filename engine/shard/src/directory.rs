@@ -128,20 +128,14 @@ impl Place {
     /// That of the target of a completed login; of a discovery session, nothing.
     #[must_use]
     pub fn of(configuration: &Configuration, completed: &Completed) -> Self {
-        let named = |target: &&Target| {
-            completed
-                .target_name
-                .as_deref()
-                .is_some_and(|name| target.name.as_str().eq_ignore_ascii_case(name))
-        };
-        let found = configuration.targets.iter().zip(1u16..).find(|(target, _)| named(target));
-        let Some((target, position)) = found else { return Self::default() };
+        let found = completed.target_name.as_deref().and_then(|name| configuration.target(name));
+        let Some(target) = found else { return Self::default() };
         let address_method = match target.address_method {
             configuration::AddressMethod::Peripheral => AddressMethod::Peripheral,
             configuration::AddressMethod::Flat => AddressMethod::Flat,
             configuration::AddressMethod::Lun => AddressMethod::LogicalUnit,
         };
-        Self { address_method, relative_target_port: target.rel_tgt_id.unwrap_or(position) }
+        Self { address_method, relative_target_port: configuration.relative_target_port(target) }
     }
 }
 

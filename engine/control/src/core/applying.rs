@@ -16,12 +16,13 @@ use portico_model::configuration::{Configuration, Portal, Target};
 use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::LunMap;
 use portico_model::message::{EndReason, ToShard};
+use portico_scsi::ledger::TargetPort;
 
 use super::login::units_of;
 use super::units::Unit;
 use super::{Bound, Control, Exit, Level, Listening, Order, Orders, Stage};
 use crate::fence::Errand;
-use crate::registry::Ending;
+use crate::registry::{Ending, target_port_name};
 
 /// How long a new configuration waits for devices that are being opened before it goes on without them.
 pub const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -119,6 +120,7 @@ impl<M: Clone> Control<M> {
         applying.phase = Phase::Binding { missing: missing.clone() };
         self.configuration = Arc::clone(&configuration);
         self.name_targets();
+        self.tell_ports(now, orders);
         self.broadcast(orders, || ToShard::Configure(Arc::clone(&configuration)));
         self.remap_sessions(now, orders);
         let named: BTreeSet<&str> = configuration.devices.iter().map(|device| device.name.as_str()).collect();
@@ -143,6 +145,23 @@ impl<M: Clone> Control<M> {
             named.insert(target.name.clone(), id);
         }
         self.target_ids = named;
+    }
+
+    /// Tells every unit through which target ports it may be reached: all those of the gateway, as its initiators know them
+    /// by their relative identifiers.
+    fn tell_ports(&mut self, now: Moment, orders: &mut Orders<M>) {
+        let targets = self.configuration.targets.iter();
+        let ports: Vec<TargetPort> = targets
+            .map(|target| TargetPort {
+                name: target_port_name(target.name.as_str()),
+                relative_id: self.configuration.relative_target_port(target),
+            })
+            .collect();
+        let ports: Arc<[TargetPort]> = ports.into();
+        let units: Vec<UnitId> = self.units.keys().copied().collect();
+        for unit in units {
+            self.errand(unit, Errand::Ports(Arc::clone(&ports)), now, orders);
+        }
     }
 
     /// Ends or remaps each session that the configuration in force treats differently.

@@ -2,6 +2,7 @@
 //! is durable.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::ledger::{NexusName, Whom};
@@ -35,7 +36,8 @@ pub(super) fn request(original: &Original, nexus: NexusId, request: Request) -> 
 pub(super) fn errand(original: &Original, attached: &BTreeMap<NexusId, NexusName>, errand: Errand) -> Judged {
     let mut original = original.clone();
     let installment = match errand {
-        Errand::Restored { ledger, .. } => {
+        Errand::Restored { mut ledger, .. } => {
+            ledger.set_ports(Arc::clone(original.ledger().ports()));
             // The unit is not ready yet: what makes it so will tell the shards of the reservation, too.
             original = Original::new(original.unit().clone(), ledger);
             for (nexus, name) in attached {
@@ -51,6 +53,7 @@ pub(super) fn errand(original: &Original, attached: &BTreeMap<NexusId, NexusName
             installment
         }),
         Errand::Reconfigured(unit) => original.reconfigure(&unit),
+        Errand::Ports(ports) => original.set_ports(ports),
     };
     Judged { original, installment }
 }

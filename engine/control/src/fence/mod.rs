@@ -31,7 +31,7 @@ use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Install, Orphan};
 use portico_scsi::ledger::{BootId, Ledger, NexusName, Whom};
 use portico_scsi::original::{Installment, Original};
-use portico_scsi::reservation::NexusId;
+use portico_scsi::reservation::{NexusId, Reservation};
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
 use portico_scsi::unit::LogicalUnit;
 
@@ -176,7 +176,7 @@ impl Fence {
         // Not a reset: it is to abort also what has come since the one that drains.
         let repeats = |running: &&mut Running| {
             request != Request::Reset
-                && running.request == Some((nexus, request))
+                && running.request.as_ref().is_some_and(|(asking, what)| (*asking, what) == (nexus, &request))
                 && running.asker.is_none()
                 && running.joined.len() < JOINED_MAX
         };
@@ -206,7 +206,7 @@ impl Fence {
         effects.extend(queued.map(Effect::Forget));
         self.queue.retain(|waiting| waiting.nexus != nexus);
         if let Some(running) = &mut self.running
-            && running.request.is_some_and(|(asking, _)| asking == nexus)
+            && running.request.as_ref().is_some_and(|(asking, _)| *asking == nexus)
         {
             let waiting = running.asker.take().into_iter().chain(running.joined.drain(..));
             effects.extend(waiting.map(|joined| Effect::Forget(joined.asker)));
@@ -232,6 +232,7 @@ impl Fence {
             Errand::Reconfigured(_) => {
                 self.errands.retain(|errand| !matches!(errand, Errand::Reconfigured(_)));
             }
+            Errand::Ports(_) => self.errands.retain(|errand| !matches!(errand, Errand::Ports(_))),
             Errand::Restored { .. } | Errand::NexusFound(..) | Errand::AbsentHolderLost => {}
         }
         self.errands.push_back(errand);
@@ -331,8 +332,14 @@ impl Fence {
 
     /// Takes up one thing after the other until one is under way: control's errands, requests, a ledger's repair.
     fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        while self.running.is_none() {
-            if let Some(errand) = self.errands.pop_front() {
+        loop {
+            if self.running.is_some() {
+                if !self.comes_or_goes_beside_a_drain() {
+                    break;
+                }
+                let errand = self.errands.pop_front().expect("it was just looked at");
+                self.run(errand, now, effects);
+            } else if let Some(errand) = self.errands.pop_front() {
                 self.run(errand, now, effects);
             } else if let Some(waiting) = self.queue.pop_front() {
                 self.take_up(waiting, now, effects);
@@ -342,6 +349,22 @@ impl Fence {
             } else {
                 break;
             }
+        }
+    }
+
+    /// A nexus comes or goes while an Install drains, and nothing is to be made durable for it: the unit may drain for
+    /// as long as its medium hangs, and a registrant that comes back is one all the while. The nexus that asked for the
+    /// Install stays: it is to be known again when it repeats its request.
+    fn comes_or_goes_beside_a_drain(&self) -> bool {
+        let Some(running) = &self.running else { return false };
+        let draining = matches!(running.phase, Phase::Installing(_));
+        match self.errands.front().filter(|_| draining) {
+            Some(Errand::NexusFound(..)) => true,
+            Some(Errand::NexusLost(nexus)) => {
+                let asked = running.request.as_ref().is_some_and(|(asking, _)| asking == nexus);
+                !asked && self.state.reservation != Reservation::Exclusive { holder: Some(*nexus) }
+            }
+            _ => false,
         }
     }
 
@@ -360,10 +383,16 @@ impl Fence {
                 let absent = ledger.absent_holder().is_some();
                 self.absent_holder_until = absent.then(|| now + ABSENT_HOLDER_PATIENCE);
             }
-            Errand::AbsentHolderLost | Errand::Device(..) | Errand::Reconfigured(_) => {}
+            Errand::AbsentHolderLost | Errand::Device(..) | Errand::Reconfigured(_) | Errand::Ports(_) => {}
         }
-        let judged = judge::errand(&self.original, &self.attached, errand);
-        self.begin(None, None, judged, now, effects);
+        let comes = matches!(errand, Errand::NexusFound(..));
+        let Judged { original, installment } = judge::errand(&self.original, &self.attached, errand);
+        match installment {
+            // Nobody waits for it: it takes nothing from anybody who has a session.
+            Some(installment) if comes => drop(self.install(original, installment, effects)),
+            None => self.original = original,
+            _ => self.begin(None, None, Judged { original, installment }, now, effects),
+        }
     }
 
     /// Judged now and not when it was asked: what came before it may have changed the answer.
@@ -378,7 +407,7 @@ impl Fence {
             let sense = Sense::new(SenseKey::NotReady, AdditionalSense::BECOMING_READY);
             Some(Outcome::check(self.state.readiness.sense().unwrap_or(sense)))
         };
-        match refusal.map_or_else(|| judge::request(&self.original, nexus, request), Err) {
+        match refusal.map_or_else(|| judge::request(&self.original, nexus, request.clone()), Err) {
             Ok(judged) => self.begin(Some((nexus, request)), Some(joined), judged, now, effects),
             Err(outcome) => effects.push(Effect::Answer(joined.asker, Err(outcome))),
         }

@@ -1,10 +1,12 @@
 //! What is asked of a fence, by whom, and what it gives out.
 
+use std::sync::Arc;
+
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{ShardId, Ticket};
 use portico_model::message::Install;
 use portico_scsi::attention::UnitAttention;
-use portico_scsi::ledger::{Ledger, NexusName};
+use portico_scsi::ledger::{Ledger, NexusName, TargetPort};
 use portico_scsi::original::Change;
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::Outcome;
@@ -18,7 +20,7 @@ pub(crate) struct Asker {
 }
 
 /// What an initiator asks of a unit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Request {
     /// A command changes what every shard sees.
     Change(Change),
@@ -27,7 +29,7 @@ pub(crate) enum Request {
 }
 
 /// A request in the queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) joined: Joined,
     pub(super) nexus: NexusId,
@@ -61,6 +63,8 @@ pub(crate) enum Errand {
     Device(Readiness, Option<UnitAttention>),
     /// The configuration or the size of the device is another one.
     Reconfigured(Box<LogicalUnit>),
+    /// The unit may be reached through these target ports.
+    Ports(Arc<[TargetPort]>),
 }
 
 /// What the fence wants done.

@@ -160,7 +160,7 @@ impl World {
                     self.generation += 1;
                     prop_assert_eq!(install.generation.0, self.generation);
                     for shard in &mut self.shards {
-                        shard.sent.push_back((install.generation, install.state.reservation));
+                        shard.sent.push_back((install.generation, install.state.reservation.clone()));
                     }
                 }
                 Effect::Answer(asker, outcome) => {
@@ -169,9 +169,9 @@ impl World {
                         return Err(TestCaseError::fail(format!("{asker:?} hears twice, or was withdrawn")));
                     };
                     if outcome.is_ok() && request != 2 {
-                        let everywhere = self.shards.iter().all(|shard| match (request, shard.has) {
-                            (0, has) => has == Reservation::Exclusive { holder: Some(nexus) },
-                            (1, has) => has != Reservation::Exclusive { holder: Some(nexus) },
+                        let everywhere = self.shards.iter().all(|shard| match (request, &shard.has) {
+                            (0, has) => *has == Reservation::Exclusive { holder: Some(nexus) },
+                            (1, has) => *has != Reservation::Exclusive { holder: Some(nexus) },
                             _ => shard.has == Reservation::None,
                         });
                         prop_assert!(everywhere, "GOOD before every shard has it");
@@ -217,7 +217,7 @@ proptest! {
         prop_assert!(world.fence.queue.is_empty() && world.fence.errands.is_empty());
         prop_assert_eq!(world.fence.held().count(), world.attached.len());
         prop_assert_eq!(&world.fence.orphans, &world.orphans);
-        let state = world.fence.state().reservation;
-        prop_assert!(world.shards.iter().all(|shard| shard.has == state), "every shard has the last state");
+        let state = &world.fence.state().reservation;
+        prop_assert!(world.shards.iter().all(|shard| shard.has == *state), "every shard has the last state");
     }
 }

@@ -18,7 +18,7 @@ use portico_scsi::ledger::NexusName;
 use portico_scsi::reservation::NexusId;
 
 use handles::{HANDLES_MAX, Handles};
-pub(crate) use nexuses::{Nexuses, nexus_name};
+pub(crate) use nexuses::{Nexuses, nexus_name, target_port_name};
 use placement::Placement;
 
 /// Sessions of a gateway, discovery included.

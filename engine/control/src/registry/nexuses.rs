@@ -14,7 +14,12 @@ const PORTAL_GROUP_TAG: u16 = 1;
 /// The name of the nexus between an initiator port (name and ISID) and a target port (RFC 7143 §4.4.1, §10.2).
 pub(crate) fn nexus_name(initiator: &str, isid: [u8; 6], target: &str) -> NexusName {
     let isid = isid.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    NexusName::new(format!("{initiator},i,0x{isid:012x}"), format!("{target},t,0x{PORTAL_GROUP_TAG:04x}"))
+    NexusName::new(format!("{initiator},i,0x{isid:012x}"), target_port_name(target))
+}
+
+/// The name of the target port of a target (RFC 7143 §10.2).
+pub(crate) fn target_port_name(target: &str) -> String {
+    format!("{target},t,0x{PORTAL_GROUP_TAG:04x}")
 }
 
 /// The numbers of all nexuses that anything refers to.

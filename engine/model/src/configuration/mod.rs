@@ -84,6 +84,13 @@ impl Configuration {
         self.targets.iter().find(|target| target.name.as_str().eq_ignore_ascii_case(name))
     }
 
+    /// RELATIVE TARGET PORT IDENTIFIER of a target (SPC-4 §7.8.6.7): the file's, else the target's place among all, from 1.
+    #[must_use]
+    pub fn relative_target_port(&self, target: &Target) -> u16 {
+        let place = self.targets.iter().zip(1_u16..).find(|(other, _)| other.name == target.name);
+        target.rel_tgt_id.or(place.map(|(_, place)| place)).unwrap_or(0)
+    }
+
     /// Whether initiators may log in to this target: the target *and* the driver must be enabled.
     #[must_use]
     pub fn serves(&self, target: &Target) -> bool {

@@ -146,6 +146,42 @@ impl World {
     }
 }
 
+impl World {
+    /// A PERSISTENT RESERVE OUT with the basic parameter list.
+    pub(crate) fn out(&mut self, who: usize, action: u8, kind: u8, key: u64, action_key: u64) -> Answer {
+        self.send_with(who, &out_cdb(action, kind, 24), &basic(key, action_key, 0))
+    }
+
+    /// A further nexus, at this target port, that has been told of the power on.
+    pub(crate) fn join(&mut self, initiator: &str, target_port: &str) -> usize {
+        let id = NexusId(self.nexuses.len() as u64 + 1);
+        let installment = self.original.attach(id, NexusName::new(initiator, target_port));
+        self.install(installment);
+        self.nexuses.push((id, NexusState { attentions: portico_scsi::attention::Attentions::NONE }));
+        self.nexuses.len() - 1
+    }
+
+    /// What the next command of a nexus is told first.
+    pub(crate) fn pending(&mut self, who: usize) -> Option<UnitAttention> {
+        self.nexuses[who].1.attentions.take()
+    }
+}
+
+pub(crate) fn out_cdb(action: u8, kind: u8, length: u32) -> [u8; 10] {
+    let [a, b, c, d] = length.to_be_bytes();
+    [0x5f, action, kind, 0, 0, a, b, c, d, 0]
+}
+
+pub(crate) fn basic(key: u64, action_key: u64, flags: u8) -> Vec<u8> {
+    let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
+    list.extend([0, 0, 0, 0, flags, 0, 0, 0]);
+    list
+}
+
+pub(crate) fn in_cdb(action: u8) -> [u8; 10] {
+    [0x5e, action, 0, 0, 0, 0, 0, 0xff, 0xff, 0]
+}
+
 pub(crate) const TEST_UNIT_READY: [u8; 6] = [0; 6];
 pub(crate) const REPORT_LUNS: [u8; 12] = [0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 pub(crate) const INQUIRY: [u8; 6] = [0x12, 0, 0, 0, 255, 0];

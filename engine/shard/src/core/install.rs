@@ -117,7 +117,9 @@ impl<D: Driver> Core<D> {
     fn mark_fenced(&mut self, key: Key<Unit>, install: &Install) -> u32 {
         let mut fenced = 0;
         for (_, op) in self.ops.iter_mut().filter(|(_, op)| op.unit == key && op.fenced.is_none()) {
-            let aborted = install.aborts.as_ref().is_some_and(|scope| scope.includes(op.nexus));
+            // An orphan's nexus may have come back under another number: whoever fences waits for it in any case.
+            let aborted =
+                install.aborts.as_ref().is_some_and(|scope| scope.includes(op.nexus) || op.orphan.is_some());
             let refused = !install.state.reservation.admits(op.nexus, op.class);
             if aborted || refused {
                 op.fenced = Some(install.generation);

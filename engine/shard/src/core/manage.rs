@@ -101,7 +101,9 @@ impl<D: Driver> Core<D> {
             .luns
             .iter()
             .filter_map(|lun| self.units.get(lun.unit))
-            .filter(|unit| unit.state.reservation == Reservation::Exclusive { holder: Some(nexus) })
+            .filter(|unit| {
+                matches!(unit.state.reservation, Reservation::Exclusive { holder: Some(holder) } if holder == nexus)
+            })
             .map(|unit| unit.id)
             .collect();
         held.dedup();

@@ -1,0 +1,252 @@
+//! The bytes of a ledger: what is written before anybody hears GOOD, and what of it holds in the next process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::persistent::{Held, Persistent};
+use super::{Ledger, NexusName, PORT_NAME_BYTES_MAX, REGISTRANTS_MAX};
+use crate::bits::{be, be16, be32};
+use crate::persistent::PersistentType;
+
+/// Tells one run of the kernel from another: under the same id, the ledger is restored whole.
+pub type BootId = [u8; 16];
+
+/// Why kept bytes are no ledger. None of these is ever guessed at: the unit stays not ready until a person decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerDamage {
+    /// Shorter than it says or than it can be.
+    Truncated {
+        /// Bytes that are there.
+        bytes: usize,
+    },
+    /// Something else than a ledger.
+    NotALedger,
+    /// Written by a version that this one does not know.
+    Version(u16),
+    /// Something changed since it was written.
+    Checksum {
+        /// What the bytes say.
+        stored: u32,
+        /// What they come to.
+        computed: u32,
+    },
+    /// The checksum is right and what it covers is not: a bug wrote it.
+    Malformed {
+        /// Index of the byte at which it stops making sense.
+        at: usize,
+    },
+}
+
+impl fmt::Display for LedgerDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { bytes } => write!(f, "the ledger breaks off after {bytes} bytes"),
+            Self::NotALedger => write!(f, "this is not a ledger of reservations"),
+            Self::Version(version) => {
+                write!(f, "the ledger is of version {version}, and {VERSION} is what is known here")
+            }
+            Self::Checksum { stored, computed } => {
+                write!(f, "the ledger's checksum is {stored:#010x}, its bytes come to {computed:#010x}")
+            }
+            Self::Malformed { at } => write!(f, "the ledger makes no sense at byte {at}"),
+        }
+    }
+}
+
+impl std::error::Error for LedgerDamage {}
+
+const MAGIC: [u8; 8] = *b"pLedger\n";
+const VERSION: u16 = 2;
+/// It had no registrations; all else is the same.
+const VERSION_WITHOUT_REGISTRATIONS: u16 = 1;
+/// Magic, version, boot id.
+pub(super) const HEADER_BYTES: usize = 8 + 2 + 16;
+const CHECKSUM_BYTES: usize = 4;
+const NEXUS_BYTES_MAX: usize = 2 * (2 + PORT_NAME_BYTES_MAX);
+/// PRGENERATION, flags, TYPE, holder, number of registrants.
+const PERSISTENT_BYTES: usize = 4 + 1 + 1 + 2 + 2;
+/// Longest encoding.
+pub const LEDGER_BYTES_MAX: usize = HEADER_BYTES
+    + 1
+    + NEXUS_BYTES_MAX
+    + PERSISTENT_BYTES
+    + REGISTRANTS_MAX * (8 + NEXUS_BYTES_MAX)
+    + CHECKSUM_BYTES;
+
+const TAG_NONE: u8 = 0;
+const TAG_RESERVE: u8 = 1;
+
+const PERSISTS: u8 = 0x01;
+/// TYPE where nothing is held.
+const NOT_HELD: u8 = 0;
+/// Holder where there is none, or where all registrants are.
+const NO_HOLDER: u16 = u16::MAX;
+
+impl Ledger {
+    /// The bytes to keep: magic, version, the boot id under which this was written, the holder of a RESERVE, registrations
+    /// and the persistent reservation, CRC32C of all that.
+    pub fn encode(&self, boot: BootId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_be_bytes());
+        bytes.extend(boot);
+        match &self.reserved_by {
+            None => bytes.push(TAG_NONE),
+            Some(holder) => {
+                bytes.push(TAG_RESERVE);
+                encode_nexus(holder, &mut bytes);
+            }
+        }
+        encode_persistent(&self.persistent, &mut bytes);
+        bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+        assert!(bytes.len() <= LEDGER_BYTES_MAX, "a ledger of {} bytes", bytes.len());
+        bytes
+    }
+
+    /// The ledger in `bytes`, with nobody attached, and the boot id under which it was written.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, BootId), LedgerDamage> {
+        let truncated = LedgerDamage::Truncated { bytes: bytes.len() };
+        let magic = bytes.get(..MAGIC.len()).ok_or(truncated)?;
+        if magic != MAGIC {
+            return Err(LedgerDamage::NotALedger);
+        }
+        let body_end =
+            bytes.len().checked_sub(CHECKSUM_BYTES).filter(|end| *end >= HEADER_BYTES).ok_or(truncated)?;
+        // The version comes before the checksum: a later one may be checked in another way.
+        let version = u16::from_be_bytes([bytes[8], bytes[9]]);
+        if !matches!(version, VERSION | VERSION_WITHOUT_REGISTRATIONS) {
+            return Err(LedgerDamage::Version(version));
+        }
+        let (body, stored) = bytes.split_at(body_end);
+        let stored = u32::from_be_bytes(stored.try_into().expect("four bytes"));
+        let computed = crc32c::crc32c(body);
+        if stored != computed {
+            return Err(LedgerDamage::Checksum { stored, computed });
+        }
+        let boot = body[10..HEADER_BYTES].try_into().expect("sixteen bytes");
+        let mut rest = Rest { body, at: HEADER_BYTES };
+        let reserved_by = rest.reservation()?;
+        let persistent = if version == VERSION { rest.persistent()? } else { Persistent::default() };
+        match rest.at == body.len() {
+            true => Ok((Self { reserved_by, persistent, ..Self::new() }, boot)),
+            false => Err(LedgerDamage::Malformed { at: rest.at }),
+        }
+    }
+
+    /// What of a kept ledger holds under `boot`: all of it in the same run of the kernel. After a reboot a RESERVE is gone
+    /// (SPC-2 §5.5.1), and so are registrations but with APTPL; PRGENERATION begins anew (SPC-4 §5.13.5, §6.15.2).
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn restore(bytes: &[u8], boot: BootId) -> Result<Self, LedgerDamage> {
+        let (ledger, written_under) = Self::decode(bytes)?;
+        Ok(match (written_under == boot, ledger.persistent.persists) {
+            (true, _) => ledger,
+            (false, true) => {
+                Self { persistent: Persistent { generation: 0, ..ledger.persistent }, ..Self::new() }
+            }
+            (false, false) => Self::new(),
+        })
+    }
+}
+
+fn encode_nexus(nexus: &NexusName, bytes: &mut Vec<u8>) {
+    for name in [&nexus.initiator_port, &nexus.target_port] {
+        let length = u16::try_from(name.len()).expect("bounded by PORT_NAME_BYTES_MAX");
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(name.as_bytes());
+    }
+}
+
+fn encode_persistent(persistent: &Persistent, bytes: &mut Vec<u8>) {
+    let Persistent { generation, registrants, held, persists } = persistent;
+    let place = |holder: &NexusName| registrants.keys().position(|name| name == holder);
+    let holder = held.as_ref().and_then(|held| held.holder.as_ref());
+    let holder = holder.map(|holder| place(holder).expect("a holder is registered"));
+    bytes.extend(generation.to_be_bytes());
+    bytes.push(if *persists { PERSISTS } else { 0 });
+    bytes.push(held.as_ref().map_or(NOT_HELD, |held| held.kind.code()));
+    let holder = holder.map_or(NO_HOLDER, |at| u16::try_from(at).expect("bounded by REGISTRANTS_MAX"));
+    bytes.extend(holder.to_be_bytes());
+    let count = u16::try_from(registrants.len()).expect("bounded by REGISTRANTS_MAX");
+    bytes.extend(count.to_be_bytes());
+    for (name, key) in registrants {
+        bytes.extend(key.to_be_bytes());
+        encode_nexus(name, bytes);
+    }
+}
+
+/// What of the bytes has not been read.
+struct Rest<'a> {
+    body: &'a [u8],
+    at: usize,
+}
+
+impl Rest<'_> {
+    fn take(&mut self, length: usize) -> Result<&[u8], LedgerDamage> {
+        let malformed = LedgerDamage::Malformed { at: self.at };
+        let taken = self.body.get(self.at..self.at + length).ok_or(malformed)?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<u64, LedgerDamage> {
+        Ok(be::<N>(self.take(N)?, 0))
+    }
+
+    fn reservation(&mut self) -> Result<Option<NexusName>, LedgerDamage> {
+        let malformed = LedgerDamage::Malformed { at: self.at };
+        match self.take(1)?[0] {
+            TAG_NONE => Ok(None),
+            TAG_RESERVE => Ok(Some(self.nexus()?)),
+            _ => Err(malformed),
+        }
+    }
+
+    fn nexus(&mut self) -> Result<NexusName, LedgerDamage> {
+        let initiator_port = self.name()?;
+        let target_port = self.name()?;
+        Ok(NexusName { initiator_port, target_port })
+    }
+
+    fn name(&mut self) -> Result<String, LedgerDamage> {
+        let malformed = LedgerDamage::Malformed { at: self.at };
+        let length = usize::from(be16(self.take(2)?, 0));
+        if length > PORT_NAME_BYTES_MAX {
+            return Err(malformed);
+        }
+        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| malformed)
+    }
+
+    fn persistent(&mut self) -> Result<Persistent, LedgerDamage> {
+        let malformed = LedgerDamage::Malformed { at: self.at };
+        let generation = be32(self.take(4)?, 0);
+        let flags = self.take(1)?[0];
+        let kind = self.take(1)?[0];
+        let holder = be16(self.take(2)?, 0);
+        let count = usize::from(be16(self.take(2)?, 0));
+        let mut registrants = BTreeMap::new();
+        for _ in 0..count {
+            let key = self.number::<8>()?;
+            let name = self.nexus()?;
+            if key == 0 || registrants.insert(name, key).is_some() {
+                return Err(malformed);
+            }
+        }
+        let holder = registrants.keys().nth(usize::from(holder)).cloned();
+        let held = match (PersistentType::from_code(kind), holder) {
+            (None, None) if kind == NOT_HELD => None,
+            (Some(kind), holder) if kind.all_registrants() == holder.is_none() && count > 0 => {
+                Some(Held { kind, holder })
+            }
+            _ => return Err(malformed),
+        };
+        if count > REGISTRANTS_MAX || flags & !PERSISTS != 0 {
+            return Err(malformed);
+        }
+        Ok(Persistent { generation, registrants, held, persists: flags & PERSISTS != 0 })
+    }
+}
