@@ -76,21 +76,28 @@ pub(crate) enum Failure {
     Fault(String),
 }
 
-/// One command, or room for one.
+/// One command, or room for one. Small: with many of them, what is touched per command decides how fast it goes.
 #[derive(Debug, Default)]
 struct Slot {
     operation: Operation,
     /// When it was sent, or was to be sent.
     started_ns: u64,
     retries: u32,
-    /// Of a verified write.
+    /// Of a verified run.
+    check: Box<Check>,
+}
+
+/// What verification needs of a command.
+#[derive(Debug, Default)]
+struct Check {
+    /// Of a write.
     version: u32,
-    /// Of a verified read: when it was sent, and what its blocks may hold.
+    /// Of a read: when it was sent, and what its blocks may hold.
     sent_ns: u64,
     expected: Vec<Expectation>,
-    /// Where a verified read collects its data.
+    /// Where a read collects its data.
     data: Vec<u8>,
-    /// What a verified write has still to send.
+    /// What a write has still to send.
     outgoing: VecDeque<Buffer>,
 }
 
@@ -485,7 +492,6 @@ impl Slot {
     /// The command has ended, or was given up.
     fn end(&mut self) {
         self.operation.is_write = false;
-        self.outgoing.clear();
     }
 
     /// Notes what is promised of the blocks of a verified command, before it is sent.
@@ -494,13 +500,15 @@ impl Slot {
         let blocks = self.operation.blocks();
         if self.operation.is_write {
             *versions += 1;
-            self.version = *versions;
+            self.check.version = *versions;
             blocks.for_each(|block| ledger.issue(session, block, *versions));
         } else {
-            self.sent_ns = now_ns;
-            self.expected.clear();
-            self.expected.extend(blocks.map(|block| ledger.expect(session, block)));
-            self.data.resize(self.bytes(&unit.plan), 0);
+            let bytes = self.bytes(&unit.plan);
+            let Check { sent_ns, expected, data, .. } = &mut *self.check;
+            *sent_ns = now_ns;
+            expected.clear();
+            expected.extend(blocks.map(|block| ledger.expect(session, block)));
+            data.resize(bytes, 0);
         }
     }
 
@@ -514,21 +522,21 @@ impl Slot {
         let Some(ledger) = &unit.ledger else { return };
         if !self.operation.is_write {
             // What a read that is sent again does not bring shall not be taken from the last one.
-            self.data.fill(0);
+            self.check.data.fill(0);
             return;
         }
-        self.outgoing.clear();
+        let (block, mut left) = (self.operation.block, self.bytes(&unit.plan));
+        let Check { version, outgoing, .. } = &mut *self.check;
+        outgoing.clear();
         let (class, _) = write_buffers(&unit.plan);
-        let mut left = self.bytes(&unit.plan);
         let mut skip = 0;
         while left > 0 {
             let mut buffer = context.arena.take(class).expect("there are twice as many as commands");
             buffer.truncate(left);
-            let block = self.operation.block;
-            verify::stamp(&unit.plan, ledger.run, session, block, self.version, &mut buffer, skip);
+            verify::stamp(&unit.plan, ledger.run, session, block, *version, &mut buffer, skip);
             left -= buffer.len();
             skip += buffer.len() as u64;
-            self.outgoing.push_back(buffer);
+            outgoing.push_back(buffer);
         }
     }
 
@@ -551,11 +559,11 @@ impl Slot {
             return;
         }
         while left > 0 {
-            let front = self.outgoing.front_mut().expect("the session asks for each byte once");
+            let front = self.check.outgoing.front_mut().expect("the session asks for each byte once");
             let piece = if front.len() > left {
                 front.split_to(left)
             } else {
-                self.outgoing.pop_front().expect("it is there")
+                self.check.outgoing.pop_front().expect("it is there")
             };
             left -= piece.len();
             crc.iter_mut().for_each(|crc| crc.update(&piece));
@@ -584,7 +592,7 @@ impl Receiver for Desk<'_> {
     fn data(&mut self, user: u64, offset: u32, bytes: &[u8]) {
         if self.unit.plan.verify {
             let at = usize::try_from(offset).expect("32 bits");
-            self.slots[index(user)].data[at..at + bytes.len()].copy_from_slice(bytes);
+            self.slots[index(user)].check.data[at..at + bytes.len()].copy_from_slice(bytes);
         }
     }
 
@@ -655,16 +663,16 @@ impl Desk<'_> {
         }
         let Some(ledger) = &self.unit.ledger else { return };
         if operation.is_write {
-            let acknowledge = |block| ledger.acknowledge(self.number, block, slot.version, self.now_ns);
+            let acknowledge = |block| ledger.acknowledge(self.number, block, slot.check.version, self.now_ns);
             operation.blocks().for_each(acknowledge);
             return;
         }
         let reading = Reading {
             session: self.number,
             block: operation.block,
-            sent_ns: slot.sent_ns,
-            expected: &slot.expected,
-            data: &slot.data,
+            sent_ns: slot.check.sent_ns,
+            expected: &slot.check.expected,
+            data: &slot.check.data,
         };
         let verified = &mut self.tally.verified;
         match verify::judge(&self.unit.plan, ledger, &reading) {

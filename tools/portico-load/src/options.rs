@@ -439,7 +439,8 @@ impl Plan {
 
     /// The logical block at which a block of the region begins.
     pub(crate) fn lba(&self, block: u64) -> u64 {
-        self.byte(block) / u64::from(self.geometry.block_bytes)
+        // A power of two; one for each command counts.
+        self.byte(block) >> self.geometry.block_bytes.trailing_zeros()
     }
 
     /// The byte at which a block of the region begins.

@@ -99,7 +99,7 @@ fn write_lateness(out: &mut String, rate: u64, tally: &Tally) -> std::fmt::Resul
     if lateness.late > 0 {
         writeln!(
             out,
-            "  {} went out more than 1 ms late by the generator's own fault, at most {} late",
+            "  {} went out more than 1 ms late for no reason of the target's, at most {} late",
             lateness.late,
             quantity::time_ns(lateness.latest_ns)
         )?;

@@ -32,7 +32,9 @@ const GATE_TICK: Duration = Duration::from_millis(1);
 /// How long a session may have commands outstanding of which none ends.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often that is looked at.
-const SILENCE_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const SILENCE_LOOK_INTERVAL_NS: u64 = 500_000_000;
+/// How often the gauges are told.
+const SHOW_INTERVAL_NS: u64 = 20_000_000;
 /// How long the logins of all sessions of a thread may take together.
 const LOGINS_MAX: Duration = Duration::from_secs(300);
 /// How long the logouts of all sessions of a thread may take together; sessions that are left over are just closed.
@@ -194,10 +196,13 @@ struct Worker<'a> {
     is_waiting: Vec<bool>,
     meter: Option<Meter>,
     samples: Option<SyncSender<Sample>>,
-    /// What the gauges have been told.
+    /// What the gauges have been told, and when they are told again.
     shown: [u64; 7],
+    next_show_ns: u64,
     /// When it is looked for silence again.
-    next_look: Instant,
+    next_look_ns: u64,
+    /// When the last turn had its completions.
+    now_ns: u64,
 }
 
 /// A connection that was lost.
@@ -270,7 +275,9 @@ impl<'a> Worker<'a> {
             meter: None,
             samples,
             shown: [0; 7],
-            next_look: Instant::now(),
+            next_show_ns: 0,
+            next_look_ns: 0,
+            now_ns: field.now_ns(),
         })
     }
 
@@ -332,11 +339,11 @@ impl<'a> Worker<'a> {
     fn drive(&mut self, tally: &mut Tally, schedule: Option<Schedule>) -> Result<bool, String> {
         let (mut is_over, mut was_late) = (false, false);
         let mut is_measuring = schedule.is_none();
+        self.now_ns = self.field.now_ns();
         (0..self.connections.len()).for_each(|local| self.mark(local));
         loop {
-            let now_ns = self.field.now_ns();
             if let Some(schedule) = schedule.filter(|_| !is_measuring)
-                && now_ns >= schedule.measure_ns
+                && self.now_ns >= schedule.measure_ns
             {
                 is_measuring = true;
                 self.begin_measuring(tally, schedule.measure_ns);
@@ -349,11 +356,11 @@ impl<'a> Worker<'a> {
             if is_over {
                 continue;
             }
-            was_late = schedule.is_some_and(|schedule| self.field.now_ns() >= schedule.end_ns);
+            was_late = schedule.is_some_and(|schedule| self.now_ns >= schedule.end_ns);
             is_over = was_late || self.field.is_interrupted.load(Ordering::Relaxed);
             if is_over {
                 is_measuring = true;
-                let now_ns = self.field.now_ns();
+                let now_ns = self.now_ns;
                 self.connections.iter_mut().for_each(|connection| connection.end(tally, now_ns));
             }
         }
@@ -373,8 +380,9 @@ impl<'a> Worker<'a> {
     fn turn(&mut self, tally: &mut Tally, tick: Duration) -> Result<(), String> {
         let wait = Wait::Until(self.until_due(tick));
         self.ring.turn(wait, Duration::ZERO).map_err(|error| format!("the ring failed: {error}"))?;
+        self.now_ns = self.field.now_ns();
         if let Some(meter) = &mut self.meter {
-            meter.roll(self.field.now_ns(), tally, self.samples.as_ref());
+            meter.roll(self.now_ns, tally, self.samples.as_ref());
         }
         while let Some(completion) = self.ring.next_completion() {
             self.completed(completion, tally)?;
@@ -383,13 +391,15 @@ impl<'a> Worker<'a> {
         if !self.down.is_empty() {
             self.mend(tally)?;
         }
-        self.show(tally);
         if self.field.is_aborted() {
             return Err("ended, because another thread failed".to_owned());
         }
-        let now = Instant::now();
-        if now >= self.next_look {
-            self.next_look = now + SILENCE_LOOK_INTERVAL;
+        if self.now_ns >= self.next_show_ns {
+            self.next_show_ns = self.now_ns + SHOW_INTERVAL_NS;
+            self.show(tally);
+        }
+        if self.now_ns >= self.next_look_ns {
+            self.next_look_ns = self.now_ns + SILENCE_LOOK_INTERVAL_NS;
             self.look_for_silence(tally)?;
         }
         Ok(())
