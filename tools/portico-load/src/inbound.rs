@@ -115,11 +115,15 @@ impl Inbound {
             self.data_left = narrow(lengths.data_segment_bytes);
             self.padding_left = narrow(lengths.padding_bytes);
             self.data_digest_left = narrow(lengths.data_digest_bytes);
-            self.crc = Crc32c::new();
-            self.crc.update(&self.bhs);
+            if self.digests.header {
+                self.crc = Crc32c::new();
+                self.crc.update(&self.bhs);
+            }
         }
         let ahs = cut(&mut bytes, &mut self.ahs_left);
-        self.crc.update(ahs);
+        if self.digests.header {
+            self.crc.update(ahs);
+        }
         self.take_field(&mut bytes, |inbound| &mut inbound.header_digest_left);
         Ok(bytes)
     }
