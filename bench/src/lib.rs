@@ -1,7 +1,11 @@
-//! What the benchmarks work on: PDUs, CDBs and a unit as they occur on the data path.
+//! What the benchmarks work on: PDUs, CDBs and a unit as they occur on the data path, and the servers to compare with.
 //!
-//! `benches/protocol.rs` takes the time of single steps with criterion (`cargo bench --package portico-bench`). Whole
-//! runs beside other targets are `cargo xtask bench-record`, whose records lie in `perf-results/`.
+//! `benches/` take the time of single steps and of whole turns of a shard with criterion (`cargo bench --package
+//! portico-bench`); [`world`] is where those turns happen, and where `cargo xtask instructions` counts. [`floor`] holds what
+//! `portico-floor` serves. Whole runs beside other targets are `cargo xtask bench`, whose records lie in `perf-results/`.
+
+pub mod floor;
+pub mod world;
 
 use portico_iscsi::sn::{CmdSn, DataSn, StatSn};
 use portico_iscsi::wire::{
