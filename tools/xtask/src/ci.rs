@@ -119,7 +119,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
 }
 
 /// `cargo TASK WORDS` in the tree.
-fn cargo(tree: &Tree, task: &str, words: &[&str]) -> Command {
+pub(crate) fn cargo(tree: &Tree, task: &str, words: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(task).args(words).current_dir(&tree.root).env("CARGO_TERM_COLOR", "never");
     command

@@ -7,12 +7,13 @@
 
 mod allocations;
 mod bad_input;
-mod bench_record;
+mod bench;
 mod ci;
 mod conformance;
 mod durability;
 mod guest;
 mod images;
+mod instructions;
 mod lab;
 mod peers;
 mod power;
@@ -56,8 +57,10 @@ enum Task {
     Durability(durability::Arguments),
     /// Change the configuration while initiators are at work
     Reload(reload::Arguments),
-    /// Measure processor time per read beside tgt, and keep a record
-    BenchRecord(bench_record::Arguments),
+    /// Measure the gateway beside tgt and the comparison servers, and keep a record
+    Bench(bench::Arguments),
+    /// Count a command's instructions in a shard under callgrind
+    Instructions(instructions::Arguments),
     /// Run the 230 tests of iscsi-test-cu, each in a process of its own
     Conformance(conformance::Arguments),
 }
@@ -77,7 +80,8 @@ fn main() -> ExitCode {
         Task::Sessions(arguments) => sessions::command(&arguments),
         Task::Durability(arguments) => durability::command(&arguments),
         Task::Reload(arguments) => reload::command(&arguments),
-        Task::BenchRecord(arguments) => bench_record::command(&arguments),
+        Task::Bench(arguments) => bench::command(&arguments),
+        Task::Instructions(arguments) => instructions::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),
     };
     lab::process::end_stragglers();

@@ -4,10 +4,11 @@
 //! Every harness speaks to a [`Target`] and does not know which peer is behind it, so the same tests that judge the
 //! gateway are proven against tgt. The data lies in a temporary folder, which goes when the target goes.
 
-pub(super) mod portico;
+pub(in crate::lab) mod portico;
 mod tgt;
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,9 +116,21 @@ pub(crate) struct Target {
     metrics: Option<SocketAddr>,
     medium: Medium,
     place: Place,
-    /// The one processor that it may use, if it may not use all.
-    core: Option<usize>,
+    tuning: Tuning,
     folder: TempDir,
+}
+
+/// How a target is set up for a measurement; the default is as it comes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tuning {
+    /// The processors that it may use; none are all.
+    pub(crate) cores: Vec<usize>,
+    /// The gateway's window of commands; tgt has 128 anyway.
+    pub(crate) queued_commands: Option<u32>,
+    /// Files and devices past the page cache, their blocks written before.
+    pub(crate) is_direct: bool,
+    /// How long the gateway looks for work before it sleeps.
+    pub(crate) poll_us: u32,
 }
 
 /// Where a target listens.
@@ -144,13 +157,20 @@ impl Place {
         }
     }
 
-    /// As [`Place::command`], on one processor where one is named.
-    fn command_on(&self, core: Option<usize>, program: &Path) -> Command {
-        let Some(core) = core else { return self.command(program) };
+    /// As [`Place::command`], on these processors where any are named.
+    fn command_on(&self, cores: &[usize], program: &Path) -> Command {
+        if cores.is_empty() {
+            return self.command(program);
+        }
         let mut command = self.command(Path::new("taskset"));
-        command.args(["--cpu-list", &core.to_string()]).arg(program);
+        command.args(["--cpu-list", &list(cores)]).arg(program);
         command
     }
+}
+
+/// As command lines take them.
+fn list(cores: &[usize]) -> String {
+    cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Target {
@@ -165,18 +185,18 @@ impl Target {
         size_bytes: u64,
         place: Place,
     ) -> Result<Target> {
-        Target::start_on(tree, peer, kind, size_bytes, place, None)
+        Target::start_on(tree, peer, kind, size_bytes, place, Tuning::default())
     }
 
-    /// As [`Target::start`], on loopback and on one processor.
-    pub(crate) fn start_pinned(
+    /// As [`Target::start`], on loopback, for a measurement.
+    pub(crate) fn start_tuned(
         tree: &Tree,
         peer: Peer,
         kind: Kind,
         size_bytes: u64,
-        core: usize,
+        tuning: Tuning,
     ) -> Result<Target> {
-        Target::start_on(tree, peer, kind, size_bytes, Place::Loopback, Some(core))
+        Target::start_on(tree, peer, kind, size_bytes, Place::Loopback, tuning)
     }
 
     fn start_on(
@@ -185,21 +205,21 @@ impl Target {
         kind: Kind,
         size_bytes: u64,
         place: Place,
-        core: Option<usize>,
+        tuning: Tuning,
     ) -> Result<Target> {
         let parent = match kind {
             Kind::Ram => PathBuf::from("/dev/shm"),
             _ => std::env::temp_dir(),
         };
         let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir_in(parent)?;
-        let medium = Medium::make(kind, size_bytes, folder.path())?;
-        Target::over(tree, peer, medium, place, core, folder)
+        let medium = Medium::make(kind, size_bytes, folder.path(), tuning.is_direct)?;
+        Target::over(tree, peer, medium, place, tuning, folder)
     }
 
     /// Starts the gateway without a configuration.
     pub(crate) fn start_embedded(tree: &Tree) -> Result<Target> {
         let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir()?;
-        Target::over(tree, Peer::Portico, Medium::Embedded, Place::Loopback, None, folder)
+        Target::over(tree, Peer::Portico, Medium::Embedded, Place::Loopback, Tuning::default(), folder)
     }
 
     fn over(
@@ -207,13 +227,13 @@ impl Target {
         peer: Peer,
         medium: Medium,
         place: Place,
-        core: Option<usize>,
+        tuning: Tuning,
         folder: TempDir,
     ) -> Result<Target> {
         let portal = SocketAddr::new(place.address(), 0);
         let tree = tree.clone();
         let mut target =
-            Target { peer, tree, running: None, portal, metrics: None, medium, place, core, folder };
+            Target { peer, tree, running: None, portal, metrics: None, medium, place, tuning, folder };
         target.resume()?;
         Ok(target)
     }
@@ -323,7 +343,7 @@ impl Target {
 }
 
 impl Medium {
-    fn make(kind: Kind, size_bytes: u64, folder: &Path) -> Result<Medium> {
+    fn make(kind: Kind, size_bytes: u64, folder: &Path, is_filled: bool) -> Result<Medium> {
         match kind {
             Kind::Ram => return Ok(Medium::Ram { size_bytes }),
             Kind::Null => return Ok(Medium::Null { size_bytes }),
@@ -331,11 +351,28 @@ impl Medium {
         }
         let path = folder.join("medium.img");
         File::create(&path).and_then(|file| file.set_len(size_bytes)).context(path.display())?;
+        if is_filled {
+            fill(&path, size_bytes)?;
+        }
         match kind {
             Kind::Loop => Ok(Medium::Loop(LoopDevice::attach(&path)?)),
             _ => Ok(Medium::File(path)),
         }
     }
+}
+
+/// Writes the whole file, and has the page cache forget it: what is read past the cache is on the disk, and no hole.
+pub(crate) fn fill(path: &Path, size_bytes: u64) -> Result<()> {
+    let mut file = File::create(path).context(path.display())?;
+    let chunk = vec![0x5a; 1 << 20];
+    let mut left = size_bytes;
+    while left > 0 {
+        let length = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        file.write_all(&chunk[..length]).context(path.display())?;
+        left -= u64::try_from(length).expect("64 bits");
+    }
+    file.sync_all().context(path.display())?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).context(path.display())
 }
 
 /// What a peer's start gives.

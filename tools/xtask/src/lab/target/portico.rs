@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use super::super::process::Running;
 use super::super::{Context, Failure, Result, halt};
-use super::{Medium, Place, READY_LIMIT, Started, Target};
+use super::{Medium, Place, READY_LIMIT, Started, Target, Tuning, list};
 
 pub(super) fn start(target: &Target) -> Result<Started> {
     let folder = target.folder.path();
     let program = target.tree.target.join("release/porticod");
-    let mut command = target.place.command_on(target.core, &program);
-    if let Some(text) = configuration(&target.medium) {
+    let mut command = target.place.command_on(&target.tuning.cores, &program);
+    if let Some(text) = configuration(&target.medium, &target.tuning) {
         let config = folder.join("scst.conf");
         fs::write(&config, text).context(config.display())?;
         command.arg("--config").arg(config);
     }
     command.arg("--data").arg(folder.join("data"));
     command.args(["--portal", &format!("{}:0", target.place.address()), "--metrics", "127.0.0.1:0"]);
-    if let Some(core) = target.core {
-        command.args(["--cores", &core.to_string()]);
+    if !target.tuning.cores.is_empty() {
+        command.args(["--cores", &list(&target.tuning.cores)]);
     }
     let log = File::options().create(true).append(true).open(target.log_path())?;
     let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;
@@ -37,17 +37,23 @@ pub(super) fn start(target: &Target) -> Result<Started> {
 }
 
 /// The configuration of one target with the one logical unit that `medium` is.
-fn configuration(medium: &Medium) -> Option<String> {
+fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
     let (handler, attributes) = match medium {
         Medium::Embedded => return None,
         Medium::Ram { size_bytes } => ("vdisk_ram", format!("size {size_bytes}")),
         Medium::Null { size_bytes } => ("vdisk_nullio", format!("size {size_bytes}")),
-        Medium::File(path) => ("vdisk_fileio", format!("filename {}", path.display())),
+        Medium::File(path) => {
+            let direct = if tuning.is_direct { "\n\t\to_direct 1" } else { "" };
+            ("vdisk_fileio", format!("filename {}{direct}", path.display()))
+        }
         Medium::Loop(device) => ("vdisk_blockio", format!("filename {}", device.path().display())),
     };
+    let spin = if tuning.poll_us > 0 { format!("poll_us {}\n", tuning.poll_us) } else { String::new() };
+    let window = tuning.queued_commands.map(|count| format!("\t\tQueuedCommands {count}\n"));
+    let window = window.unwrap_or_default();
     Some(format!(
-        "HANDLER {handler} {{\n\tDEVICE unit {{\n\t\t{attributes}\n\t}}\n}}\n\
-         TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n\t\tLUN 0 unit\n\t\tenabled 1\n\t}}\n}}\n",
+        "{spin}HANDLER {handler} {{\n\tDEVICE unit {{\n\t\t{attributes}\n\t}}\n}}\n\
+         TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n{window}\t\tLUN 0 unit\n\t\tenabled 1\n\t}}\n}}\n",
         Target::IQN
     ))
 }
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_configuration_closes_every_section_that_it_opens() {
-        let text = configuration(&Medium::Ram { size_bytes: 4096 }).unwrap();
+        let text = configuration(&Medium::Ram { size_bytes: 4096 }, &Tuning::default()).unwrap();
         assert_eq!(text.matches('{').count(), text.matches('}').count());
         assert!(text.contains("\tDEVICE unit {\n\t\tsize 4096\n\t}\n"));
     }

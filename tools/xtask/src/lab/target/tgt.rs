@@ -25,7 +25,7 @@ pub(super) fn start(target: &Target) -> Result<Started> {
 
 fn attempt(target: &Target) -> Result<Started> {
     let portal = SocketAddr::new(target.place.address(), free_port(&target.place)?);
-    let mut command = target.place.command_on(target.core, Path::new("tgtd"));
+    let mut command = target.place.command_on(&target.tuning.cores, Path::new("tgtd"));
     command.args(["-f", "--iscsi", &format!("portal={portal}")]);
     command.env(SOCKET_VARIABLE, socket(target));
     let log = File::options().create(true).append(true).open(target.log_path())?;
@@ -42,7 +42,11 @@ fn attempt(target: &Target) -> Result<Started> {
     let store = store.to_string_lossy();
     let kind = if matches!(target.medium, Medium::Null { .. }) { "null" } else { "rdwr" };
     let unit = ["--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "--bstype", kind];
-    tgtadm(target, &[&unit[..], &["--backing-store", &store]].concat())?;
+    let direct: &[&str] = match &target.medium {
+        Medium::File(_) | Medium::Loop(_) if target.tuning.is_direct => &["--bsoflags", "direct"],
+        _ => &[],
+    };
+    tgtadm(target, &[&unit[..], &["--backing-store", &store], direct].concat())?;
     tgtadm(target, &["--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL"])?;
     Ok(Started { running, portal, metrics: None })
 }
