@@ -70,12 +70,12 @@ serial_number! {
 }
 serial_number! {
     /// Numbers the Data-In PDUs of a command, and the Data-Out PDUs of one R2T or of the unsolicited burst
-    /// (§4.2.2.3).
+    /// (§4.2.2.4).
     DataSn
 }
 serial_number! {
-    /// Numbers the R2T PDUs of a command, and on a bidirectional one shares its count with Data-In (§4.2.2.3,
-    /// §11.8.3).
+    /// Numbers the R2T PDUs of a command, and on a bidirectional one shares its count with Data-In (§4.2.2.4,
+    /// §11.8.2).
     R2tSn
 }
 

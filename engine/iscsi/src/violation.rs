@@ -1,10 +1,12 @@
 //! Every way a peer can be wrong, and the answer it earns on the wire (RFC 7143 §7, §11.13.5, §11.17).
 //!
 //! A variant names one rule that was broken, its doc the section that makes it a rule. [`Violation::answer`] is the one
-//! place that decides what follows; whoever meets a violation carries the answer out and decides nothing.
+//! place that decides what follows; whoever meets a violation carries the answer out and decides nothing. [`table`] lists them
+//! all, with sections and tests.
 
 mod login;
 mod session;
+pub mod table;
 
 pub use login::LoginViolation;
 pub use session::SessionViolation;
@@ -92,15 +94,20 @@ pub enum Violation {
         kind: u8,
     },
 
+    /// A command that reads and writes, without a Bidirectional Read Expected Data Transfer Length (§11.3.4).
+    BidirectionalLengthMissing,
+    /// That AHS on a command that does not both read and write (§11.2.2.4).
+    BidirectionalLengthOfNothing,
+
     // SCSI Command.
-    /// ATTR is 5 to 7 (§11.3.1.2).
+    /// ATTR is 5 to 7 (§11.3.1).
     ReservedTaskAttribute {
         /// The 3 bits.
         attribute: u8,
     },
-    /// F and W are both 0: unsolicited data announced on a command that writes nothing (§11.3.1.1).
+    /// F and W are both 0: unsolicited data announced on a command that writes nothing (§11.3.1).
     UnsolicitedDataWithoutWrite,
-    /// Data in the PDU of a command that writes nothing (§11.3.1.1).
+    /// Data in the PDU of a command that writes nothing (§11.3.1).
     ImmediateDataWithoutWrite,
     /// More immediate data than the command moves in all (§11.3.4).
     ImmediateDataBeyondExpectedLength {
@@ -109,14 +116,14 @@ pub enum Violation {
         /// Expected Data Transfer Length.
         expected: u32,
     },
-    /// R and W are both 0 and the length is not (§11.3.1.1).
+    /// R and W are both 0 and the length is not (§11.3.1).
     LengthWithoutDirection {
         /// Expected Data Transfer Length.
         length: u32,
     },
 
     // Data.
-    /// Buffer Offset and length add up to 2^32 or more (§11.7.5, §11.8.4).
+    /// Buffer Offset and length add up to 2^32 or more (§11.7.6, §11.8.4).
     DataBeyondAddressSpace {
         /// Buffer Offset.
         offset: u32,
@@ -235,6 +242,8 @@ impl Violation {
             | Self::AhsTypeUnknown { .. }
             | Self::AhsLengthWrong { .. }
             | Self::AhsRepeated { .. }
+            | Self::BidirectionalLengthMissing
+            | Self::BidirectionalLengthOfNothing
             | Self::ReservedTaskAttribute { .. }
             | Self::UnsolicitedDataWithoutWrite
             | Self::ImmediateDataWithoutWrite
@@ -298,6 +307,8 @@ impl core::fmt::Display for Violation {
                 write!(f, "AHSLength {length} is wrong for AHSType {kind}")
             }
             Self::AhsRepeated { kind } => write!(f, "a second AHS of type {kind}"),
+            Self::BidirectionalLengthMissing => f.write_str("R and W without a length to be read"),
+            Self::BidirectionalLengthOfNothing => f.write_str("a bidirectional length without both R and W"),
             Self::ReservedTaskAttribute { attribute } => write!(f, "task attribute {attribute} is reserved"),
             Self::UnsolicitedDataWithoutWrite => f.write_str("a command with neither F nor W"),
             Self::ImmediateDataWithoutWrite => f.write_str("immediate data without W"),

@@ -41,6 +41,8 @@ pub struct Connection {
     pub pdu: Pdu,
     /// The header of the PDU at hand, once it is there.
     pub header: Bhs,
+    /// The AHS behind it.
+    pub ahs: Vec<u8>,
     checked: Checked,
     /// PDUs of the login that are to be sent.
     pub replies: Vec<(Bhs, Vec<u8>)>,
@@ -115,6 +117,7 @@ impl Connection {
             phase,
             pdu: Pdu::Header,
             header: [0; BHS_BYTES],
+            ahs: Vec::new(),
             checked: Checked::default(),
             replies: Vec::new(),
             receiving: false,
@@ -142,6 +145,8 @@ impl Connection {
             return Ok(Framed::Incomplete);
         }
         self.digests.check_header(header)?;
+        self.ahs.clear();
+        self.ahs.extend_from_slice(&header[BHS_BYTES..BHS_BYTES + lengths.ahs_bytes as usize]);
         self.inbound.skip(lengths.header_bytes() as usize);
         self.inbound.saw(lengths.data_segment_bytes as usize);
         Ok(Framed::Header(bhs, lengths))

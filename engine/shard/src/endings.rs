@@ -7,8 +7,10 @@ use portico_ring::Message;
 
 use crate::connection::{Connection, LOGIN_PATIENCE_S, Phase};
 use crate::driver::Driver;
+use crate::outgoing::Rare;
+use crate::session::Session;
 use crate::slab::Key;
-use crate::turn::{Mailbox, Shard};
+use crate::turn::{LOGOUT_PATIENCE_S, Mailbox, Shard};
 
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Closes a connection now, and ends its session with it.
@@ -22,6 +24,46 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         if let Phase::FullFeature(session) = connection.phase {
             self.core.end_session(session, reason);
         }
+    }
+
+    /// Control ends a session. Where that is no answer to something that its initiator did, it is told first.
+    pub(crate) fn end_by_order(&mut self, key: Key<Session>, reason: EndReason) {
+        let Some(connection) = self.core.sessions.get(key).map(|session| session.connection) else { return };
+        if reason == EndReason::TargetRemoved {
+            self.core.list_rare(key, Rare::Dropped);
+            self.core.ending.push((connection, reason));
+        } else {
+            self.close(connection, reason);
+        }
+    }
+
+    /// Asks every initiator to log out (RFC 7143 §11.9.1, event 1).
+    pub(crate) fn ask_for_logouts(&mut self) {
+        for key in self.normal_sessions() {
+            self.core.list_rare(key, Rare::AskForLogout { seconds: LOGOUT_PATIENCE_S });
+        }
+    }
+
+    /// Tells those who are still there that their sessions are dropped (event 3).
+    pub(crate) fn announce_drops(&mut self) {
+        for key in self.normal_sessions() {
+            self.core.list_rare(key, Rare::Dropped);
+        }
+    }
+
+    /// Whether anybody is logged in to a target.
+    pub(crate) fn has_normal_sessions(&self) -> bool {
+        self.core.sessions.iter().any(|(_, session)| session.target.is_some())
+    }
+
+    /// Whether nothing is left to send to anybody who reads.
+    pub(crate) fn has_said_all(&self) -> bool {
+        self.core.to_flush.is_empty() && self.connections.iter().all(|(_, connection)| !connection.sending)
+    }
+
+    fn normal_sessions(&self) -> Vec<Key<Session>> {
+        let sessions = self.core.sessions.iter().filter(|(_, session)| session.target.is_some());
+        sessions.map(|(key, _)| key).collect()
     }
 
     /// Closes every connection.

@@ -5,6 +5,7 @@ use portico_iscsi::moment::Moment;
 use portico_iscsi::session::KeepaliveTimes;
 use portico_iscsi::session::{Expired, Received, Request, Spoilt, Start, TaskId};
 use portico_iscsi::violation::{Answer, Violation};
+use portico_iscsi::wire::ahs::AdditionalHeaders;
 use portico_iscsi::wire::{Bhs, InitiatorPdu, RejectReason, Tsih};
 use portico_model::message::{EndReason, Service};
 
@@ -51,11 +52,13 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                     match connection.frame(limit) {
                         Ok(Framed::Incomplete) => return,
                         Ok(Framed::Header(bhs, lengths)) => {
-                            let purpose = match self.understand(session, &bhs) {
+                            let ahs = std::mem::take(&mut connection.ahs);
+                            let purpose = match self.understand(session, &bhs, &ahs) {
                                 Ok(purpose) => purpose,
                                 Err(violation) => self.answer_violation(key, session, &bhs, &violation),
                             };
                             let Some(connection) = self.connections.get_mut(key) else { return };
+                            connection.ahs = ahs;
                             connection.begin_data(bhs, lengths, purpose);
                         }
                         Err(violation) => {
@@ -77,13 +80,16 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     /// What the data segment of a PDU is for.
-    fn understand(&mut self, session_key: Key<Session>, bhs: &Bhs) -> Result<Purpose, Violation> {
+    fn understand(&mut self, session_key: Key<Session>, bhs: &Bhs, ahs: &[u8]) -> Result<Purpose, Violation> {
         let pdu = InitiatorPdu::parse(bhs)?;
         let now = self.core.now;
         let session = self.core.sessions.get_mut(session_key).expect("the caller has it");
-        match session.wire.receive(&pdu, now)? {
+        match session.wire.receive(&pdu, ahs, now)? {
             Received::Request { task: name, segment } => {
                 let task = self.core.arrive(session_key, name);
+                if let Some(rest) = AdditionalHeaders::parse(ahs)?.extended_cdb {
+                    self.core.extend_cdb(task, rest);
+                }
                 Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
             }
             Received::Data { task: name, segment } => {

@@ -78,6 +78,8 @@ pub enum Rare {
         /// Its header.
         header: Bhs,
     },
+    /// The session is dropped: its connections close.
+    Dropped,
     /// The initiator is asked to leave.
     AskForLogout {
         /// Within so many seconds.

@@ -46,6 +46,8 @@ pub struct Task {
     pub times: Times,
     /// What is to be done.
     pub work: Work,
+    /// The CDB from its byte 16 on; mostly there is none.
+    pub cdb_rest: Vec<u8>,
     /// Data-Out that has come and is not at the medium, in order.
     pub inflow: VecDeque<Buffer>,
     /// Bytes in `inflow`.
@@ -225,6 +227,7 @@ impl Task {
             operation: Operation::Other,
             times: Times { arrived, handed: None, back: None },
             work: Work::None,
+            cdb_rest: spare.cdb_rest,
             inflow: spare.inflow,
             inflow_bytes: 0,
             shelved_bytes: 0,
@@ -246,6 +249,7 @@ impl Task {
     /// Its queues, emptied, for another task.
     #[must_use]
     pub fn into_spare(mut self) -> Spare {
+        self.cdb_rest.clear();
         self.inflow.clear();
         self.outflow.clear();
         let mut pieces = match self.work {
@@ -253,13 +257,15 @@ impl Task {
             _ => VecDeque::new(),
         };
         pieces.clear();
-        Spare { inflow: self.inflow, outflow: self.outflow, pieces }
+        Spare { cdb_rest: self.cdb_rest, inflow: self.inflow, outflow: self.outflow, pieces }
     }
 }
 
 /// The queues of a task that is gone: their memory serves the next.
 #[derive(Debug, Default)]
 pub struct Spare {
+    /// Of [`Task::cdb_rest`].
+    pub cdb_rest: Vec<u8>,
     /// Of [`Task::inflow`].
     pub inflow: VecDeque<Buffer>,
     /// Of [`Task::outflow`].

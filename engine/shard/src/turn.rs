@@ -45,6 +45,8 @@ const COMPLETIONS_PER_TURN: usize = 512;
 const SLEEP_MS_MAX: u64 = 200;
 /// How long a shutdown waits for commands in hand before their connections are closed.
 const QUIESCE_PATIENCE_S: u64 = 10;
+/// How long a shutdown gives initiators to log out that were asked to.
+pub(crate) const LOGOUT_PATIENCE_S: u16 = 2;
 /// How long a turn sleeps that has letters for which control had no room.
 const SLEEP_MS_FULL: u64 = 1;
 
@@ -82,6 +84,8 @@ pub struct Shard<D, M> {
     accepts_due: Vec<u32>,
     quiesce: Quiesce,
     quiesce_until: Moment,
+    /// Until when a shutdown waits for initiators to log out.
+    leave_until: Moment,
     spin: Duration,
     next_tick: Moment,
     spare_connections: Vec<Key<Connection>>,
@@ -117,6 +121,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             accepts_due: Vec::new(),
             quiesce: Quiesce::No,
             quiesce_until: Moment::NEVER,
+            leave_until: Moment::NEVER,
             spin: settings.spin,
             next_tick: Moment::ORIGIN,
             spare_connections: Vec::with_capacity(256),
@@ -195,8 +200,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ToShard::Remap { session, map } => self.core.remap(session, map),
             ToShard::EndSession { session, reason } => {
                 if let Some(&key) = self.core.session_keys.get(&session) {
-                    let connection = self.core.sessions.get(key).map(|session| session.connection);
-                    connection.into_iter().for_each(|connection| self.close(connection, reason));
+                    self.end_by_order(key, reason);
                 }
             }
             ToShard::CollectMeters(spare) => self.core.collect_meters(spare),
@@ -204,7 +208,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.core.quiescing = true;
                 self.quiesce = Quiesce::Finishing;
                 self.quiesce_until = self.core.now + Duration::from_secs(QUIESCE_PATIENCE_S);
+                self.leave_until = self.core.now + Duration::from_secs(LOGOUT_PATIENCE_S.into());
                 self.listen(Vec::new());
+                self.ask_for_logouts();
             }
             ToShard::Stop => return Turned::Stopped,
         }
@@ -228,11 +234,15 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             // Who sends no data, or reads no status, does not keep the others' writes from the medium.
             self.close_all(EndReason::Shutdown);
         }
-        if self.quiesce == Quiesce::Finishing && self.core.is_idle() {
+        // Initiators that leave when they are asked to have nothing to recover from.
+        let have_left = self.leave_until <= self.core.now || !self.has_normal_sessions();
+        if self.quiesce == Quiesce::Finishing && self.core.is_idle() && have_left {
+            self.announce_drops();
             self.core.flush_everything();
             self.quiesce = Quiesce::Flushing;
         }
-        if self.quiesce == Quiesce::Flushing && self.core.is_idle() {
+        let has_said_all = self.quiesce_until <= self.core.now || self.has_said_all();
+        if self.quiesce == Quiesce::Flushing && self.core.is_idle() && has_said_all {
             self.quiesce = Quiesce::Done;
             let failed_flushes = std::mem::take(&mut self.core.failed_flushes);
             let shard = self.core.shard;

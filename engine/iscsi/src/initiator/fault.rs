@@ -64,7 +64,7 @@ pub enum TargetFault {
 
     /// Data-In for a command that reads nothing (§11.7).
     DataInForNoRead,
-    /// DataSN skips or repeats a number (§4.2.2.3).
+    /// DataSN skips or repeats a number (§4.2.2.4).
     DataSnWrong {
         /// The next number.
         expected: DataSn,
@@ -78,7 +78,7 @@ pub enum TargetFault {
         /// Buffer Offset.
         offset: u32,
     },
-    /// Data-In beyond the Expected Data Transfer Length (§11.7.5).
+    /// Data-In beyond the Expected Data Transfer Length (§11.7.6).
     DataInBeyondBuffer {
         /// The end of the PDU's data.
         end: u32,
@@ -105,7 +105,7 @@ pub enum TargetFault {
 
     /// R2T for a command that writes nothing (§11.8).
     R2tForNoWrite,
-    /// R2TSN skips or repeats a number (§11.8.3).
+    /// R2TSN skips or repeats a number (§11.8.2).
     R2tSnWrong {
         /// The next number.
         expected: R2tSn,

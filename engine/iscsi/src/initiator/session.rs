@@ -6,7 +6,7 @@
 //! once; SCSI commands allocate nothing.
 //!
 //! What goes out is one FIFO. That keeps commands in the order of their CmdSN, unsolicited data in the order
-//! of their commands (§4.2.4.2), and the answers to R2Ts in the order in which they came (§11.8).
+//! of their commands (§4.2.5.2), and the answers to R2Ts in the order in which they came (§11.8).
 
 use std::collections::VecDeque;
 

@@ -112,7 +112,7 @@ impl Session {
             lun: command.lun,
             initiator_task_tag: command.initiator_task_tag,
             target_transfer_tag: transfer_tag(task.ttt_base(), solicitation.r2t_sn),
-            // §11.8.2: the next StatSN, which is not used up.
+            // §11.8.3: the next StatSN, which is not used up.
             stat_sn: self.connection.stat_sn,
             expected_cmd_sn,
             maximum_cmd_sn,
@@ -160,7 +160,7 @@ impl Session {
             expected_cmd_sn: CmdSn(0),
             maximum_cmd_sn: CmdSn(0),
             expected_data_sn: 0,
-            bidirectional_read_residual: Residual::None,
+            bidirectional_read_residual: self.tasks.task(task).read.bidirectional_residual(),
             residual: Residual::None,
         }
     }
@@ -185,7 +185,7 @@ impl Session {
         .emit(header);
     }
 
-    /// Answers a ping. The data segment is what was kept of the ping's own (§11.19.2): `length_bytes` of it.
+    /// Answers a ping. The data segment is what was kept of the ping's own (§11.18.3): `length_bytes` of it.
     pub fn nop_in(&mut self, task: TaskId, length_bytes: u32, header: &mut Bhs) {
         let initiator_task_tag = self.request(task).task_tag();
         let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.finish(task);

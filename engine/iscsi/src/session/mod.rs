@@ -52,6 +52,7 @@ use crate::transfer::read::Read;
 use crate::transfer::write::Write;
 use crate::transfer::{Progress, Segment, TransferFault};
 use crate::violation::{SessionViolation, Violation};
+use crate::wire::ahs::AdditionalHeaders;
 use crate::wire::{
     Cid, DataOut, InitiatorPdu, InitiatorTaskTag, Isid, LoginRequest, NopOut, ScsiCommand,
     TaskManagementFunction, TaskManagementRequest, Tsih,
@@ -202,16 +203,21 @@ impl Session {
         }
     }
 
-    /// Takes the header of a PDU, before its data segment.
+    /// Takes the header of a PDU, BHS and `ahs`, before its data segment. An extended CDB is the caller's to keep: it is
+    /// `AdditionalHeaders::extended_cdb` of the same bytes.
     ///
     /// # Errors
     /// The PDU is not taken, and its data segment belongs nowhere. Where the violation earns a Reject, that is
     /// [`Session::reject`].
-    pub fn receive(&mut self, pdu: &InitiatorPdu, now: Moment) -> Result<Received, Violation> {
+    pub fn receive(&mut self, pdu: &InitiatorPdu, ahs: &[u8], now: Moment) -> Result<Received, Violation> {
         assert!(self.connection.incoming.is_none(), "the last data segment has not been reported");
         self.connection.keepalive.heard(now);
         match pdu {
-            InitiatorPdu::ScsiCommand(command) => self.command_received(command),
+            InitiatorPdu::ScsiCommand(command) => {
+                let headers = AdditionalHeaders::parse(ahs)?;
+                command.agrees_with(&headers)?;
+                self.command_received(command, headers.bidirectional_read_length)
+            }
             InitiatorPdu::DataOut(data) => Ok(self.data_received(data)),
             InitiatorPdu::TaskManagement(request) => {
                 self.refuse_in_discovery(TaskManagementRequest::OPCODE)?;
@@ -229,14 +235,20 @@ impl Session {
         }
     }
 
-    fn command_received(&mut self, command: &ScsiCommand) -> Result<Received, Violation> {
+    fn command_received(
+        &mut self,
+        command: &ScsiCommand,
+        bidirectional: Option<u32>,
+    ) -> Result<Received, Violation> {
         self.refuse_in_discovery(ScsiCommand::OPCODE)?;
         if !self.is_admissible(&Request::Command(*command))? {
             return Ok(Received::Absorb { length_bytes: command.data_segment_length });
         }
         let (write, segment) = Write::begin(command, &self.parameters);
-        let reads = command.read && !command.write;
-        let read = Read::new(if reads { command.expected_data_transfer_length } else { 0 });
+        let read = match (command.read, command.write) {
+            (true, false) => Read::new(command.expected_data_transfer_length),
+            _ => Read::bidirectional(bidirectional),
+        };
         Ok(self.take(Request::Command(*command), write, read, segment))
     }
 
@@ -257,7 +269,7 @@ impl Session {
         if !self.is_admissible(&Request::NopOut(*ping))? {
             return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
         }
-        // §11.19.2: as much of the data comes back as the initiator can take.
+        // §11.18.3: as much of the data comes back as the initiator can take.
         let keep_bytes = ping.data_segment_length.min(self.connection.segment_bytes_max);
         let discard_bytes = ping.data_segment_length - keep_bytes;
         let segment = Segment { offset_bytes: 0, keep_bytes, discard_bytes };

@@ -1,6 +1,7 @@
 //! A read: how its data is cut into Data-In PDUs (RFC 7143 §11.7).
 
 use crate::sn::DataSn;
+use crate::wire::Residual;
 
 /// The data that goes to the initiator for one task.
 #[derive(Clone, Copy, Debug, Default)]
@@ -9,6 +10,9 @@ pub(crate) struct Read {
     expected: u32,
     /// What the command itself moves, once the device server knows.
     required: Option<u64>,
+    /// Bidirectional Read Expected Data Transfer Length of a command that writes as well: no command that is served reads
+    /// and writes, so nothing of it is ever moved.
+    bidirectional: Option<u32>,
     sent: u32,
     /// Bytes sent since the last F bit.
     in_burst: u32,
@@ -30,6 +34,19 @@ pub(crate) struct Cut {
 impl Read {
     pub(crate) fn new(expected: u32) -> Self {
         Self { expected, ..Self::default() }
+    }
+
+    /// The read half of a command that writes as well.
+    pub(crate) fn bidirectional(length: Option<u32>) -> Self {
+        Self { bidirectional: length, ..Self::default() }
+    }
+
+    /// What is missing of the read half of a bidirectional command (§11.4.6).
+    pub(crate) fn bidirectional_residual(&self) -> Residual {
+        match self.bidirectional {
+            None | Some(0) => Residual::None,
+            Some(length) => Residual::Underflow(length),
+        }
     }
 
     pub(crate) fn begin(&mut self, required: u64) {

@@ -38,7 +38,7 @@ pub struct R2t {
     pub initiator_task_tag: InitiatorTaskTag,
     /// To be copied into the Data-Out PDUs; never reserved.
     pub target_transfer_tag: TargetTransferTag,
-    /// The next StatSN of the connection, which an R2T does not use up (§11.8.2).
+    /// The next StatSN of the connection, which an R2T does not use up (§11.8.3).
     pub stat_sn: StatSn,
     /// ExpCmdSN.
     pub expected_cmd_sn: CmdSn,

@@ -102,7 +102,7 @@ pub struct Reject {
     /// MaxCmdSN.
     pub maximum_cmd_sn: CmdSn,
     /// For a rejected Data/R2T SNACK of a DataSN or R2TSN that will not be retransmitted: the next one that
-    /// will be sent (§11.17.3); else 0.
+    /// will be sent (§11.17.2); else 0.
     pub data_sn_or_r2t_sn: u32,
 }
 

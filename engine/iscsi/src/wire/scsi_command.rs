@@ -1,6 +1,7 @@
 //! SCSI Command: a CDB, its direction and length, and perhaps its first data (RFC 7143 §11.3; the priority is
 //! RFC 7144's).
 
+use super::ahs::AdditionalHeaders;
 use super::field::{Octet, Octets, Word};
 use super::{
     Bhs, FINAL, FLAGS, INITIATOR_TASK_TAG, InitiatorTaskTag, LENGTHS, LunField, begin, data_segment_length,
@@ -33,7 +34,7 @@ const PRIORITY_SHIFT: u32 = 4;
 /// The largest task priority (SAM-5 §8.7).
 pub const PRIORITY_MAX: u8 = 15;
 
-/// How the task joins its task set (§11.3.1.2, SAM-5 §8.6).
+/// How the task joins its task set (§11.3.1, SAM-5 §8.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TaskAttribute {
     /// None given; treated as simple.
@@ -115,7 +116,7 @@ impl ScsiCommand {
     ///
     /// # Errors
     /// A reserved attribute or task tag; F and W both 0; a length with neither R nor W; immediate data
-    /// without W, or beyond the expected length (§11.3.1, §11.3.4, §11.3.8).
+    /// without W, or beyond the expected length (§11.3.1, §11.3.4, §11.3.6).
     pub fn parse(bhs: &Bhs) -> Result<Self, Violation> {
         let command = Self {
             immediate: is_immediate(bhs),
@@ -154,6 +155,18 @@ impl ScsiCommand {
             });
         }
         Ok(())
+    }
+
+    /// Checks the AHS that came with it.
+    ///
+    /// # Errors
+    /// R and W without the length that is read, or that length without both (§11.2.2.4, §11.3.4).
+    pub const fn agrees_with(&self, headers: &AdditionalHeaders<'_>) -> Result<(), Violation> {
+        match (self.read && self.write, headers.bidirectional_read_length.is_some()) {
+            (true, false) => Err(Violation::BidirectionalLengthMissing),
+            (false, true) => Err(Violation::BidirectionalLengthOfNothing),
+            _ => Ok(()),
+        }
     }
 
     /// Writes all 48 bytes.

@@ -194,7 +194,11 @@ impl<D: Driver> Core<D> {
             Rare::Reject { header, .. } => header,
             // What was refused goes back: its header, which is written below.
             Rare::RejectText { .. } => &[0; BHS_BYTES],
-            Rare::Ping | Rare::TaskManagement { .. } | Rare::Logout { .. } | Rare::AskForLogout { .. } => &[],
+            Rare::Ping
+            | Rare::TaskManagement { .. }
+            | Rare::Logout { .. }
+            | Rare::Dropped
+            | Rare::AskForLogout { .. } => &[],
         };
         let Some(long) = self.long_data(data) else { return Emitted::Full };
         let slab = if long.is_empty() { data.len() } else { 0 };
@@ -237,6 +241,10 @@ impl<D: Driver> Core<D> {
             }
             Rare::Reject { reason, header } => {
                 session.wire.reject(*reason, header, &mut bhs);
+                None
+            }
+            Rare::Dropped => {
+                session.wire.announce_drop(&mut bhs);
                 None
             }
             Rare::AskForLogout { seconds } => {

@@ -1,6 +1,7 @@
 //! From a command whose turn it is to what it does: the device server is asked, and its answer begun.
 
 use portico_iscsi::session::TaskId;
+use portico_iscsi::wire::ahs::CDB_BYTES_MAX;
 use portico_model::message::ToControl;
 use portico_model::meter::Operation;
 use portico_scsi::block::MediumCommand;
@@ -35,8 +36,20 @@ impl<D: Driver> Core<D> {
             self.finish(key, refusal);
             return;
         }
-        let action = self.judge(session_key, at, lun, &command.cdb);
+        let mut cdb = [0; CDB_BYTES_MAX];
+        let rest = self.tasks.get(key).map_or(&[][..], |task| &task.cdb_rest);
+        let length = command.cdb.len() + rest.len();
+        cdb[..command.cdb.len()].copy_from_slice(&command.cdb);
+        cdb[command.cdb.len()..length].copy_from_slice(rest);
+        let action = self.judge(session_key, at, lun, &cdb[..length]);
         self.act(key, action);
+    }
+
+    /// The CDB of a task goes on in an AHS (RFC 7143 §11.2.2.3).
+    pub fn extend_cdb(&mut self, key: Key<Task>, rest: &[u8]) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.cdb_rest.extend_from_slice(rest);
+        }
     }
 
     /// Files the task with its unit, or says why there is no place for it.

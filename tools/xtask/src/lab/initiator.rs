@@ -258,7 +258,8 @@ impl Initiator {
             Event::Completed(Completion { user, status, sense, .. }) => {
                 Ok(Some((index(user), (status, sense.to_vec()))))
             }
-            Event::None => Ok(None),
+            // It is asked to leave, or told that it has to: whoever drives it sees that soon enough.
+            Event::None | Event::Async { .. } => Ok(None),
             event => Err(Failure::new(format!("nobody asked for {event:?}"))),
         }
     }

@@ -113,7 +113,7 @@ impl World {
             }
         };
         let pdu = InitiatorPdu::parse(&bhs).unwrap();
-        let (task, segment) = match self.target.receive(&pdu, Moment::ORIGIN).unwrap() {
+        let (task, segment) = match self.target.receive(&pdu, &[], Moment::ORIGIN).unwrap() {
             Received::Request { task, segment } => {
                 self.slots[task.slot()].clear();
                 (task, segment)

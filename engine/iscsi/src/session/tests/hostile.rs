@@ -54,7 +54,7 @@ impl Caller {
 
     fn receive(&mut self, bhs: &Bhs) {
         let pdu = InitiatorPdu::parse(bhs);
-        match pdu.and_then(|pdu| self.session.receive(&pdu, Moment::ORIGIN)) {
+        match pdu.and_then(|pdu| self.session.receive(&pdu, &[], Moment::ORIGIN)) {
             Ok(Received::Request { task, .. } | Received::Data { task, .. }) => {
                 self.session.data_arrived(task);
             }

@@ -1,5 +1,6 @@
 //! Sessions as a dialogue of PDUs. Every PDU goes through its 48 bytes, both ways.
 
+mod additional;
 mod both_ends;
 mod data_in;
 mod data_out;
@@ -11,6 +12,7 @@ mod spoilt;
 
 use super::*;
 use crate::sn::DataSn;
+use crate::wire::ahs::AHS_BYTES_MAX;
 use crate::wire::{
     BHS_BYTES, Bhs, DataIn, LogoutReason, LogoutRequest, LunField, NopIn, R2t, ScsiResponse, TargetPdu,
     TargetTransferTag, TaskAttribute, TextRequest,
@@ -69,7 +71,21 @@ impl Dialogue {
     pub(super) fn send(&mut self, pdu: InitiatorPdu) -> Result<Received, Violation> {
         let mut bhs = [0; BHS_BYTES];
         pdu.emit(&mut bhs);
-        self.session.receive(&InitiatorPdu::parse(&bhs)?, self.now)
+        self.session.receive(&InitiatorPdu::parse(&bhs)?, &[], self.now)
+    }
+
+    /// The header of a command comes in, with these AHS.
+    pub(super) fn send_with(
+        &mut self,
+        command: ScsiCommand,
+        headers: &AdditionalHeaders<'_>,
+    ) -> Result<Received, Violation> {
+        let mut ahs = [0; AHS_BYTES_MAX];
+        let length = headers.emit(&mut ahs);
+        let total_ahs_words = u8::try_from(length / 4).unwrap();
+        let mut bhs = [0; BHS_BYTES];
+        ScsiCommand { total_ahs_words, ..command }.emit(&mut bhs);
+        self.session.receive(&InitiatorPdu::parse(&bhs)?, &ahs[..length], self.now)
     }
 
     /// A request comes in with its data; its task.
