@@ -284,9 +284,7 @@ impl Violation {
 impl core::fmt::Display for Violation {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::UnknownOpcode { opcode } => {
-                write!(f, "opcode {opcode:#04x} is none that this peer may send")
-            }
+            Self::UnknownOpcode { opcode } => write!(f, "opcode {opcode:#04x} is not for this peer to send"),
             Self::AhsNotAllowed { opcode } => write!(f, "a PDU of opcode {opcode:#04x} announces an AHS"),
             Self::DataSegmentNotAllowed { opcode } => {
                 write!(f, "a PDU of opcode {opcode:#04x} announces data")

@@ -1,8 +1,9 @@
 //! From a session's list to a message: PDUs are made here, in the order in which they are sent.
 
 use portico_backstores::Queue as _;
+use portico_iscsi::moment::Moment;
 use portico_iscsi::session::{Completion, TaskId};
-use portico_iscsi::wire::{BHS_BYTES, LogoutResult};
+use portico_iscsi::wire::{BHS_BYTES, Bhs, LogoutResult};
 use portico_model::message::EndReason;
 use portico_ring::{Buffer, Lent, Message};
 use portico_scsi::reservation::NexusId;
@@ -208,50 +209,12 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
         let mut bhs = [0; BHS_BYTES];
         let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
-        let mut rejected = None;
-        let finished = match rare {
-            Rare::Pong { name, .. } => {
-                session.wire.nop_in(*name, length_bytes, &mut bhs);
-                Some(*name)
-            }
-            Rare::Ping => {
-                session.wire.ping(now, &mut bhs);
-                None
-            }
-            Rare::TaskManagement { name, result } => {
-                session.wire.task_management_response(*name, *result, &mut bhs);
-                Some(*name)
-            }
-            Rare::Logout { name, result } => {
-                session.wire.logout_response(*name, *result, &mut bhs);
-                if *result == LogoutResult::Closed {
-                    // Nothing follows it (RFC 7143 §11.15.1).
-                    session.outgoing.clear();
-                    self.ending.push((session.connection, EndReason::Logout));
-                }
-                Some(*name)
-            }
-            Rare::Text { name, part, .. } => {
-                session.wire.text_response(*name, *part, &mut bhs);
-                Some(*name)
-            }
-            Rare::RejectText { name, violation } => {
-                rejected = session.wire.reject_text(*name, violation, &mut bhs);
-                Some(*name)
-            }
-            Rare::Reject { reason, header } => {
-                session.wire.reject(*reason, header, &mut bhs);
-                None
-            }
-            Rare::Dropped => {
-                session.wire.announce_drop(&mut bhs);
-                None
-            }
-            Rare::AskForLogout { seconds } => {
-                session.wire.ask_for_logout(*seconds, &mut bhs);
-                None
-            }
-        };
+        let (finished, rejected) = rare_header(session, rare, now, length_bytes, &mut bhs);
+        if let Rare::Logout { result: LogoutResult::Closed, .. } = rare {
+            // Nothing follows it (RFC 7143 §11.15.1).
+            session.outgoing.clear();
+            self.ending.push((session.connection, EndReason::Logout));
+        }
         let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
         match rejected {
             Some(header) => pdu.bytes(&header),
@@ -286,6 +249,56 @@ impl<D: Driver> Core<D> {
         let task = self.sessions.get(session_key).and_then(|session| session.task(name));
         task.into_iter().for_each(|task| self.release(task));
     }
+}
+
+/// Writes the header of a rare PDU; the request that it ends, and what it rejects.
+fn rare_header(
+    session: &mut Session,
+    rare: &Rare,
+    now: Moment,
+    length_bytes: u32,
+    bhs: &mut Bhs,
+) -> (Option<TaskId>, Option<Bhs>) {
+    let mut rejected = None;
+    let finished = match rare {
+        Rare::Pong { name, .. } => {
+            session.wire.nop_in(*name, length_bytes, bhs);
+            Some(*name)
+        }
+        Rare::Ping => {
+            session.wire.ping(now, bhs);
+            None
+        }
+        Rare::TaskManagement { name, result } => {
+            session.wire.task_management_response(*name, *result, bhs);
+            Some(*name)
+        }
+        Rare::Logout { name, result } => {
+            session.wire.logout_response(*name, *result, bhs);
+            Some(*name)
+        }
+        Rare::Text { name, part, .. } => {
+            session.wire.text_response(*name, *part, bhs);
+            Some(*name)
+        }
+        Rare::RejectText { name, violation } => {
+            rejected = session.wire.reject_text(*name, violation, bhs);
+            Some(*name)
+        }
+        Rare::Reject { reason, header } => {
+            session.wire.reject(*reason, header, bhs);
+            None
+        }
+        Rare::Dropped => {
+            session.wire.announce_drop(bhs);
+            None
+        }
+        Rare::AskForLogout { seconds } => {
+            session.wire.ask_for_logout(*seconds, bhs);
+            None
+        }
+    };
+    (finished, rejected)
 }
 
 /// What a READ ends with whose medium is read as it is sent, where the state of now does not admit it any more: it has
