@@ -132,6 +132,13 @@ pub enum ToControl {
         /// Which generation.
         generation: Generation,
     },
+    /// The flush that this generation asked for has failed, and it is not known what is stable. `Installed` follows.
+    FlushFailed {
+        /// Which unit.
+        unit: UnitId,
+        /// Which generation.
+        generation: Generation,
+    },
     /// Answer to [`ToShard::Close`].
     Closed {
         /// Who.

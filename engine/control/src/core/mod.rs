@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `login` | sessions: granted, refused, reinstated, ended |
 //! | `units` | logical units: opened, made ready, resized, closed; what their fences want done |
+//! | `ledgers` | who reads or writes which ledger now, and who waits for it |
 //! | `planning`, `applying` | the configuration: how much of it can be now, and bringing that into force |
 //! | `ending` | the end of the process |
 //! | `telling` | snapshots and summaries |
@@ -15,6 +16,7 @@
 mod applying;
 mod deadlines;
 mod ending;
+mod ledgers;
 mod login;
 mod mail;
 mod planning;
@@ -41,6 +43,7 @@ use crate::metrics::collection::Collection;
 use crate::registry::Registry;
 use applying::Applying;
 use deadlines::Deadlines;
+use ledgers::Ledgers;
 use units::Unit;
 
 pub use applying::OPEN_PATIENCE;
@@ -73,6 +76,7 @@ pub struct Control<M> {
     /// The unit whose fence a ticket waits at.
     parked: BTreeMap<(ShardId, Ticket), UnitId>,
     deadlines: Deadlines,
+    ledgers: Ledgers,
     registry: Registry,
     portals: BTreeMap<Portal, Listening>,
     collection: Collection,
@@ -123,6 +127,7 @@ impl<M: Clone> Control<M> {
             setup_id: 0,
             parked: BTreeMap::new(),
             deadlines: Deadlines::default(),
+            ledgers: Ledgers::default(),
             registry: Registry::new(shards),
             portals: BTreeMap::new(),
             collection: Collection::new(shards),
@@ -140,8 +145,14 @@ impl<M: Clone> Control<M> {
             Mail::Apply { configuration, force } => self.apply(configuration, force, now, orders),
             Mail::DeviceOpened { unit, result } => self.device_opened(unit, result, now, orders),
             Mail::Resized { unit, size_bytes } => self.resized(unit, size_bytes, now, orders),
-            Mail::LedgerRead { unit, result } => self.ledger_read(unit, result, now, orders),
-            Mail::LedgerWritten { unit, result } => self.ledger_written(unit, result, now, orders),
+            Mail::LedgerRead { unit, result } => {
+                self.ledger_is_free(unit, orders);
+                self.ledger_read(unit, result, now, orders);
+            }
+            Mail::LedgerWritten { unit, result } => {
+                self.ledger_is_free(unit, orders);
+                self.ledger_written(unit, result, now, orders);
+            }
             Mail::Bound { portal, result } => self.bound(portal, result, now, orders),
             Mail::Ask(query) => self.ask(query, now, orders),
             Mail::Shutdown => self.shut_down(now, orders),
@@ -196,6 +207,9 @@ impl<M: Clone> Control<M> {
                 self.request(Asker { shard, ticket }, unit, nexus, Request::Reset, now, orders);
             }
             ToControl::Withdraw { shard, ticket } => self.withdraw(shard, ticket),
+            ToControl::FlushFailed { unit, generation } => {
+                self.at_fence(unit, now, orders, |fence, _| fence.flush_failed(generation));
+            }
             ToControl::Installed { shard, unit, generation } => {
                 self.at_fence(unit, now, orders, |fence, effects| {
                     fence.installed(shard, generation, now, effects)

@@ -18,6 +18,7 @@ use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::{AdditionalSense, Outcome};
 use portico_scsi::unit::Readiness;
 
+use super::ledgers::Work;
 use super::{Control, Level, Opened, Order, Orders};
 use crate::fence::{Asker, Effect, Errand, Fence, Request};
 use crate::identity::{Extent, logical_unit};
@@ -130,7 +131,7 @@ impl<M: Clone> Control<M> {
         self.broadcast(orders, || ToShard::Open(opening.clone()));
         self.collection.open(id);
         self.unit_ids.insert(Arc::clone(&name), id);
-        orders.push(Order::ReadLedger { unit: id, device: Arc::clone(&name) });
+        self.at_ledger(id, &name, Work::Read, orders);
         if opens {
             orders.push(Order::OpenDevice { unit: id, device: Arc::clone(&device) });
         }
@@ -308,9 +309,13 @@ impl<M: Clone> Control<M> {
     /// Reads damaged ledgers again: an administrator may have mended them.
     pub(super) fn reread_ledgers(&mut self, orders: &mut Orders<M>) {
         let damaged = self.units.iter_mut().filter(|(_, unit)| unit.ledger == LedgerKnown::Damaged);
+        let mut again = Vec::new();
         for (id, unit) in damaged {
             unit.ledger = LedgerKnown::Reading;
-            orders.push(Order::ReadLedger { unit: *id, device: Arc::clone(&unit.name) });
+            again.push((*id, Arc::clone(&unit.name)));
+        }
+        for (id, name) in again {
+            self.at_ledger(id, &name, Work::Read, orders);
         }
     }
 
@@ -458,7 +463,7 @@ impl<M: Clone> Control<M> {
                         effects.extend(more);
                     } else {
                         let device = Arc::clone(&unit.name);
-                        orders.push(Order::WriteLedger { unit: id, device, content });
+                        self.at_ledger(id, &device, Work::Write(content), orders);
                     }
                 }
                 Effect::Install(install) => {

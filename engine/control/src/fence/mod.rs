@@ -30,7 +30,7 @@ use portico_iscsi::moment::Moment;
 use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Install, Orphan};
 use portico_scsi::ledger::{BootId, Ledger, NexusName, Whom};
-use portico_scsi::original::{Installment, Original};
+use portico_scsi::original::{Change, Installment, Original};
 use portico_scsi::reservation::{NexusId, Reservation};
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
 use portico_scsi::unit::LogicalUnit;
@@ -57,6 +57,9 @@ pub const LEDGER_RETRY_MAX: Duration = Duration::from_secs(60);
 /// The change itself goes on.
 const HELD_UP: Outcome =
     Outcome::check(Sense::new(SenseKey::AbortedCommand, AdditionalSense { code: 0x2e, qualifier: 0x02 }));
+
+/// What a change ends with that is in force everywhere, and before which a volatile cache could not be written back.
+const UNSTABLE: Outcome = Outcome::check(Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR));
 
 /// The fence of one unit.
 #[derive(Debug)]
@@ -87,6 +90,10 @@ struct Running {
     /// When it counts as held up.
     patience: Moment,
     overdue: bool,
+    /// The session that asked is gone, and its loss will undo the change: who has come in its place asks anew.
+    owner_lost: bool,
+    /// What a volatile cache held before it may not be stable.
+    flush_failed: bool,
     phase: Phase,
 }
 
@@ -178,6 +185,7 @@ impl Fence {
             request != Request::Reset
                 && running.request.as_ref().is_some_and(|(asking, what)| (*asking, what) == (nexus, &request))
                 && running.asker.is_none()
+                && !running.owner_lost
                 && running.joined.len() < JOINED_MAX
         };
         if let Some(running) = self.running.as_mut().filter(repeats) {
@@ -208,6 +216,9 @@ impl Fence {
         if let Some(running) = &mut self.running
             && running.request.as_ref().is_some_and(|(asking, _)| *asking == nexus)
         {
+            // What a registrant does outlives its session: its successor, which is the same nexus, joins.
+            running.owner_lost =
+                matches!(running.request, Some((_, Request::Change(Change::Reserve | Change::Release))));
             let waiting = running.asker.take().into_iter().chain(running.joined.drain(..));
             effects.extend(waiting.map(|joined| Effect::Forget(joined.asker)));
         }
@@ -274,6 +285,14 @@ impl Fence {
         self.settle(now, effects);
     }
 
+    /// The flush that a generation asked for has failed on a shard, which answers it next.
+    pub(crate) fn flush_failed(&mut self, generation: Generation) {
+        let asked = |phase: &Phase| matches!(phase, Phase::Installing(at) if *at == generation);
+        if let Some(running) = self.running.as_mut().filter(|running| asked(&running.phase)) {
+            running.flush_failed = true;
+        }
+    }
+
     /// Writes that are nobody's any more: every shard hears of them before anything that is sent to it later.
     pub(crate) fn orphaned(&mut self, orphans: &[Orphan], effects: &mut Vec<Effect>) {
         if !orphans.is_empty() {
@@ -324,7 +343,9 @@ impl Fence {
         let everywhere = self.installed.iter().copied().min().expect("there is a shard");
         let done = |running: &mut Running| matches!(running.phase, Phase::Installing(at) if at <= everywhere);
         if let Some(running) = self.running.take_if(done) {
-            running.answer(Ok(()), effects);
+            // A reset promises nothing of what is stable.
+            let unstable = running.flush_failed && !matches!(running.request, Some((_, Request::Reset)));
+            running.answer(if unstable { Err(UNSTABLE) } else { Ok(()) }, effects);
             effects.push(Effect::Completed);
             self.proceed(now, effects);
         }
@@ -493,7 +514,16 @@ impl Fence {
 impl Running {
     fn new(request: Option<(NexusId, Request)>, asker: Option<Joined>, phase: Phase, now: Moment) -> Self {
         let patience = now + CHANGE_PATIENCE;
-        Self { request, asker, joined: Vec::new(), patience, overdue: false, phase }
+        Self {
+            request,
+            asker,
+            joined: Vec::new(),
+            patience,
+            overdue: false,
+            owner_lost: false,
+            flush_failed: false,
+            phase,
+        }
     }
 
     /// Tells everybody who waits.

@@ -6,7 +6,7 @@ use portico_scsi::attention::UnitAttention;
 use portico_scsi::original::Change;
 use portico_scsi::persistent::{OutAction, PersistentOut, Registering, ScopeType};
 use portico_scsi::reservation::Reservation;
-use portico_scsi::unit::Readiness;
+use portico_scsi::unit::{ModeChange, Readiness, WriteCache};
 
 use super::*;
 use crate::identity::{Extent, logical_unit};
@@ -269,6 +269,17 @@ fn a_repetition_by_a_withdrawn_asker_joins_too() {
 }
 
 #[test]
+fn a_cache_that_could_not_be_flushed_is_off_and_the_asker_hears_that_what_it_held_may_be_lost() {
+    let mut stage = Stage::ready();
+    let off = ModeChange { write_cache: Some(WriteCache::WriteThrough), control: None };
+    stage.ask(1, A, Request::Change(Change::ModeSelect(off)));
+    stage.fence.flush_failed(Generation(1));
+    stage.everywhere(1);
+    assert_eq!(stage.said(), ["install 1", "1 check 0c/00", "completed"]);
+    assert_eq!(stage.fence.state().mode.write_cache, WriteCache::WriteThrough);
+}
+
+#[test]
 fn joined_repetitions_are_bounded() {
     let mut stage = Stage::ready();
     stage.ask(0, A, RESERVE);
@@ -405,12 +416,14 @@ fn a_nexus_that_is_back_before_its_loss_was_seen_to_is_attached_once() {
     stage.ask(2, A, RESERVE);
     stage.said();
     stage.everywhere(1);
-    // The repetition joined: it asks for what is being done.
-    assert_eq!(stage.said(), ["2 good", "completed", "release 1", "persist nobody"]);
+    // It does not join what its former session asked for: that goes with the session.
+    assert_eq!(stage.said(), ["completed", "release 1", "persist nobody"]);
     stage.written(true);
     stage.everywhere(2);
-    stage.ask(3, A, RESERVE);
     assert_eq!(stage.said(), ["install 2", "completed", "persist a"]);
+    stage.written(true);
+    stage.everywhere(3);
+    assert_eq!(stage.said(), ["install 3 held by 1", "2 good", "completed"]);
 }
 
 #[test]

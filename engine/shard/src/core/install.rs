@@ -6,6 +6,7 @@ use portico_backstores::{Medium, Queue as _, Request, Submitted, Tag};
 use portico_model::identity::{Ticket, UnitId};
 use portico_model::message::{Install, Opening, ToControl};
 use portico_model::meter::{Meters, UnitMeter};
+use portico_scsi::ledger::Whom;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
 
@@ -133,8 +134,9 @@ impl<D: Driver> Core<D> {
         let Some(scope) = &install.aborts else { return };
         let tasks = self.tasks_where(|task| {
             let nexus = self.sessions.get(task.session).map(|session| session.nexus);
-            // A parked task asked for this very change, or one that control judges after it.
-            let parked = matches!(task.work, Work::Parked(_));
+            // A parked task asked for this very change, or one that control judges after it. A reset is asked for by no
+            // task and ends them all: control makes of a parked change what it can, and answers nobody.
+            let parked = matches!(task.work, Work::Parked(_)) && *scope != Whom::All;
             task.unit == Some(key) && !parked && nexus.is_some_and(|nexus| scope.includes(nexus))
         });
         for task in tasks {

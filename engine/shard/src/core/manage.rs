@@ -171,8 +171,10 @@ impl<D: Driver> Core<D> {
     }
 
     fn abort_task_set(&mut self, session: Key<Session>, unit: Key<Unit>, management: Key<Management>) {
+        // Those too that were aborted before and are still at a medium: they are in the set until they have left it.
+        let of_set = |task: &Task| task.session == session && task.unit == Some(unit);
         let tasks: Vec<Key<Task>> =
-            self.tasks_where(|task| task.session == session && task.unit == Some(unit));
+            self.tasks.iter().filter(|(_, task)| of_set(task)).map(|(key, _)| key).collect();
         for task in tasks {
             self.abort(task, Some(management));
         }

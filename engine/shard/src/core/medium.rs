@@ -46,7 +46,7 @@ impl Op {
             nexus: NexusId(0),
             class: CommandClass::Unrestricted,
             blocks: Blocks { lba: 0, count: 0 },
-            kind: OpKind::Flush,
+            kind: OpKind::InstallFlush,
             fenced: Some(generation),
             orphan: None,
         }
@@ -73,6 +73,8 @@ pub enum OpKind {
     },
     /// SYNCHRONIZE CACHE.
     Flush,
+    /// The flush that an Install waits for.
+    InstallFlush,
     /// The flush of a medium before the shutdown.
     LastFlush,
 }
@@ -171,6 +173,12 @@ impl<D: Driver> Core<D> {
             );
             self.failed_flushes.push(unit.id);
         }
+        if let (OpKind::InstallFlush, Err(error), Some(generation)) = (op.kind, &result, op.fenced)
+            && let Some(unit) = self.units.get(op.unit)
+        {
+            tracing::error!(device = &*unit.device, %error, "the flush failed that turns a write cache off");
+            self.outbox.push_back(ToControl::FlushFailed { unit: unit.id, generation });
+        }
         self.leave_medium(&op);
         let Some(task) = self.tasks.get_mut(op.task) else {
             self.pool.keep_list_if(segments);
@@ -199,7 +207,7 @@ impl<D: Driver> Core<D> {
                 self.pool.keep_list_if(segments);
                 self.stored(op.task, length_bytes);
             }
-            OpKind::Flush | OpKind::LastFlush => self.finish(op.task, Outcome::GOOD),
+            OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => self.finish(op.task, Outcome::GOOD),
         }
     }
 
@@ -254,7 +262,7 @@ fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
         MediumError::Unrecovered | MediumError::DataLost | MediumError::BeyondEnd => match kind {
             OpKind::Fetch { .. } => Outcome::read_error(blocks.lba),
             OpKind::Store { .. } => Outcome::write_error(blocks.lba),
-            OpKind::Flush | OpKind::LastFlush => {
+            OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => {
                 Outcome::check(Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR))
             }
         },

@@ -144,6 +144,23 @@ fn a_device_whose_open_hangs_holds_the_start_up_for_a_moment_only() {
 }
 
 #[test]
+fn a_unit_reads_its_ledger_when_the_one_before_it_has_written_it() {
+    let mut world = two_sessions();
+    world.manners.ledgers = false;
+    let before = world.unit("a");
+    world.hear(reserve(&world, 1, "a", 0));
+    assert_eq!(world.said(), ["write ledger a"]);
+    // It goes while a helper is at its file, and comes back as another one.
+    let without = PLAIN.replace("LUN 0 a", "").replace("DEVICE a {\n            filename /a\n        }", "");
+    world.apply_with(&without, true);
+    world.apply(PLAIN);
+    assert_ne!(world.unit("a"), before);
+    assert!(!world.said().iter().any(|word| word.contains("ledger")), "the file is not free");
+    world.tell(Mail::LedgerWritten { unit: before, result: Ok(()) });
+    assert_eq!(world.said(), ["read ledger a"]);
+}
+
+#[test]
 fn a_damaged_ledger_keeps_its_unit_from_being_used_until_somebody_has_mended_it() {
     let mut world = World::new(2);
     world.manners.ledgers = false;
