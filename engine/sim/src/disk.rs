@@ -17,6 +17,8 @@ pub(crate) struct Character {
     pub(crate) block_sectors: u64,
     /// Nothing of this: memory of the gateway, gone with it.
     pub(crate) memory: bool,
+    /// What is written survives a power cut at once.
+    pub(crate) nonvolatile: bool,
     /// Through a page cache: a failed sync loses what was not durable.
     pub(crate) page_cache: bool,
     /// One operation in so many fails or falls short; 0: none.
@@ -117,6 +119,7 @@ impl Disk {
         let mercy = random.below(3);
         for versions in &mut self.sectors {
             let kept = match mercy {
+                _ if self.character.nonvolatile => versions.len() - 1,
                 0 => 0,
                 1 => random.index(versions.len()),
                 _ if random.chance(9, 10) => versions.len() - 1,
@@ -145,8 +148,14 @@ impl Disk {
 mod tests {
     use super::*;
 
-    const CHARACTER: Character =
-        Character { sectors: 2, block_sectors: 1, memory: false, page_cache: true, trouble_one_in: 0 };
+    const CHARACTER: Character = Character {
+        sectors: 2,
+        block_sectors: 1,
+        memory: false,
+        nonvolatile: false,
+        page_cache: true,
+        trouble_one_in: 0,
+    };
 
     fn sector(byte: u8) -> [u8; SECTOR_BYTES] {
         [byte; SECTOR_BYTES]

@@ -6,11 +6,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portico_backstores::Medium;
 use portico_control::core::Mail as ControlMail;
 use portico_iscsi::moment::Moment;
+use portico_model::identity::UnitId;
 use portico_model::message::ToControl;
 use portico_ring::{Completion, Message, Segments, Wait};
 use portico_shard::turn::Mail;
@@ -44,8 +46,28 @@ pub(crate) enum Event {
     Initiator(usize),
     /// The world does something that nobody asked for.
     Mischief,
+    /// The process is killed, at a moment that somebody has chosen.
+    Kill { incarnation: u64 },
     /// The configuration is again what it was.
     Restore,
+    /// The write of a ledger begins, or goes on.
+    Ledger { incarnation: u64, write: Box<LedgerWrite> },
+    /// A holder that a restart left without a session is waited for no longer.
+    PatienceEnds { incarnation: u64 },
+}
+
+/// A ledger on its way to the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct LedgerWrite {
+    pub(crate) unit: UnitId,
+    pub(crate) device: Arc<str>,
+    pub(crate) content: Vec<u8>,
+    /// Steps that have been made.
+    pub(crate) made: usize,
+    /// The step after which it rests.
+    pub(crate) rests_at: usize,
+    /// The step that fails, and whether it does its work all the same.
+    pub(crate) fails: Option<(usize, bool)>,
 }
 
 /// The ends of a connection.

@@ -13,13 +13,13 @@ use portico_iscsi::initiator::{
 use portico_iscsi::moment::Moment;
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{
-    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, TaskManagementFunction,
-    TaskManagementResult, data_segment_length,
+    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, data_segment_length,
 };
 
 use crate::command::{What, Wish};
 use crate::history::{Oracle, Serial, Step};
 use crate::hub::{self, Hub, Side};
+use crate::management::Managing;
 
 /// The target of every world.
 pub(crate) const TARGET: &str = "iqn.2026-11.io.portico:sim";
@@ -31,6 +31,8 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(60);
 /// A command that is not answered for so long was aborted by somebody, or is a failure of the gateway. Media hang for less.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Writes that an initiator asks for again at most.
+const LOST_MAX: usize = 8;
 /// How often an initiator looks that only waits.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long it leaves a unit alone that refused something.
@@ -47,6 +49,10 @@ pub(crate) struct Habits {
     pub(crate) fences: bool,
     /// Loses connections, falls silent.
     pub(crate) unsteady: bool,
+    /// Turns write caches on and off.
+    pub(crate) tunes: bool,
+    /// Asks now and then what targets there are.
+    pub(crate) discovers: bool,
     /// Only reads, all there is, until it has read it.
     pub(crate) audits: bool,
     /// How long it thinks.
@@ -56,38 +62,36 @@ pub(crate) struct Habits {
 #[derive(Debug)]
 enum Phase {
     Away,
-    LoggingIn { connection: usize, login: Box<Login>, since: Moment },
-    Serving { connection: usize, session: Box<Session>, leaving: bool },
+    LoggingIn {
+        connection: usize,
+        login: Box<Login>,
+        since: Moment,
+        discovers: bool,
+    },
+    Serving {
+        connection: usize,
+        session: Box<Session>,
+        leaving: Option<Moment>,
+    },
+    /// A discovery session, which asks once and leaves.
+    Discovering {
+        connection: usize,
+        session: Box<Session>,
+        since: Moment,
+    },
     Gone,
 }
 
 /// A command in flight.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    tag: Tag,
+    pub(crate) tag: Tag,
     pub(crate) wish: Wish,
     pub(crate) asked: Step,
     since: Moment,
     /// Resets of its unit before it; none where one was under way, which may have aborted it.
     resets: Option<u32>,
     buffer: Vec<u8>,
-}
-
-/// A task management function in flight.
-#[derive(Debug)]
-struct Managing {
-    tag: Tag,
-    asked: Step,
-    since: Moment,
-    kind: Managed,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Managed {
-    /// Of this unit; commands before this one are over with it.
-    Reset { unit: usize, before: u64 },
-    /// Of this command.
-    Abort { user: u64 },
 }
 
 /// What follows a header.
@@ -105,12 +109,14 @@ pub(crate) struct Initiator {
     pub(crate) number: usize,
     pub(crate) habits: Habits,
     phase: Phase,
-    serial: Serial,
+    pub(crate) serial: Serial,
     inbox: Vec<u8>,
     frame: Option<Frame>,
     pub(crate) pending: BTreeMap<u64, Pending>,
-    managing: Vec<Managing>,
-    next_user: u64,
+    pub(crate) managing: Vec<Managing>,
+    /// Writes that sessions before this one were not answered.
+    lost: Vec<Wish>,
+    pub(crate) next_user: u64,
     mute_until: Moment,
     away_until: Moment,
     rest_until: Moment,
@@ -131,6 +137,7 @@ impl Initiator {
             frame: None,
             pending: BTreeMap::new(),
             managing: Vec::new(),
+            lost: Vec::new(),
             next_user: 0,
             mute_until: Moment::ORIGIN,
             away_until: Moment::ORIGIN,
@@ -154,13 +161,26 @@ impl Initiator {
             Phase::Away => {}
             Phase::LoggingIn { .. } => self.log_in(hub),
             Phase::Serving { .. } => self.serve(hub),
+            Phase::Discovering { .. } => self.discover(hub),
             Phase::Gone => {}
+        }
+    }
+
+    /// The session that serves, or asks what there is.
+    pub(crate) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Serving { session, .. } | Phase::Discovering { session, .. } => Some(session),
+            Phase::Away | Phase::LoggingIn { .. } | Phase::Gone => None,
         }
     }
 
     /// Looks again within that time.
     fn again(&mut self, hub: &mut Hub, longest: Duration) {
         let at = hub.now + hub.delay(longest);
+        self.again_at(hub, at);
+    }
+
+    fn again_at(&mut self, hub: &mut Hub, at: Moment) {
         if at < self.alarm {
             self.alarm = at;
             hub.plan_at(at, hub::Event::Initiator(self.number));
@@ -176,12 +196,17 @@ impl Initiator {
         };
         self.serial = serial;
         let number = u8::try_from(self.number).expect("few initiators");
-        let mut plan =
-            LoginPlan::normal(&format!("iqn.2026-11.io.portico:initiator-{}", self.number), TARGET);
+        let name = format!("iqn.2026-11.io.portico:initiator-{}", self.number);
+        let discovers = self.habits.discovers && hub.random.chance(1, 4);
+        let mut plan = if discovers {
+            LoginPlan::discovery(&name)
+        } else {
+            hub.history.comes(self.number, serial);
+            LoginPlan { offer: offer(hub), ..LoginPlan::normal(&name, TARGET) }
+        };
         plan.isid = Isid([0x80, 0, 0, 0, 0, number]);
-        plan.offer = offer(hub);
         let login = Box::new(Login::new(plan));
-        self.phase = Phase::LoggingIn { connection, login, since: hub.now };
+        self.phase = Phase::LoggingIn { connection, login, since: hub.now, discovers };
         self.log_in(hub);
         hub.plan(LOGIN_PATIENCE + Duration::from_secs(1), hub::Event::Initiator(self.number));
     }
@@ -192,6 +217,10 @@ impl Initiator {
         self.phase = Phase::Away;
         self.inbox.clear();
         self.frame = None;
+        // Asked for again, as real ones do: over what may still be under way.
+        let writes = self.pending.values().map(|pending| pending.wish).filter(Wish::writes);
+        self.lost.extend(writes);
+        self.lost.truncate(LOST_MAX);
         self.pending.clear();
         self.managing.clear();
         self.mute_until = Moment::ORIGIN;
@@ -211,8 +240,8 @@ impl Initiator {
     }
 
     fn log_in(&mut self, hub: &mut Hub) {
-        let Phase::LoggingIn { connection, login, since } = &mut self.phase else { return };
-        let connection = *connection;
+        let Phase::LoggingIn { connection, login, since, discovers } = &mut self.phase else { return };
+        let (connection, discovers) = (*connection, *discovers);
         let late = hub.now.since(*since) > LOGIN_PATIENCE;
         let mut out = Vec::new();
         while login.next_pdu(&mut out) {}
@@ -227,9 +256,14 @@ impl Initiator {
                     hub.post(connection, Side::Initiator, out);
                 }
                 Ok(Progress::Done(established)) => {
+                    let mut session = Box::new(Session::new(&established, COMMANDS));
+                    if discovers {
+                        session.exchange_text(&[("SendTargets", "All")]).expect("there is room for one");
+                        self.phase = Phase::Discovering { connection, session, since: hub.now };
+                        return self.discover(hub);
+                    }
                     hub.history.port_is_back(self.number, self.serial);
-                    let session = Box::new(Session::new(&established, COMMANDS));
-                    self.phase = Phase::Serving { connection, session, leaving: false };
+                    self.phase = Phase::Serving { connection, session, leaving: None };
                     return self.serve(hub);
                 }
                 Err(LoginFault::Refused(_)) => {
@@ -245,6 +279,52 @@ impl Initiator {
             let what = format!("a login of initiator {} is not answered", self.number);
             hub.history.violate(Oracle::Answers, what);
         }
+    }
+
+    // --- Discovering -------------------------------------------------------------------------------------------
+
+    fn discover(&mut self, hub: &mut Hub) {
+        let Phase::Discovering { connection, since, .. } = self.phase else { return };
+        let ended = hub.collect(connection, &mut self.inbox);
+        if let Err(fault) = self.receive(hub) {
+            return self.protocol(hub, fault);
+        }
+        if !matches!(self.phase, Phase::Discovering { .. }) {
+            return;
+        }
+        if ended {
+            return self.lose(hub);
+        }
+        if hub.now.since(since) > LOGIN_PATIENCE {
+            let what = format!("a discovery session of initiator {} is not answered", self.number);
+            return hub.history.violate(Oracle::Answers, what);
+        }
+        self.again(hub, IDLE);
+        self.transmit(hub);
+    }
+
+    /// SendTargets is answered: the target is there, at the portal, unless the configuration was changed.
+    fn discovered(&mut self, hub: &mut Hub) {
+        let Phase::Discovering { session, .. } = &mut self.phase else { return };
+        let mut found = Vec::new();
+        for pair in session.text() {
+            let known = match &pair {
+                Ok(pair) if pair.key == "TargetName" => pair.value == TARGET.as_bytes(),
+                Ok(pair) => pair.key == "TargetAddress" && pair.value.starts_with(b"10.0.0.1:3260"),
+                Err(_) => false,
+            };
+            if !known {
+                let what = format!("SendTargets of initiator {} brought {pair:?}", self.number);
+                return hub.history.violate(Oracle::Protocol, what);
+            }
+            found.extend(pair.ok().map(|pair| pair.key.to_owned()));
+        }
+        hub.history.tally.discoveries += 1;
+        if hub.history.tally.reloads == 0 && found != ["TargetName", "TargetAddress"] {
+            let what = format!("SendTargets of initiator {} brought {found:?}", self.number);
+            return hub.history.violate(Oracle::Protocol, what);
+        }
+        session.log_out(LogoutReason::CloseSession).expect("there is room for one");
     }
 
     // --- Serving -----------------------------------------------------------------------------------------------
@@ -296,7 +376,10 @@ impl Initiator {
     /// Understands what has come.
     fn receive(&mut self, hub: &mut Hub) -> Result<(), String> {
         loop {
-            let Phase::Serving { session, .. } = &mut self.phase else { return Ok(()) };
+            let (Phase::Serving { session, .. } | Phase::Discovering { session, .. }) = &mut self.phase
+            else {
+                return Ok(());
+            };
             if self.frame.is_none() {
                 let Some(bhs) = self.inbox.first_chunk::<BHS_BYTES>().copied() else { return Ok(()) };
                 let digests = session.digests();
@@ -329,18 +412,15 @@ impl Initiator {
                 pending.buffer[offset..offset + data.len()].copy_from_slice(&data);
                 data.clear();
             }
-            let Phase::Serving { session, .. } = &mut self.phase else { return Ok(()) };
+            let Some(session) = self.session() else { return Ok(()) };
             let event = session.receive_done(&data).map_err(|fault| format!("{fault:?} {:?}", frame.bhs))?;
             match event {
                 Event::Completed(completion) => self.completed(hub, &completion),
                 Event::TaskManaged { tag, result, .. } => self.managed(hub, tag, result),
-                Event::LoggedOut { .. } => {
-                    let Phase::Serving { connection, .. } = self.phase else { return Ok(()) };
-                    hub.hang_up(connection, Side::Initiator);
-                    self.phase = Phase::Gone;
-                }
+                Event::LoggedOut { .. } => self.logged_out(hub),
+                Event::Text(_) => self.discovered(hub),
                 Event::Rejected { reason, .. } => return Err(format!("rejected: {reason:?}")),
-                Event::None | Event::Pong(_) | Event::Text(_) | Event::Async { .. } => {}
+                Event::None | Event::Pong(_) | Event::Async { .. } => {}
             }
         }
     }
@@ -356,7 +436,7 @@ impl Initiator {
             pending.wish.judge(hub, (self.number, session), pending.asked, completion, &pending.buffer);
         if !verdict {
             // It is refused, or not ready: trying again at once would change nothing.
-            self.rest_until = hub.now + hub.delay(REST);
+            self.rest_until = hub.now + if self.habits.audits { IDLE } else { hub.delay(REST) };
         }
         if let What::Read { first, sectors } = pending.wish.what
             && self.habits.audits
@@ -368,40 +448,16 @@ impl Initiator {
         }
     }
 
-    fn managed(&mut self, hub: &mut Hub, tag: Tag, result: TaskManagementResult) {
-        let at = self.managing.iter().position(|managing| managing.tag == tag).expect("it was asked for");
-        let managing = self.managing.remove(at);
-        tracing::debug!(now = hub.now.0, initiator = self.number, ?managing, ?result, "managed");
-        let complete = result == TaskManagementResult::Complete;
-        match managing.kind {
-            Managed::Reset { unit, before } => {
-                hub.history.reset_done(unit, managing.asked, complete);
-                if complete {
-                    let over: Vec<u64> = self.pending.range(..before).map(|(user, _)| *user).collect();
-                    for user in over {
-                        if self.pending[&user].wish.unit == unit {
-                            self.abandon(hub, user, Some("was aborted by a reset"));
-                        }
-                    }
-                }
-            }
-            Managed::Abort { user } => match result {
-                TaskManagementResult::Complete | TaskManagementResult::TaskDoesNotExist => {
-                    self.abandon(hub, user, Some("was aborted"));
-                }
-                // It hangs at the medium: nothing more is heard of it, and what becomes of it is not known.
-                TaskManagementResult::Rejected => self.abandon(hub, user, None),
-                other => self.protocol(hub, format!("ABORT TASK was answered {other:?}")),
-            },
-        }
-    }
-
-    fn abandon(&mut self, hub: &mut Hub, user: u64, over: Option<&'static str>) {
-        let Some(pending) = self.pending.remove(&user) else { return };
-        let Phase::Serving { session, .. } = &mut self.phase else { return };
-        session.abandon(pending.tag);
-        if let (What::Write { id, .. }, Some(over)) = (pending.wish.what, over) {
-            hub.history.failed(id, over);
+    fn logged_out(&mut self, hub: &mut Hub) {
+        let (Phase::Serving { connection, .. } | Phase::Discovering { connection, .. }) = self.phase else {
+            return;
+        };
+        hub.hang_up(connection, Side::Initiator);
+        let through = matches!(self.phase, Phase::Serving { .. }) && self.habits.commands == 0;
+        if through {
+            self.phase = Phase::Gone;
+        } else {
+            self.lose(hub);
         }
     }
 
@@ -414,6 +470,14 @@ impl Initiator {
             let what = format!("a task management function of initiator {} is not answered", self.number);
             return hub.history.violate(Oracle::Answers, what);
         }
+        if let Phase::Serving { leaving: Some(since), .. } = self.phase {
+            if late(since) {
+                let what = format!("a logout of initiator {} is not answered", self.number);
+                hub.history.violate(Oracle::Answers, what);
+            }
+            // Commands that it has left behind are nobody's.
+            return;
+        }
         let Some((user, pending)) = self.pending.iter().find(|(_, pending)| late(pending.since)) else {
             return;
         };
@@ -422,51 +486,31 @@ impl Initiator {
             let what = format!("initiator {}: {:?} is not answered", self.number, pending.wish.what);
             return hub.history.violate(Oracle::Answers, what);
         }
-        // Its end may be on its way.
-        let aborting =
-            |managing: &Managing| matches!(managing.kind, Managed::Abort { user: of } if of == user);
-        if !self.managing.iter().any(aborting) {
-            self.abort(hub, user);
-        }
-    }
-
-    fn abort(&mut self, hub: &mut Hub, user: u64) {
-        let Phase::Serving { session, .. } = &mut self.phase else { return };
-        let pending = &self.pending[&user];
-        let (lun, referenced) = (lun_of(pending.wish.unit), pending.tag);
-        let asked = hub.history.step();
-        let tag = session.manage_task(TaskManagementFunction::AbortTask, lun, Some(referenced));
-        if let Some(tag) = tag {
-            let kind = Managed::Abort { user };
-            self.managing.push(Managing { tag, asked, since: hub.now, kind });
-        }
-    }
-
-    fn reset(&mut self, hub: &mut Hub, unit: usize) {
-        let Phase::Serving { session, .. } = &mut self.phase else { return };
-        let function = TaskManagementFunction::LogicalUnitReset;
-        if let Some(tag) = session.manage_task(function, lun_of(unit), None) {
-            let asked = hub.history.reset_asked(unit);
-            let kind = Managed::Reset { unit, before: self.next_user };
-            self.managing.push(Managing { tag, asked, since: hub.now, kind });
-        }
+        self.abort(hub, user);
     }
 
     /// Asks for more.
     fn ask(&mut self, hub: &mut Hub) {
-        if matches!(self.phase, Phase::Serving { leaving: true, .. }) {
-            return;
+        if matches!(self.phase, Phase::Serving { leaving: Some(_), .. }) {
+            return self.again(hub, IDLE);
         }
         let full = self.habits.commands == 0 || self.pending.len() >= self.habits.depth;
-        self.again(hub, if full { IDLE } else { self.habits.thinks });
+        if self.rest_until > hub.now {
+            self.again_at(hub, self.rest_until);
+        } else {
+            self.again(hub, if full { IDLE } else { self.habits.thinks });
+        }
         if self.habits.audits && self.audited.0 == hub.disks.len() {
             self.habits.commands = 0;
         }
-        if self.habits.commands == 0 && self.pending.is_empty() && self.managing.is_empty() {
+        let through = self.habits.commands == 0 && self.pending.is_empty() && self.managing.is_empty();
+        let walks_out = self.habits.unsteady && !self.pending.is_empty() && hub.random.chance(1, 150);
+        if through || walks_out {
             let Phase::Serving { session, leaving, .. } = &mut self.phase else { return };
             if session.log_out(LogoutReason::CloseSession).is_some() {
-                *leaving = true;
+                *leaving = Some(hub.now);
                 hub.history.ends(self.serial);
+                hub.history.tally.logouts += u64::from(walks_out);
             }
             return;
         }
@@ -478,32 +522,24 @@ impl Initiator {
             if self.habits.commands == 0 || self.pending.len() >= self.habits.depth {
                 return;
             }
-            match hub.random.below(80) {
-                0 if self.habits.fences => {
-                    let unit = hub.random.index(hub.disks.len());
-                    self.reset(hub, unit);
-                }
-                1..4 if self.habits.fences => self.abort_any(hub),
+            match hub.random.below(60) {
+                0..4 if self.habits.fences => self.manage_any(hub),
                 _ => self.submit(hub),
             }
         }
     }
 
-    fn abort_any(&mut self, hub: &mut Hub) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let at = hub.random.index(self.pending.len());
-        let user = *self.pending.keys().nth(at).expect("there are so many");
-        self.abort(hub, user);
-    }
-
     fn submit(&mut self, hub: &mut Hub) {
-        let Some(wish) = Wish::drawn(self, hub) else { return };
-        let Phase::Serving { session, .. } = &mut self.phase else { return };
+        let again = self.lost.pop();
+        let Some(wish) = again.or_else(|| Wish::drawn(self, hub)) else { return };
         let user = self.next_user;
-        let (cdb, ..) = wish.cdb();
-        let Some(tag) = session.submit(&wish.command(&cdb, user)) else { return };
+        let cdb = wish.cdb();
+        let Some(session) = self.session() else { return };
+        let Some(tag) = session.submit(&cdb.command(wish.unit, user)) else {
+            // The window is closed.
+            self.lost.extend(again);
+            return;
+        };
         let (asked, wish, buffer) = wish.begin(hub, (self.number, self.serial));
         self.next_user += 1;
         if !self.habits.audits {
@@ -515,7 +551,11 @@ impl Initiator {
 
     /// Sends what waits, unless it is silent.
     fn transmit(&mut self, hub: &mut Hub) {
-        let Phase::Serving { connection, session, .. } = &mut self.phase else { return };
+        let (Phase::Serving { connection, session, .. } | Phase::Discovering { connection, session, .. }) =
+            &mut self.phase
+        else {
+            return;
+        };
         if self.mute_until > hub.now {
             return;
         }

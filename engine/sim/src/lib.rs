@@ -10,8 +10,8 @@
 //! | `world` | the gateway's parts, the loop of events, crashes, the end |
 //! | `hub` | what the parts share: clock, agenda, chance |
 //! | `driver`, `network`, `media`, `disk` | a shard's ring; connections; operations at media; what a power cut leaves |
-//! | `mailbox`, `office` | mail; what control has others do |
-//! | `initiator`, `command`, `stamp` | who uses the gateway, with what, and how it knows its data again |
+//! | `mailbox`, `office`, `folder` | mail; what control has others do; where it keeps ledgers |
+//! | `initiator`, `command`, `management`, `stamp` | who uses the gateway, with what, and how it knows its data again |
 //! | `history` | the oracles |
 //! | `scenario`, `plant` | what a run is like; faults that the oracles must find |
 //!
@@ -20,10 +20,12 @@
 mod command;
 mod disk;
 mod driver;
+mod folder;
 mod history;
 mod hub;
 mod initiator;
 mod mailbox;
+mod management;
 mod media;
 mod network;
 mod office;

@@ -1,7 +1,9 @@
 //! A shard's mail in a simulated world: in order and never lost, as the threads' queues are; late, and sometimes full.
 
+use std::sync::Arc;
+
 use portico_model::identity::{Generation, ShardId, UnitId};
-use portico_model::message::{ToControl, ToShard};
+use portico_model::message::{Install, ToControl, ToShard};
 use portico_shard::turn::{Mail, Mailbox};
 
 use crate::hub::{Hub, Shared};
@@ -33,7 +35,13 @@ impl Hub {
 impl Mailbox for SimMailbox {
     fn receive(&mut self) -> Option<Mail> {
         let hub = &mut *self.hub.borrow_mut();
-        let letter = hub.desks[self.shard].letters.pop_front()?;
+        let mut letter = hub.desks[self.shard].letters.pop_front()?;
+        if hub.plant == Some(Plant::CacheNotFlushed)
+            && let ToShard::Install(install) = &mut letter
+            && install.flush
+        {
+            *install = Arc::new(without_flush(install));
+        }
         if hub.plant == Some(Plant::DrainRemoved)
             && let ToShard::Install(install) = &letter
         {
@@ -45,7 +53,7 @@ impl Mailbox for SimMailbox {
         Some(letter)
     }
 
-    fn send(&mut self, letter: ToControl) -> Result<(), Box<ToControl>> {
+    fn send(&mut self, mut letter: ToControl) -> Result<(), Box<ToControl>> {
         if let ToControl::Installed { unit, generation, .. } = &letter
             && self.forged.contains(&(*unit, *generation))
         {
@@ -55,7 +63,24 @@ impl Mailbox for SimMailbox {
         if hub.random.chance(1, 50) {
             return Err(Box::new(letter));
         }
+        if hub.plant == Some(Plant::OrphanForgotten)
+            && let ToControl::SessionEnded { orphans, .. } = &mut letter
+        {
+            orphans.clear();
+        }
         hub.tell_control(letter);
         Ok(())
+    }
+}
+
+fn without_flush(install: &Install) -> Install {
+    Install {
+        unit: install.unit,
+        generation: install.generation,
+        state: Arc::clone(&install.state),
+        attentions: install.attentions.clone(),
+        aborts: install.aborts.clone(),
+        flush: false,
+        orphans: Arc::clone(&install.orphans),
     }
 }

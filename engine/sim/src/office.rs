@@ -1,69 +1,13 @@
-//! What control has others do, in a simulated world: devices, ledgers, listening sockets.
+//! What control has others do, in a simulated world: devices, listening sockets.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io;
-use std::rc::Rc;
-
-use portico_backstores::{Caching, FileStore, Geometry, Medium, RamStore};
+use portico_backstores::{Caching, FileStore, Geometry, Medium, NullStore, RamStore};
 use portico_control::core::{Bound, Opened};
-use portico_control::ledger_store::Folder;
 use portico_model::configuration::{Configuration, Device, Portal};
 
 use crate::driver::portal;
 use crate::hub::{Hub, Thing};
 use crate::network::{inode_of, pair};
-use crate::scenario::{Kind, Scenario};
-
-/// A folder that keeps what is written.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SimFolder(Rc<RefCell<BTreeMap<String, Vec<u8>>>>);
-
-fn not_found() -> io::Error {
-    io::Error::from(io::ErrorKind::NotFound)
-}
-
-impl Folder for SimFolder {
-    fn read(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
-        let files = self.0.borrow();
-        let content = files.get(name).ok_or_else(not_found)?;
-        Ok(content.iter().take(bytes_max + 1).copied().collect())
-    }
-
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        Ok(self.0.borrow().contains_key(name))
-    }
-
-    fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.0.borrow_mut().insert(name.to_owned(), content.to_vec());
-        Ok(())
-    }
-
-    fn sync_file(&self, _name: &str) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn link(&self, name: &str, second: &str) -> io::Result<()> {
-        let content = self.0.borrow().get(name).ok_or_else(not_found)?.clone();
-        self.0.borrow_mut().insert(second.to_owned(), content);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.borrow_mut().remove(name);
-        Ok(())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let content = self.0.borrow_mut().remove(from).ok_or_else(not_found)?;
-        self.0.borrow_mut().insert(to.to_owned(), content);
-        Ok(())
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::scenario::{Cache, Kind, Scenario};
 
 /// What a reload changes of a configuration.
 #[derive(Clone, Copy, Debug)]
@@ -87,28 +31,31 @@ pub(crate) fn configuration(scenario: &Scenario, shape: Shape) -> Configuration 
     let (window, enabled) = (shape.window, u8::from(shape.enabled));
     let units = &scenario.units[..scenario.units.len() - shape.units_hidden];
     let mut files = String::new();
-    let mut memories = String::new();
+    let (mut memories, mut nulls) = (String::new(), String::new());
     let mut luns = String::new();
     for (number, unit) in units.iter().enumerate() {
         let block = unit.block_sectors * 512;
         luns += &format!("LUN {number} d{number}\n");
         match unit.kind {
-            Kind::Memory => {
+            Kind::Memory | Kind::Null => {
                 let size = unit.sectors * 512;
-                memories += &format!("DEVICE d{number} {{\nsize {size}\nblocksize {block}\n}}\n");
+                let list = if unit.kind == Kind::Null { &mut nulls } else { &mut memories };
+                *list += &format!("DEVICE d{number} {{\nsize {size}\nblocksize {block}\n}}\n");
             }
-            Kind::File { write_through, direct } => {
-                let (through, direct) = (u8::from(write_through), u8::from(direct));
+            Kind::File { cache, direct } => {
+                let through = u8::from(cache == Cache::Through);
+                let nonvolatile = u8::from(cache == Cache::NonVolatile);
+                let direct = u8::from(direct);
                 files += &format!(
                     "DEVICE d{number} {{\nfilename /sim/{number}\nblocksize {block}\n\
-                     write_through {through}\no_direct {direct}\n}}\n"
+                     write_through {through}\nnv_cache {nonvolatile}\no_direct {direct}\n}}\n"
                 );
             }
         }
     }
     let text = format!(
-        "HANDLER vdisk_fileio {{\n{files}}}\nHANDLER vdisk_ram {{\n{memories}}}\nTARGET_DRIVER iscsi {{\nenabled 1\n\
-         TARGET {} {{\nenabled {enabled}\nQueuedCommands {window}\n{luns}}}\n}}\n",
+        "HANDLER vdisk_fileio {{\n{files}}}\nHANDLER vdisk_ram {{\n{memories}}}\nHANDLER vdisk_nullio {{\n{nulls}}}\n\
+         TARGET_DRIVER iscsi {{\nenabled 1\nTARGET {} {{\nenabled {enabled}\nQueuedCommands {window}\n{luns}}}\n}}\n",
         crate::initiator::TARGET
     );
     let parsed = portico_control::scst_conf::parse("sim", text.as_bytes());
@@ -140,7 +87,11 @@ pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Resul
             let store = RamStore::new(block_length, blocks, false);
             Medium::Ram(store.map_err(|error| error.to_string())?)
         }
-        Kind::File { write_through, direct } => {
+        Kind::Null => {
+            let store = NullStore::new(block_length, blocks, false);
+            Medium::Null(store.map_err(|error| error.to_string())?)
+        }
+        Kind::File { cache, direct } => {
             let alignment = if direct { 512 } else { 1 };
             let geometry = Geometry {
                 block_length,
@@ -149,13 +100,13 @@ pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Resul
                 memory_alignment: alignment,
                 offset_alignment: alignment,
                 rotational: false,
-                volatile_cache: !write_through,
+                volatile_cache: cache == Cache::Back,
                 read_only: false,
             };
             let caching = Caching {
                 direct,
-                write_through,
-                nv_cache: false,
+                write_through: cache == Cache::Through,
+                nv_cache: cache == Cache::NonVolatile,
                 writes_punt: !direct,
                 depth: unit.depth,
                 punted_max: unit.punted_max,

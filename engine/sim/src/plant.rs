@@ -10,4 +10,12 @@ pub enum Plant {
     ReplyBeforeSync,
     /// What one session is answered goes to another now and then.
     RepliesSwapped,
+    /// Control hears of no orphan, and neither do the other shards.
+    OrphanForgotten,
+    /// What is written of a ledger is never made durable.
+    LedgerNotSynced,
+    /// A ledger counts as written before it is.
+    LedgerLate,
+    /// A medium's volatile cache is not flushed when MODE SELECT turns it off.
+    CacheNotFlushed,
 }

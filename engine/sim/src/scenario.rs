@@ -10,7 +10,21 @@ use crate::random::Random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Memory,
-    File { write_through: bool, direct: bool },
+    /// Nothing keeps them.
+    Null,
+    File {
+        cache: Cache,
+        direct: bool,
+    },
+}
+
+/// Where a write through a file is when it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cache {
+    Back,
+    Through,
+    /// As good as on the medium (`nv_cache`).
+    NonVolatile,
 }
 
 /// A logical unit.
@@ -49,6 +63,8 @@ pub(crate) struct Scenario {
     pub(crate) units: Vec<UnitPlan>,
     pub(crate) initiators: Vec<Habits>,
     pub(crate) mischief: Mischief,
+    /// One ledger in so many cannot be written, or takes its time; 0: none.
+    pub(crate) ledger_trouble_one_in: u64,
     /// Of each shard's ring.
     pub(crate) operations_max: usize,
     /// How long nothing of that happens, about.
@@ -70,25 +86,44 @@ impl Scenario {
         let mischief = Mischief {
             hangs: some(3, 2),
             power_cuts: some(3, 3),
-            kills: some(6, 2),
+            kills: some(4, 3),
             reloads: some(4, 3),
             restarts: some(5, 2),
         };
         let arena_small = random.chance(1, 4);
         let operations_max = [16, 64, 4096][random.index(3)];
         let calm = Duration::from_millis([2, 20, 500][random.index(3)]);
-        Self { operations_max, calm, seed, shards, arena_small, units, initiators, mischief, plant }
+        let ledger_trouble_one_in = if random.chance(1, 3) { 1 + random.below(8) } else { 0 };
+        Self {
+            operations_max,
+            calm,
+            seed,
+            shards,
+            arena_small,
+            units,
+            initiators,
+            mischief,
+            ledger_trouble_one_in,
+            plant,
+        }
     }
 }
 
 fn unit(random: &mut Random, troubled: bool) -> UnitPlan {
-    let kind = match random.below(8) {
-        0 => Kind::Memory,
-        _ => Kind::File { write_through: random.chance(1, 3), direct: random.chance(1, 2) },
+    let cache = match random.below(8) {
+        0..5 => Cache::Back,
+        5..7 => Cache::Through,
+        _ => Cache::NonVolatile,
+    };
+    let kind = match random.below(16) {
+        0..2 => Kind::Memory,
+        2 => Kind::Null,
+        _ => Kind::File { cache, direct: random.chance(1, 2) },
     };
     let block_sectors = if random.chance(1, 3) { 8 } else { 1 };
     let sectors = [64, 256, 2048][random.index(3)];
-    let trouble_one_in = if troubled && kind != Kind::Memory { 20 + random.below(200) } else { 0 };
+    let is_file = matches!(kind, Kind::File { .. });
+    let trouble_one_in = if troubled && is_file { 20 + random.below(200) } else { 0 };
     let depth = [2, 8, 64][random.index(3)];
     let punted_max = [1, 4, 8][random.index(3)].min(depth);
     UnitPlan { kind, sectors, block_sectors, trouble_one_in, depth, punted_max }
@@ -100,6 +135,8 @@ fn habits(random: &mut Random) -> Habits {
         depth: [1, 4, 16][random.index(3)],
         fences: random.chance(1, 2),
         unsteady: random.chance(1, 3),
+        tunes: random.chance(1, 2),
+        discovers: random.chance(1, 4),
         audits: false,
         thinks: Duration::from_micros([100, 5_000, 200_000][random.index(3)]),
     }
@@ -111,6 +148,8 @@ pub(crate) const AUDITOR: Habits = Habits {
     depth: 1,
     fences: false,
     unsteady: false,
+    tunes: false,
+    discovers: false,
     audits: true,
     thinks: Duration::from_millis(1),
 };

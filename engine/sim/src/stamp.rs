@@ -13,12 +13,10 @@ impl WriteId {
     pub(crate) const NONE: Self = Self(0);
 }
 
-const WORDS: usize = SECTOR_BYTES / 16;
-
 /// Fills a sector.
 pub(crate) fn emit(write: WriteId, sector: u64, into: &mut [u8]) {
     assert_eq!(into.len(), SECTOR_BYTES);
-    let word = word_of(write, sector);
+    let word = if write == WriteId::NONE { [0; 16] } else { word_of(write, sector) };
     for place in into.chunks_exact_mut(16) {
         place.copy_from_slice(&word);
     }
@@ -36,9 +34,9 @@ pub(crate) fn parse(sector: u64, bytes: &[u8]) -> Option<WriteId> {
     assert_eq!(bytes.len(), SECTOR_BYTES);
     let (first, _) = bytes.split_first_chunk::<8>()?;
     let write = WriteId(u64::from_be_bytes(*first));
-    let word = if write == WriteId::NONE { [0; 16] } else { word_of(write, sector) };
-    let whole = [word; WORDS];
-    (whole.as_flattened() == bytes).then_some(write)
+    let mut whole = [0; SECTOR_BYTES];
+    emit(write, sector, &mut whole);
+    (whole == bytes).then_some(write)
 }
 
 #[cfg(test)]

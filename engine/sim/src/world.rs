@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portico_backstores::Medium;
 use portico_control::core::{Control, Exit, Level, Mail, Order, Orders};
+use portico_control::fence::ABSENT_HOLDER_PATIENCE;
 use portico_control::ledger_store::LedgerStore;
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{ShardId, UnitId};
@@ -15,12 +17,14 @@ use portico_shard::turn::{Settings, Shard, Turned};
 
 use crate::disk::{Character, Disk};
 use crate::driver::SimDriver;
-use crate::history::{End, Oracle, Tally, Violation};
-use crate::hub::{Desk, Event, Hub, Shared, Work};
+use crate::folder::{LATER, STEPS, SimFolder};
+use crate::history::{End, Oracle, Promise, Tally, Violation};
+use crate::hub::{Desk, Event, Hub, LedgerWrite, Shared, Work};
 use crate::initiator::Initiator;
 use crate::mailbox::SimMailbox;
-use crate::office::{self, Shape, SimFolder};
-use crate::scenario::{AUDITOR, Kind, Scenario};
+use crate::office::{self, Shape};
+use crate::plant::Plant;
+use crate::scenario::{AUDITOR, Cache, Kind, Scenario};
 
 /// Events of one run: one that takes more goes round in circles.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -80,18 +84,20 @@ impl World {
         let mut hub = Hub::new(scenario.seed, scenario.plant);
         hub.operations_max = scenario.operations_max;
         for unit in &scenario.units {
-            let (page_cache, write_through, memory) = match unit.kind {
-                Kind::File { write_through, direct } => (!direct, write_through, false),
-                Kind::Memory => (false, false, true),
+            let (page_cache, cache, memory) = match unit.kind {
+                Kind::File { cache, direct } => (!direct, cache, false),
+                Kind::Memory | Kind::Null => (false, Cache::NonVolatile, true),
             };
             hub.disks.push(Disk::new(Character {
                 sectors: unit.sectors,
                 block_sectors: unit.block_sectors,
                 memory,
+                nonvolatile: cache == Cache::NonVolatile,
                 page_cache,
                 trouble_one_in: unit.trouble_one_in,
             }));
-            hub.history.add_unit(unit.sectors, write_through);
+            let promise = Promise { volatile_cache: cache == Cache::Back, keeps: unit.kind != Kind::Null };
+            hub.history.add_unit(unit.sectors, promise);
         }
         let initiators: Vec<Initiator> = scenario
             .initiators
@@ -105,7 +111,7 @@ impl World {
         }
         hub.desks.resize_with(scenario.shards, Desk::default);
         hub.plan(scenario.calm, Event::Mischief);
-        let folder = SimFolder::default();
+        let folder = SimFolder::new(scenario.plant == Some(Plant::LedgerNotSynced));
         let mut world = Self {
             ledgers: LedgerStore::new(folder.clone(), [1; 16]),
             control: Control::new(scenario.shards, [1; 16]),
@@ -132,6 +138,11 @@ impl World {
     /// A new process.
     fn start(&mut self) {
         self.incarnation += 1;
+        {
+            let hub = &mut *self.hub.borrow_mut();
+            hub.history.begins_with(self.scenario.units.len() - self.shape.units_hidden);
+            hub.plan(ABSENT_HOLDER_PATIENCE, Event::PatienceEnds { incarnation: self.incarnation });
+        }
         self.opened.clear();
         let boot = [self.boot; 16];
         self.ledgers = LedgerStore::new(self.folder.clone(), boot);
@@ -217,6 +228,15 @@ impl World {
             Event::Initiator(number) => self.initiators[number].wake(&mut self.hub.borrow_mut()),
             Event::Mischief => self.mischief(),
             Event::Restore => self.restore(),
+            Event::Ledger { incarnation, write } if incarnation == self.incarnation => {
+                self.write_ledger(*write);
+            }
+            Event::Kill { incarnation } if incarnation == self.incarnation => self.kill(),
+            Event::PatienceEnds { incarnation } if incarnation == self.incarnation => {
+                self.hub.borrow_mut().history.patience_ends();
+            }
+            Event::Ledger { .. } => self.hub.borrow_mut().history.tally.ledgers_cut += 1,
+            Event::Kill { .. } | Event::PatienceEnds { .. } => {}
         }
     }
 
@@ -291,7 +311,8 @@ impl World {
     }
 
     fn carry_out_one(&mut self, order: Order<Medium>, orders: &mut Orders<Medium>) {
-        let hub = &mut *self.hub.borrow_mut();
+        let shared = Rc::clone(&self.hub);
+        let hub = &mut *shared.borrow_mut();
         match order {
             Order::ToShard(shard, letter) => {
                 tracing::debug!(now = hub.now.0, %shard, ?letter, "from control");
@@ -306,12 +327,14 @@ impl World {
             }
             Order::ReadLedger { unit, device } => {
                 let result = self.ledgers.read(&device).map_err(|fault| fault.to_string());
+                if let Err(fault) = &result {
+                    let what = format!("the ledger of {device} after {} starts: {fault}", self.incarnation);
+                    hub.history.violate(Oracle::Durability, what);
+                }
                 self.help(hub, Mail::LedgerRead { unit, result });
             }
             Order::WriteLedger { unit, device, content } => {
-                // It is durable some time before the answer.
-                let result = self.ledgers.write(&device, &content).map_err(|error| error.to_string());
-                self.help(hub, Mail::LedgerWritten { unit, result });
+                self.begin_ledger(hub, LedgerWrite::new(unit, device, content));
             }
             Order::Bind(portal) => {
                 let result = Ok(office::bind(hub, portal));
@@ -321,7 +344,7 @@ impl World {
             Order::Log(Level::Error, line)
                 if self.scenario.units.iter().all(|unit| unit.trouble_one_in == 0) =>
             {
-                if !line.contains("does not want to yet") {
+                if !line.contains("does not want to yet") && !line.contains("a simulated fault") {
                     hub.history.violate(Oracle::Life, line);
                 }
             }
@@ -339,6 +362,57 @@ impl World {
     fn help(&self, hub: &mut Hub, mail: Mail<Medium>) {
         let after = hub.delay(hub.pace.helper);
         hub.plan(after, Event::Helper { incarnation: self.incarnation, mail: Box::new(mail) });
+    }
+
+    // --- Ledgers -----------------------------------------------------------------------------------------------
+
+    /// A ledger is to be written: some steps now, the others later, if nothing comes between.
+    fn begin_ledger(&mut self, hub: &mut Hub, mut write: LedgerWrite) {
+        let incarnation = self.incarnation;
+        let mut after = hub.delay(hub.pace.helper);
+        write.rests_at = hub.random.index(STEPS + 1);
+        let trouble = self.scenario.ledger_trouble_one_in;
+        let working = matches!(self.stage, Stage::Working);
+        if working && trouble > 0 && hub.random.chance(1, trouble) {
+            hub.history.tally.ledger_faults += 1;
+            if hub.random.chance(1, 3) {
+                after = hub.delay(HANG_MAX);
+            } else {
+                write.fails = Some((hub.random.index(STEPS), hub.random.chance(1, 2)));
+            }
+        }
+        if working && self.scenario.mischief.kills > 0 && hub.random.chance(1, 3) {
+            // Whoever has heard of it by then was promised it.
+            self.scenario.mischief.kills -= 1;
+            let soon = hub.pace.helper / 5 * u32::try_from(hub.random.below(11)).expect("few");
+            hub.plan(soon, Event::Kill { incarnation });
+        }
+        if hub.plant == Some(Plant::LedgerLate) {
+            let mail = Mail::LedgerWritten { unit: write.unit, result: Ok(()) };
+            hub.plan(Duration::ZERO, Event::Helper { incarnation, mail: Box::new(mail) });
+        }
+        hub.plan(after, Event::Ledger { incarnation, write: Box::new(write) });
+    }
+
+    /// Makes some steps of a write.
+    fn write_ledger(&mut self, mut write: LedgerWrite) {
+        let end = if write.made < write.rests_at { write.rests_at } else { STEPS };
+        self.folder.begin(write.made..end, write.fails);
+        let result = self.ledgers.write(&write.device, &write.content);
+        let hub = &mut *self.hub.borrow_mut();
+        match result {
+            Err(error) if error.kind() == LATER => {
+                write.made = end;
+                let after = hub.delay(hub.pace.helper);
+                let incarnation = self.incarnation;
+                hub.plan(after, Event::Ledger { incarnation, write: Box::new(write) });
+            }
+            _ if hub.plant == Some(Plant::LedgerLate) => {}
+            result => {
+                let result = result.map_err(|error| error.to_string());
+                self.help(hub, Mail::LedgerWritten { unit: write.unit, result });
+            }
+        }
     }
 
     // --- Mischief ----------------------------------------------------------------------------------------------
@@ -376,10 +450,7 @@ impl World {
                 self.hub.borrow_mut().history.tally.power_cuts += 1;
                 self.crash(End::PowerCut);
             }
-            2 => {
-                self.hub.borrow_mut().history.tally.kills += 1;
-                self.crash(End::Killed);
-            }
+            2 => self.kill(),
             3 if !self.quiescing => {
                 self.hub.borrow_mut().history.tally.restarts += 1;
                 self.quiescing = true;
@@ -391,6 +462,11 @@ impl World {
                 self.reload();
             }
         }
+    }
+
+    fn kill(&mut self) {
+        self.hub.borrow_mut().history.tally.kills += 1;
+        self.crash(End::Killed);
     }
 
     /// The configuration is another one for a while.
@@ -444,12 +520,18 @@ impl World {
         self.arenas.clear();
         {
             let hub = &mut *self.hub.borrow_mut();
+            if end != End::PowerCut {
+                hub.history.outlives();
+            }
             hub.abandon_operations();
             hub.control_mail.clear();
             for number in 0..hub.connections.len() {
                 hub.cut(number);
             }
             hub.judge_crash(end);
+            if end == End::PowerCut {
+                self.folder.cut_power(&mut hub.random);
+            }
         }
         self.boot += u8::from(end == End::PowerCut);
         self.start();
@@ -505,6 +587,12 @@ impl World {
     }
 }
 
+impl LedgerWrite {
+    const fn new(unit: UnitId, device: Arc<str>, content: Vec<u8>) -> Self {
+        Self { unit, device, content, made: 0, rests_at: 0, fails: None }
+    }
+}
+
 impl Hub {
     /// What a process that is gone had in flight: writes that the kernel had begun may end, in whole or in part.
     fn abandon_operations(&mut self) {
@@ -538,7 +626,7 @@ impl Hub {
         for number in 0..self.disks.len() {
             if self.disks[number].character.memory {
                 self.disks[number].restart();
-                self.history.forget(number);
+                self.history.forget(number, end);
                 continue;
             }
             if self.disks[number].take_loss() {

@@ -33,6 +33,10 @@ enum Fault {
     DrainRemoved,
     ReplyBeforeSync,
     RepliesSwapped,
+    OrphanForgotten,
+    LedgerNotSynced,
+    LedgerLate,
+    CacheNotFlushed,
 }
 
 impl From<Fault> for Plant {
@@ -41,6 +45,10 @@ impl From<Fault> for Plant {
             Fault::DrainRemoved => Self::DrainRemoved,
             Fault::ReplyBeforeSync => Self::ReplyBeforeSync,
             Fault::RepliesSwapped => Self::RepliesSwapped,
+            Fault::OrphanForgotten => Self::OrphanForgotten,
+            Fault::LedgerNotSynced => Self::LedgerNotSynced,
+            Fault::LedgerLate => Self::LedgerLate,
+            Fault::CacheNotFlushed => Self::CacheNotFlushed,
         }
     }
 }

@@ -3,11 +3,19 @@
 //! Initiators tell when they ask and when they are answered, media tell what lands. Time here is a count of steps, so that
 //! of two things one was first. A write that was not answered may have happened or not, until it is known to be over.
 
+mod cache;
+mod reservations;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
 use crate::stamp::{self, SECTOR_BYTES, WriteId};
+
+use cache::Cache;
+use reservations::Reserved;
 
 /// Which promise was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +62,25 @@ pub struct Tally {
     pub synchronizations: u64,
     /// RESERVEs answered GOOD.
     pub reservations: u64,
-    /// Resets that were complete.
+    /// RESERVEs in force when the process ended and the kernel did not.
+    pub reservations_kept: u64,
+    /// VERIFYs answered GOOD or with a miscompare.
+    pub verifies: u64,
+    /// MODE SELECTs answered GOOD.
+    pub mode_selects: u64,
+    /// Targets that were reset.
+    pub target_resets: u64,
+    /// Task sets that were aborted or cleared.
+    pub task_sets: u64,
+    /// SendTargets that were answered.
+    pub discoveries: u64,
+    /// Logouts with commands in flight.
+    pub logouts: u64,
+    /// Ledgers that could not be written, or took their time.
+    pub ledger_faults: u64,
+    /// Processes that ended while a ledger was written.
+    pub ledgers_cut: u64,
+    /// Resets that were complete, of one unit each.
     pub resets: u64,
     /// Resets that were answered otherwise.
     pub resets_refused: u64,
@@ -76,6 +102,15 @@ impl AddAssign for Tally {
         self.reads += other.reads;
         self.synchronizations += other.synchronizations;
         self.reservations += other.reservations;
+        self.reservations_kept += other.reservations_kept;
+        self.verifies += other.verifies;
+        self.mode_selects += other.mode_selects;
+        self.target_resets += other.target_resets;
+        self.task_sets += other.task_sets;
+        self.discoveries += other.discoveries;
+        self.logouts += other.logouts;
+        self.ledger_faults += other.ledger_faults;
+        self.ledgers_cut += other.ledgers_cut;
         self.resets += other.resets;
         self.resets_refused += other.resets_refused;
         self.hangs += other.hangs;
@@ -146,23 +181,23 @@ impl Sector {
     }
 }
 
-/// Who has a unit reserved: a nexus, which is the same for all sessions of an initiator port.
+/// What a unit is to initiators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Holder {
-    port: usize,
-    session: Serial,
-    since: Step,
+pub(crate) struct Promise {
+    /// It comes up with WCE 1: what is written is stable when it is synchronized.
+    pub(crate) volatile_cache: bool,
+    /// It keeps nothing, and reads as zeros.
+    pub(crate) keeps: bool,
 }
 
 #[derive(Debug)]
 struct UnitHistory {
     sectors: Vec<Sector>,
-    write_through: bool,
-    /// Who surely has it reserved.
-    holder: Option<Holder>,
-    resets_open: u32,
-    resets: u32,
-    reset_done: Step,
+    keeps: bool,
+    cache: Cache,
+    reserved: Reserved,
+    /// It has left the configuration in this process.
+    has_left: bool,
 }
 
 /// See the module.
@@ -186,14 +221,13 @@ impl History {
         }
     }
 
-    pub(crate) fn add_unit(&mut self, sectors: usize, write_through: bool) {
+    pub(crate) fn add_unit(&mut self, sectors: usize, promise: Promise) {
         self.units.push(UnitHistory {
             sectors: (0..sectors).map(|_| Sector::holding(WriteId::NONE)).collect(),
-            write_through,
-            holder: None,
-            resets_open: 0,
-            resets: 0,
-            reset_done: 0,
+            keeps: promise.keeps,
+            cache: Cache::new(promise.volatile_cache),
+            reserved: Reserved::default(),
+            has_left: false,
         });
     }
 
@@ -237,8 +271,10 @@ impl History {
             over: None,
         };
         self.writes.insert(id, write);
-        for sector in range(first, sectors) {
-            self.units[unit].sectors[sector].writes.push(id);
+        if self.units[unit].keeps {
+            for sector in range(first, sectors) {
+                self.units[unit].sectors[sector].writes.push(id);
+            }
         }
         id
     }
@@ -250,8 +286,8 @@ impl History {
         (write.done, write.certain, write.over) = (done, true, Some("was answered GOOD"));
         let unit = &self.units[write.unit];
         self.tally.writes += 1;
-        write.durable = fua || unit.write_through;
-        if let Some(holder) = unit.holder
+        write.durable = fua || unit.cache.promises(write.invoked);
+        if let Some(holder) = unit.reserved.holder
             && holder.port != write.port
             && holder.since < write.invoked
         {
@@ -275,6 +311,8 @@ impl History {
         for write in self.writes.values_mut().filter(before) {
             write.done = write.done.min(done);
         }
+        self.caches_are_left(port, session);
+        self.has_come(session);
     }
 
     /// Whether `late` was surely asked for when `early` was surely over.
@@ -294,13 +332,42 @@ impl History {
                 return self.violate(Oracle::Data, what);
             }
         }
-        if let Some(holder) = self.units[unit].holder
+        self.judge_access(unit, port, asked);
+    }
+
+    /// The medium was read for a command that was asked for at `asked`.
+    pub(crate) fn judge_access(&mut self, unit: usize, port: usize, asked: Step) {
+        if let Some(holder) = self.units[unit].reserved.holder
             && holder.port != port
             && holder.since < asked
         {
             let what = format!("initiator {port} read unit {unit}, which another has reserved");
             self.violate(Oracle::Fence, what);
         }
+    }
+
+    /// VERIFY, asked for at `asked`, found other data than these.
+    pub(crate) fn judge_miscompare(&mut self, unit: usize, first: u64, data: &[u8], asked: Step) {
+        let now = self.step();
+        let surely_equal = (first..).zip(data.chunks_exact(SECTOR_BYTES)).all(|(sector, bytes)| {
+            let state = &self.units[unit].sectors[index(sector)];
+            let mut found = state.writes.iter().chain([&state.base]);
+            found.all(|&id| {
+                let mut other = [0; SECTOR_BYTES];
+                stamp::emit(id, sector, &mut other);
+                other == bytes || self.may_read(unit, sector, &other, asked, now).is_err()
+            })
+        });
+        if surely_equal {
+            let what = format!("unit {unit} sector {first} on: a miscompare of what is surely equal");
+            self.violate(Oracle::Data, what);
+        }
+    }
+
+    /// What a sector may well hold.
+    pub(crate) fn guess(&self, unit: usize, sector: u64) -> WriteId {
+        let state = &self.units[unit].sectors[index(sector)];
+        state.writes.last().copied().unwrap_or(state.base)
     }
 
     fn may_read(&self, unit: usize, sector: u64, bytes: &[u8], asked: Step, now: Step) -> Result<(), String> {
@@ -348,8 +415,20 @@ impl History {
 
     /// A unit leaves the configuration.
     pub(crate) fn leaves(&mut self, unit: usize) {
+        let now = self.step();
         for write in self.writes.values_mut().filter(|write| write.unit == unit) {
             write.of_unit_before = true;
+        }
+        let state = &mut self.units[unit];
+        state.has_left = true;
+        state.reserved.holder = None;
+        state.cache.unsettle(now);
+    }
+
+    /// A new process, with these units from the first in its configuration.
+    pub(crate) fn begins_with(&mut self, units: usize) {
+        for (number, unit) in self.units.iter_mut().enumerate() {
+            unit.has_left = number >= units;
         }
     }
 
@@ -386,8 +465,7 @@ impl History {
             write.over.get_or_insert("was lost in a crash");
             write.inherited |= end == End::Killed;
         }
-        let unit = &mut self.units[unit];
-        (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
+        self.unit_restarts(unit, end);
     }
 
     fn may_survive(&self, unit: usize, sector: u64, bytes: &[u8], end: End) -> Result<WriteId, String> {
@@ -430,7 +508,7 @@ impl History {
             let what = format!("unit {unit} sector {sector}: {id:?} lands after it {over}");
             return self.violate(Oracle::Fence, what);
         }
-        if let Some(holder) = self.units[unit].holder
+        if let Some(holder) = self.units[unit].reserved.holder
             && holder.port != write.port
         {
             let what = format!(
@@ -440,85 +518,13 @@ impl History {
             self.violate(Oracle::Fence, what);
         }
     }
+}
 
-    // --- Reservations and resets -------------------------------------------------------------------------------
-
-    /// GOOD for a RESERVE of this session, which asks nothing else about it meanwhile.
-    pub(crate) fn reserved(&mut self, unit: usize, (port, session): (usize, Serial), asked: Step) {
-        let since = self.step();
-        self.tally.reservations += 1;
-        let state = &mut self.units[unit];
-        if state.resets_open > 0 || state.reset_done > asked {
-            return;
-        }
-        match state.holder {
-            Some(holder) if holder.port != port => {
-                let what =
-                    format!("unit {unit} is reserved by initiators {} and {port} at once", holder.port);
-                self.violate(Oracle::Fence, what);
-            }
-            Some(Holder { since, .. }) => state.holder = Some(Holder { port, session, since }),
-            None => state.holder = Some(Holder { port, session, since }),
-        }
-    }
-
-    /// A RELEASE of this session is on its way.
-    pub(crate) fn releases(&mut self, unit: usize, session: Serial) {
-        self.step();
-        self.units[unit].holder.take_if(|holder| holder.session == session);
-    }
-
-    /// This session may be over.
-    pub(crate) fn ends(&mut self, session: Serial) {
-        for unit in 0..self.units.len() {
-            self.releases(unit, session);
-        }
-    }
-
-    /// A LOGICAL UNIT RESET is on its way.
-    pub(crate) fn reset_asked(&mut self, unit: usize) -> Step {
-        let state = &mut self.units[unit];
-        state.holder = None;
-        state.resets_open += 1;
-        state.resets += 1;
-        self.step()
-    }
-
-    /// How many resets have been asked for or answered: where this is another number, commands may have been aborted.
-    pub(crate) fn resets(&self, unit: usize) -> u32 {
-        self.units[unit].resets
-    }
-
-    /// Whether a reset may be under way.
-    pub(crate) fn is_being_reset(&self, unit: usize) -> bool {
-        self.units[unit].resets_open > 0
-    }
-
+impl History {
     /// Forgets what was written: the medium was memory, and is gone.
-    pub(crate) fn forget(&mut self, unit: usize) {
-        let now = self.step();
-        let unit = &mut self.units[unit];
-        unit.sectors.fill_with(|| Sector::holding(WriteId::NONE));
-        (unit.holder, unit.resets_open, unit.reset_done) = (None, 0, now);
-    }
-
-    /// A reset that was asked for at `asked` was answered; `complete` or with an excuse.
-    pub(crate) fn reset_done(&mut self, unit: usize, asked: Step, complete: bool) {
-        let now = self.step();
-        let state = &mut self.units[unit];
-        state.resets_open -= 1;
-        state.resets += 1;
-        state.reset_done = now;
-        if !complete {
-            self.tally.resets_refused += 1;
-        } else {
-            self.tally.resets += 1;
-            let reached =
-                |write: &&mut Write| write.unit == unit && write.handed < asked && !write.of_unit_before;
-            for write in self.writes.values_mut().filter(reached) {
-                write.over.get_or_insert("was aborted by a reset");
-            }
-        }
+    pub(crate) fn forget(&mut self, unit: usize, end: End) {
+        self.units[unit].sectors.fill_with(|| Sector::holding(WriteId::NONE));
+        self.unit_restarts(unit, end);
     }
 }
 
@@ -528,117 +534,4 @@ fn range(first: u64, sectors: u64) -> std::ops::Range<usize> {
 
 fn index(sector: u64) -> usize {
     usize::try_from(sector).expect("a simulated medium is small")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ME: (usize, Serial) = (0, Serial(10));
-    const OTHER: (usize, Serial) = (1, Serial(20));
-
-    fn history() -> History {
-        let mut history = History::new();
-        history.add_unit(4, false);
-        history
-    }
-
-    fn content(write: WriteId, sector: u64) -> [u8; SECTOR_BYTES] {
-        let mut bytes = [0; SECTOR_BYTES];
-        if write != WriteId::NONE {
-            stamp::emit(write, sector, &mut bytes);
-        }
-        bytes
-    }
-
-    fn found(history: &History) -> Option<Oracle> {
-        history.violation().map(|violation| violation.oracle)
-    }
-
-    #[test]
-    fn a_read_may_bring_what_is_being_written_or_what_was_there_and_nothing_older() {
-        let mut history = history();
-        let first = history.begin_write(0, ME, 0, 1);
-        history.wrote(first, false);
-        let second = history.begin_write(0, OTHER, 0, 1);
-        let asked = history.step();
-        history.judge_read(0, 0, 0, &content(first, 0), asked);
-        history.judge_read(0, 0, 0, &content(second, 0), asked);
-        assert_eq!(found(&history), None);
-        history.judge_read(0, 0, 0, &content(WriteId::NONE, 0), asked);
-        assert_eq!(found(&history), Some(Oracle::Data));
-    }
-
-    #[test]
-    fn a_write_that_failed_may_be_there_until_one_that_came_later_is_through() {
-        let mut history = history();
-        let failed = history.begin_write(0, ME, 0, 1);
-        history.failed(failed, "failed");
-        let asked = history.step();
-        history.judge_read(0, 0, 0, &content(failed, 0), asked);
-        history.judge_read(0, 0, 0, &content(WriteId::NONE, 0), asked);
-        assert_eq!(found(&history), None);
-        let later = history.begin_write(0, ME, 0, 1);
-        history.wrote(later, false);
-        let asked = history.step();
-        history.judge_read(0, 0, 0, &content(failed, 0), asked);
-        assert_eq!(found(&history), Some(Oracle::Data));
-    }
-
-    #[test]
-    fn a_power_cut_may_take_what_was_not_promised_and_nothing_else() {
-        for (fua, synchronized, lost) in [(true, false, true), (false, true, true), (false, false, false)] {
-            let mut history = history();
-            let write = history.begin_write(0, ME, 0, 1);
-            history.wrote(write, fua);
-            if synchronized {
-                let asked = history.step();
-                history.synchronized(0, asked);
-            }
-            let left = [content(WriteId::NONE, 0)];
-            history.judge_survivors(0, left.iter().map(|bytes| &bytes[..]), End::PowerCut);
-            assert_eq!(found(&history), lost.then_some(Oracle::Durability), "{fua} {synchronized}");
-        }
-    }
-
-    #[test]
-    fn a_synchronization_promises_nothing_that_was_answered_after_it_was_asked_for() {
-        let mut history = history();
-        let write = history.begin_write(0, ME, 0, 1);
-        let asked = history.step();
-        history.wrote(write, false);
-        history.synchronized(0, asked);
-        let left = [content(WriteId::NONE, 0)];
-        history.judge_survivors(0, left.iter().map(|bytes| &bytes[..]), End::PowerCut);
-        assert_eq!(found(&history), None);
-    }
-
-    #[test]
-    fn what_anothers_reservation_refuses_may_not_land_from_its_good_until_its_release() {
-        let mut history = history();
-        let write = history.begin_write(0, OTHER, 0, 1);
-        let asked = history.step();
-        history.landing(0, 0, &content(write, 0));
-        history.reserved(0, ME, asked);
-        history.releases(0, ME.1);
-        history.landing(0, 0, &content(write, 0));
-        assert_eq!(found(&history), None);
-        let asked = history.step();
-        history.reserved(0, ME, asked);
-        history.landing(0, 0, &content(write, 0));
-        assert_eq!(found(&history), Some(Oracle::Fence));
-    }
-
-    #[test]
-    fn what_a_reset_found_at_the_medium_may_not_land_after_its_answer() {
-        let mut history = history();
-        let write = history.begin_write(0, OTHER, 0, 1);
-        history.handed(0, 0, &content(write, 0));
-        let asked = history.reset_asked(0);
-        history.landing(0, 0, &content(write, 0));
-        history.reset_done(0, asked, true);
-        assert_eq!(found(&history), None);
-        history.landing(0, 0, &content(write, 0));
-        assert_eq!(found(&history), Some(Oracle::Fence));
-    }
 }
