@@ -8,7 +8,7 @@ mod reservations;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -206,6 +206,8 @@ pub(crate) struct History {
     step: Step,
     writes: BTreeMap<WriteId, Write>,
     units: Vec<UnitHistory>,
+    /// Sessions that have ended, or are about to.
+    ended: BTreeSet<Serial>,
     first_violation: Option<Violation>,
     pub(crate) tally: Tally,
 }
@@ -216,6 +218,7 @@ impl History {
             step: 0,
             writes: BTreeMap::new(),
             units: Vec::new(),
+            ended: BTreeSet::new(),
             first_violation: None,
             tally: Tally::default(),
         }

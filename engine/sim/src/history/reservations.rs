@@ -43,8 +43,9 @@ impl History {
         let since = self.step();
         self.tally.reservations += 1;
         let state = &mut self.units[unit];
-        // A unit that leaves the configuration takes its reservation along, and nobody says when.
-        if !state.reserved.is_unreset_since(asked) || state.has_left {
+        // A unit that leaves the configuration takes its reservation along, and nobody says when. A session that is on its
+        // way out with a RESERVE in flight has it until it is gone.
+        if !state.reserved.is_unreset_since(asked) || state.has_left || self.ended.contains(&session) {
             return;
         }
         match state.reserved.holder {
@@ -80,6 +81,7 @@ impl History {
 
     /// This session may be over.
     pub(crate) fn ends(&mut self, session: Serial) {
+        self.ended.insert(session);
         for unit in 0..self.units.len() {
             self.releases(unit, session);
         }

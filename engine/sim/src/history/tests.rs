@@ -109,3 +109,14 @@ fn what_a_reset_found_at_the_medium_may_not_land_after_its_answer() {
     history.landing(0, 0, &content(write, 0));
     assert_eq!(found(&history), Some(Oracle::Fence));
 }
+
+#[test]
+fn a_reservation_of_a_session_that_leaves_is_nobodys() {
+    let mut history = history();
+    let asked = history.step();
+    history.ends(ME.1);
+    history.reserved(0, ME, asked);
+    let write = history.begin_write(0, OTHER, 0, 1);
+    history.landing(0, 0, &content(write, 0));
+    assert_eq!(found(&history), None);
+}
