@@ -205,13 +205,19 @@ pub enum Pass {
     Compare,
 }
 
-/// What VERIFY compares the medium with.
+/// What VERIFY compares the medium with: Data-Out, of which the task's inflow has what is not compared yet.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The Data-Out, once all of it is there; one block where it is repeated.
-    pub data: Vec<u8>,
     /// Bytes that come.
     pub data_bytes: u32,
+    /// BYTCHK 11b: it is one block, with which each is compared.
+    pub repeats: bool,
+    /// Bytes that came unasked or were asked for.
+    pub called_bytes: u32,
+    /// Bytes of it that the task may hold at a time; 0 while it waits for memory, with what came unasked.
+    pub booked_bytes: u32,
+    /// Bytes that were compared, and are gone.
+    pub compared_bytes: u32,
 }
 
 impl Task {

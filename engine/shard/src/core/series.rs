@@ -148,7 +148,8 @@ impl<D: Driver> Core<D> {
         let difference = match series.passes[0] {
             Some(Pass::Compare) => {
                 let at = usize::try_from(at_bytes).expect("what is compared was sent");
-                first_difference(segments.slices(), &series.data, at)
+                first_difference(segments.slices(), std::iter::once(&series.data[at..]))
+                    .map(|place| at + place)
             }
             _ => None,
         };

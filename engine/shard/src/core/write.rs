@@ -12,7 +12,7 @@ use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::inbound::LARGE_DATA_BYTES;
 use crate::slab::Key;
-use crate::task::{PIECE_BYTES_MAX, Task, Work, Write};
+use crate::task::{PIECE_BYTES_MAX, Task, Verify, Work, Write};
 use crate::unit::Blocks;
 
 /// Bytes of one WRITE that are asked for and not on the medium yet.
@@ -20,6 +20,9 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 
 /// Bytes of one WRITE that it can go on with.
 const WRITE_BYTES_MIN: u32 = 256 << 10;
+
+/// Bytes of the medium that one VERIFY has in memory: with as many of its data they are what any command can go on with.
+pub(super) const VERIFY_BYTES_MAX: u32 = WRITE_BYTES_MIN / 2;
 
 const _: () = assert!(WRITE_BYTES_MIN as usize == PIECE_BYTES_MAX && WRITE_BYTES_MAX >= WRITE_BYTES_MIN);
 
@@ -49,6 +52,11 @@ impl<D: Driver> Core<D> {
             booked_bytes: 0,
             durable,
         });
+        self.book_data(key, moved, unsolicited_bytes);
+    }
+
+    /// Books memory for the Data-Out of a command, of which some has come or comes unasked, and goes on as far as that leads.
+    pub(super) fn book_data(&mut self, key: Key<Task>, moved: u32, unsolicited_bytes: u32) {
         self.unshelve(key);
         // R2Ts are withheld until there is memory for what they ask for. What came without being asked for is here; where
         // there is no place for that either, it is let go: the last defence (ARCHITECTURE, Scarcity).
@@ -56,7 +64,10 @@ impl<D: Driver> Core<D> {
         if asks && self.book_asked(key) {
             return self.data_came(key);
         }
-        if self.book(key, unsolicited_bytes.into(), Kind::Swift).is_err() {
+        // Whoever waits for more reads nothing yet that it could compare.
+        let beside = if asks { 0 } else { self.to_compare_with(key) };
+        let unasked = unsolicited_bytes + beside;
+        if self.book(key, unasked.into(), Kind::Swift).is_err() {
             self.counters.refused_for_memory += 1;
             return self.finish(key, Outcome::TASK_SET_FULL);
         }
@@ -66,19 +77,25 @@ impl<D: Driver> Core<D> {
         self.data_came(key);
     }
 
-    /// Books the memory that a WRITE may fill at a time, as much as it can use or enough to go on; one that gets none waits.
-    fn book_asked(&mut self, key: Key<Task>) -> bool {
+    /// Books the memory that Data-Out may fill at a time, as much as can be used or enough to go on; a task that gets none waits.
+    pub(super) fn book_asked(&mut self, key: Key<Task>) -> bool {
         if self.queue_behind(key, Line::Patient) {
             return false;
         }
-        let Some(Task { work: Work::Write(write), .. }) = self.tasks.get(key) else { return false };
-        let (moved, called) = (write.moved_bytes, write.called_bytes);
+        let (moved, called) = match self.tasks.get(key).map(|task| &task.work) {
+            Some(Work::Write(write)) => (write.moved_bytes, write.called_bytes),
+            Some(Work::Verify(Verify { compare: Some(compare), .. })) => {
+                (compare.data_bytes, compare.called_bytes)
+            }
+            _ => return false,
+        };
         let at_a_time = |most: u32| moved.min(most).max(called);
+        let beside = self.to_compare_with(key);
         let mut booked_bytes = at_a_time(WRITE_BYTES_MAX);
-        let mut booked = self.book(key, booked_bytes.into(), Kind::Patient);
+        let mut booked = self.book(key, (booked_bytes + beside).into(), Kind::Patient);
         if booked.is_err() {
-            booked_bytes = at_a_time(WRITE_BYTES_MIN);
-            booked = self.book(key, booked_bytes.into(), Kind::Patient);
+            booked_bytes = at_a_time(WRITE_BYTES_MIN - beside);
+            booked = self.book(key, (booked_bytes + beside).into(), Kind::Patient);
         }
         match booked {
             Ok(()) => self.note_booked(key, booked_bytes),
@@ -88,8 +105,21 @@ impl<D: Driver> Core<D> {
     }
 
     fn note_booked(&mut self, key: Key<Task>, bytes: u32) {
-        if let Some(Task { work: Work::Write(write), .. }) = self.tasks.get_mut(key) {
-            write.booked_bytes = bytes;
+        match self.tasks.get_mut(key).map(|task| &mut task.work) {
+            Some(Work::Write(write)) => write.booked_bytes = bytes,
+            Some(Work::Verify(Verify { compare: Some(compare), .. })) => compare.booked_bytes = bytes,
+            _ => {}
+        }
+    }
+
+    /// Bytes of the medium that a VERIFY has beside its data.
+    fn to_compare_with(&self, key: Key<Task>) -> u32 {
+        match self.tasks.get(key).map(|task| &task.work) {
+            Some(Work::Verify(verify)) => {
+                let length = u32::try_from(verify.length_bytes).unwrap_or(u32::MAX);
+                length.min(VERIFY_BYTES_MAX)
+            }
+            _ => 0,
         }
     }
 
@@ -99,15 +129,20 @@ impl<D: Driver> Core<D> {
             Some(Work::Write(write)) => {
                 (write.booked_bytes + write.stored_bytes).saturating_sub(write.called_bytes)
             }
-            Some(Work::Parameters(_) | Work::Verify(_) | Work::Series(_)) => u32::MAX,
+            Some(Work::Verify(Verify { compare: Some(compare), .. })) => {
+                (compare.booked_bytes + compare.compared_bytes).saturating_sub(compare.called_bytes)
+            }
+            Some(Work::Parameters(_) | Work::Series(_)) => u32::MAX,
             _ => 0,
         }
     }
 
     /// An R2T for so many bytes has gone out.
     pub(super) fn called(&mut self, key: Key<Task>, bytes: u32) {
-        if let Some(Task { work: Work::Write(write), .. }) = self.tasks.get_mut(key) {
-            write.called_bytes += bytes;
+        match self.tasks.get_mut(key).map(|task| &mut task.work) {
+            Some(Work::Write(write)) => write.called_bytes += bytes,
+            Some(Work::Verify(Verify { compare: Some(compare), .. })) => compare.called_bytes += bytes,
+            _ => {}
         }
     }
 

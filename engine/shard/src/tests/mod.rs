@@ -2,6 +2,7 @@
 
 mod fence;
 mod scarcity;
+mod verify;
 mod world;
 
 use std::cell::RefCell;
@@ -209,8 +210,13 @@ impl Bench {
 
     /// Answers an R2T in full.
     fn answer(&mut self, peer: &Peer, r2t: &Heard) {
+        self.answer_with(peer, r2t, |_| 0x5a);
+    }
+
+    /// Answers an R2T with the byte of each place of the data.
+    fn answer_with(&mut self, peer: &Peer, r2t: &Heard, byte: impl Fn(u32) -> u8) {
         let Heard::R2t { tag, transfer, offset, length } = *r2t else { panic!("{r2t:?} is no R2T") };
-        let data = vec![0x5a; length as usize];
+        let data: Vec<u8> = (offset..offset + length).map(byte).collect();
         let mut bhs = [0; BHS_BYTES];
         DataOut {
             is_final: true,
@@ -336,6 +342,18 @@ fn disk() -> LogicalUnit {
 fn map(luns: &[(u16, u32)]) -> Arc<LunMap> {
     let entry = |(lun, unit): &(u16, u32)| LunEntry { lun: *lun, unit: UnitId(*unit), read_only: false };
     Arc::new(LunMap::new(luns.iter().map(entry).collect()))
+}
+
+/// A unit of which nobody has wanted anything.
+pub(crate) fn idle_unit() -> crate::unit::Unit {
+    crate::unit::Unit::new(&Opening::<Medium> {
+        unit: UnitId(1),
+        state: Arc::new(disk()),
+        generation: Generation(1),
+        medium: None,
+        device: Arc::from("disk"),
+        nexus_commands_max: 64,
+    })
 }
 
 /// A target that takes everybody.
