@@ -33,15 +33,42 @@ impl Operation {
     }
 }
 
-/// One operation of one unit on one shard.
+/// How long the commands of one operation took: 35 KiB.
 #[derive(Clone, Debug)]
-pub struct OperationMeter {
+pub struct Latencies {
     /// From the command's arrival until its first piece was handed to the medium.
     pub waited: Histogram<u32>,
     /// From the first piece handed to the medium until the last was back.
     pub at_medium: Histogram<u32>,
     /// From the command's arrival until its status was handed to the connection.
     pub total: Histogram<u32>,
+}
+
+impl Latencies {
+    /// Empty ones.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { waited: histogram(), at_medium: histogram(), total: histogram() }
+    }
+
+    fn clear(&mut self) {
+        self.waited.clear();
+        self.at_medium.clear();
+        self.total.clear();
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One operation of one unit on one shard.
+#[derive(Clone, Debug, Default)]
+pub struct OperationMeter {
+    /// How long they took; `None` until there was one. Units by the thousand of which nobody wants anything cost nothing.
+    pub latencies: Option<Box<Latencies>>,
     /// Sum of `total`, in nanoseconds.
     pub total_ns: u64,
     /// Commands that ended, well or badly.
@@ -58,22 +85,10 @@ pub const LATENCY_NS_MAX: u64 = 100_000_000_000;
 pub const LATENCY_NS_MIN: u64 = 256;
 
 impl OperationMeter {
-    fn new() -> Self {
-        Self {
-            waited: histogram(),
-            at_medium: histogram(),
-            total: histogram(),
-            total_ns: 0,
-            commands: 0,
-            bytes: 0,
-            errors: 0,
-        }
-    }
-
     fn clear(&mut self) {
-        self.waited.clear();
-        self.at_medium.clear();
-        self.total.clear();
+        if let Some(latencies) = &mut self.latencies {
+            latencies.clear();
+        }
         (self.total_ns, self.commands, self.bytes, self.errors) = (0, 0, 0, 0);
     }
 }
@@ -102,11 +117,7 @@ impl UnitMeter {
     /// An empty one.
     #[must_use]
     pub fn new(unit: UnitId) -> Self {
-        Self {
-            unit,
-            operations: [OperationMeter::new(), OperationMeter::new(), OperationMeter::new()],
-            in_flight: 0,
-        }
+        Self { unit, operations: Default::default(), in_flight: 0 }
     }
 
     /// Makes it as new, for another round, without giving memory back.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portico_backstores::MediumQueue;
 use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Opening, Orphan};
-use portico_model::meter::UnitMeter;
+use portico_model::meter::{Latencies, Operation, UnitMeter};
 use portico_ring::Segments;
 use portico_scsi::reservation::{CommandClass, NexusId};
 use portico_scsi::sense::Outcome;
@@ -50,6 +50,8 @@ pub struct Unit {
     pub closing: Closing,
     /// What is recorded of it.
     pub meter: UnitMeter,
+    /// What the next meter gets of which control had not known that it would be needed.
+    spare: [Option<Box<Latencies>>; Operation::ALL.len()],
 }
 
 impl Unit {
@@ -72,7 +74,32 @@ impl Unit {
             nexus_commands_max: opening.nexus_commands_max,
             closing: Closing::No,
             meter: UnitMeter::new(opening.unit),
+            spare: [const { None }; Operation::ALL.len()],
         }
+    }
+
+    /// Makes sure that there is room for the latencies of an operation, in this meter and in the one that follows it: the
+    /// first command of its kind pays for all.
+    #[inline]
+    pub fn furnish(&mut self, operation: Operation) {
+        let meter = self.meter.operation(operation);
+        if meter.latencies.is_none() {
+            meter.latencies = Some(Box::default());
+            self.spare[operation as usize] = Some(Box::default());
+        }
+    }
+
+    /// Goes on with a blank meter; the one so far.
+    #[must_use]
+    pub fn turn_meter(&mut self, mut blank: UnitMeter) -> UnitMeter {
+        for ((blank, now), spare) in
+            blank.operations.iter_mut().zip(&self.meter.operations).zip(&mut self.spare)
+        {
+            if blank.latencies.is_none() && now.latencies.is_some() {
+                blank.latencies = spare.take().or_else(|| Some(Box::default()));
+            }
+        }
+        std::mem::replace(&mut self.meter, blank)
     }
 
     /// Whether a piece of `class` by `nexus` at these blocks may be handed to the medium now.
@@ -156,6 +183,26 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_meter_has_room_for_latencies_of_what_was_asked_and_so_has_the_one_that_follows() {
+        let address = |meter: &UnitMeter, operation: Operation| {
+            meter.operations[operation as usize].latencies.as_deref().map(std::ptr::from_ref)
+        };
+        let mut unit = crate::tests::idle_unit();
+        assert!(Operation::ALL.iter().all(|operation| address(&unit.meter, *operation).is_none()));
+        unit.furnish(Operation::Read);
+        let spare = unit.spare[Operation::Read as usize].as_deref().map(std::ptr::from_ref);
+        assert!(spare.is_some());
+        let first = unit.turn_meter(UnitMeter::new(unit.id));
+        assert_eq!(address(&unit.meter, Operation::Read), spare, "what was set aside is used");
+        assert_eq!(address(&unit.meter, Operation::Write), None);
+        let room = address(&first, Operation::Read);
+        unit.furnish(Operation::Read);
+        let _second = unit.turn_meter(first);
+        assert_eq!(address(&unit.meter, Operation::Read), room, "and from then on the two take turns");
+        assert!(size_of::<UnitMeter>() <= 160, "what a unit costs that nobody uses");
+    }
 
     #[test]
     fn ranges_that_touch_do_not_overlap() {

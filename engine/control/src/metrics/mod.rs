@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{SessionId, ShardId, UnitId};
 use portico_model::meter::{
-    LATENCY_NS_MAX, LATENCY_NS_MIN, Operation, OperationMeter, ShardCounters, UnitMeter,
+    LATENCY_NS_MAX, LATENCY_NS_MIN, Latencies, Operation, OperationMeter, ShardCounters, UnitMeter,
 };
 
 /// The state of everything at one moment.
@@ -174,11 +174,11 @@ impl Phase {
         }
     }
 
-    fn of(self, meter: &OperationMeter) -> &Histogram<u32> {
+    fn of(self, latencies: &Latencies) -> &Histogram<u32> {
         match self {
-            Phase::Waited => &meter.waited,
-            Phase::AtMedium => &meter.at_medium,
-            Phase::Total => &meter.total,
+            Phase::Waited => &latencies.waited,
+            Phase::AtMedium => &latencies.at_medium,
+            Phase::Total => &latencies.total,
         }
     }
 }
@@ -223,10 +223,12 @@ impl OperationTotals {
     }
 
     fn add(&mut self, meter: &OperationMeter) {
-        for phase in Phase::ALL {
-            let sum = &mut self.phases[phase as usize];
-            for step in phase.of(meter).iter_recorded() {
-                sum.saturating_record_n(step.value_iterated_to(), u64::from(step.count_at_value()));
+        if let Some(latencies) = &meter.latencies {
+            for phase in Phase::ALL {
+                let sum = &mut self.phases[phase as usize];
+                for step in phase.of(latencies).iter_recorded() {
+                    sum.saturating_record_n(step.value_iterated_to(), u64::from(step.count_at_value()));
+                }
             }
         }
         self.total_ns = self.total_ns.saturating_add(meter.total_ns);
@@ -291,9 +293,10 @@ pub(crate) mod tests {
     }
 
     fn record(meter: &mut OperationMeter, total_ns: u64, bytes: u64) {
-        meter.waited.saturating_record(total_ns / 10);
-        meter.at_medium.saturating_record(total_ns / 2);
-        meter.total.saturating_record(total_ns);
+        let latencies = meter.latencies.get_or_insert_default();
+        latencies.waited.saturating_record(total_ns / 10);
+        latencies.at_medium.saturating_record(total_ns / 2);
+        latencies.total.saturating_record(total_ns);
         meter.total_ns = meter.total_ns.saturating_add(total_ns);
         meter.commands += 1;
         meter.bytes += bytes;
@@ -324,13 +327,10 @@ pub(crate) mod tests {
             totals.add(&meter);
         }
         let sums = totals.operation(Operation::Other).unwrap().phase(Phase::Total);
+        let latencies = meter.operations[2].latencies.as_deref().unwrap();
         for value in values {
             let value = value.min(LATENCY_NS_MAX);
-            assert_eq!(
-                sums.count_at(value),
-                3 * u64::from(meter.operations[2].total.count_at(value)),
-                "{value}"
-            );
+            assert_eq!(sums.count_at(value), 3 * u64::from(latencies.total.count_at(value)), "{value}");
         }
         assert_eq!(sums.len(), 3 * 9);
     }

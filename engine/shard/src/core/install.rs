@@ -202,16 +202,19 @@ impl<D: Driver> Core<D> {
     /// Hands the meters over and goes on with the spare ones.
     pub fn collect_meters(&mut self, mut spare: Box<Meters>) {
         let mut blanks = std::mem::take(&mut spare.units);
-        for (_, unit) in self.units.iter_mut() {
-            let mut blank = blanks.pop().unwrap_or_else(|| UnitMeter::new(unit.id));
+        // Both ascend: each unit gets back the meter that it had before, with the room for latencies that it needs.
+        let mut next = blanks.drain(..).peekable();
+        for (id, key) in &self.unit_keys {
+            let unit = self.units.get_mut(*key).expect("a unit with a name is there");
+            while next.next_if(|blank| blank.unit < *id).is_some() {}
+            let mut blank = next.next_if(|blank| blank.unit == *id).unwrap_or_else(|| UnitMeter::new(*id));
             blank.clear();
-            blank.unit = unit.id;
-            let mut full = std::mem::replace(&mut unit.meter, blank);
+            let mut full = unit.turn_meter(blank);
             full.in_flight = unit.tasks;
             self.pool.full_meters.push(full);
         }
         // The spare's own list is filled again, so that neither side allocates once there are as many as units.
-        blanks.clear();
+        drop(next);
         blanks.append(&mut self.pool.full_meters);
         spare.units = blanks;
         let counters = self.driver.counters();

@@ -261,6 +261,9 @@ impl<D: Driver> Core<D> {
     /// Records a task whose status has been handed to the connection.
     fn record(&mut self, record: &Record) {
         let Some(unit) = record.unit.and_then(|unit| self.units.get_mut(unit)) else { return };
+        if self.measures {
+            unit.furnish(record.operation);
+        }
         let meter = unit.meter.operation(record.operation);
         meter.commands += 1;
         match record.ended {
@@ -270,14 +273,16 @@ impl<D: Driver> Core<D> {
             }
             _ => meter.bytes += record.moved_bytes,
         }
-        if self.measures {
+        if self.measures
+            && let Some(latencies) = &mut meter.latencies
+        {
             let times = record.times;
             let total = nanoseconds(times.arrived, self.now);
-            meter.total.saturating_record(total);
+            latencies.total.saturating_record(total);
             meter.total_ns += total;
             if let Some(handed) = times.handed {
-                meter.waited.saturating_record(nanoseconds(times.arrived, handed));
-                meter.at_medium.saturating_record(nanoseconds(handed, times.back.unwrap_or(self.now)));
+                latencies.waited.saturating_record(nanoseconds(times.arrived, handed));
+                latencies.at_medium.saturating_record(nanoseconds(handed, times.back.unwrap_or(self.now)));
             }
         }
     }
