@@ -12,6 +12,7 @@
 //! | [`sn`] | serial numbers that wrap and cannot be mixed up | 4.2.2 |
 //! | [`moment`] | time as the caller tells it | – |
 //! | [`negotiate`] | the key table and its result functions | 6.2, 13 |
+//! | [`chap`] | proofs of who is at the other end, of both sides | 12.1.3, RFC 1994 |
 //! | [`login`] | the target's side of the login phase, up to the last request | 6.3 |
 //! | [`session`] | the target's side of the full feature phase: order, window, tasks, answers | 4.2, 11 |
 //! | [`transfer`] | the data of one task, what came and what is to go | 4.2.5, 11.7, 11.8 |
@@ -19,6 +20,7 @@
 //! | [`initiator`] | the other end, for the load generator, the simulator and tests | 4, 6, 11 |
 //! | [`violation`] | every way a peer can be wrong, and the answer it earns | 7 |
 
+pub mod chap;
 pub mod digest;
 pub mod discovery;
 pub mod framing;

@@ -161,6 +161,11 @@ impl Negotiator {
         Self { own: keys.values(), result: default_values(), seen: 0, discovery }
     }
 
+    /// Of the authentication methods, CHAP alone is admitted, not None (§12.1).
+    pub fn demand_chap(&mut self) {
+        self.own[Key::AuthMethod as usize] = ONLY_CHAP;
+    }
+
     /// Takes one pair and says what to answer. The result is kept until [`Negotiator::parameters`] reads it.
     ///
     /// # Errors
@@ -384,6 +389,8 @@ impl Phase {
 const IRRELEVANT: &str = "Irrelevant";
 /// A set of choices with nothing in it but the first.
 const ONLY_THE_FIRST: u32 = 1;
+/// CHAP is the second of the authentication methods.
+const ONLY_CHAP: u32 = 2;
 
 fn default_values() -> Values {
     RULES.map(|rule| rule.default)

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use portico_iscsi::login::{Admission, Completed, Directory, Lookup};
+use portico_iscsi::chap::Users;
+use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Relocation};
 use portico_iscsi::negotiate::{DigestChoice, TargetKeys};
-use portico_model::configuration::{self, Configuration, Digest, Portal, Target};
+use portico_model::configuration::{self, Configuration, Digest, IscsiDriver, Portal, Target};
 use portico_ring::Class;
 use portico_scsi::lun::AddressMethod;
 
@@ -32,20 +33,40 @@ impl Directory for Portico<'_> {
         match target {
             None => Lookup::NotFound,
             Some(target) if !self.configuration.serves(target) => Lookup::Disabled,
-            // What cannot be proved yet is not granted: authentication is not in effect.
-            Some(target) if target.demands_authentication() => Lookup::Forbidden,
             Some(target) if target.luns_for(initiator_name, portal).is_none() => Lookup::Forbidden,
-            Some(target) => Lookup::Admitted(Admission {
-                keys: keys_of(target),
-                portal_group_tag: PORTAL_GROUP_TAG,
-                alias: target.alias.clone(),
-                queued_commands: u16::try_from(target.queued_commands).unwrap_or(u16::MAX),
-            }),
+            Some(target) => match &target.redirect {
+                Some(redirect) if !redirect.leads_to(self.local) => Lookup::Moved(Relocation {
+                    address: redirect.target_address(),
+                    permanent: redirect.permanent,
+                }),
+                _ => Lookup::Admitted(self.admission(target)),
+            },
         }
+    }
+
+    fn users(&self, target_name: Option<&str>) -> Users<'_> {
+        let Some(name) = target_name else {
+            let IscsiDriver { incoming_users, outgoing_user, .. } = &self.configuration.iscsi;
+            return Users { incoming: incoming_users, outgoing: outgoing_user.as_ref() };
+        };
+        let target = self.configuration.target(name);
+        target.map_or_else(Users::default, |target| Users {
+            incoming: &target.incoming_users,
+            outgoing: target.outgoing_user.as_ref(),
+        })
     }
 }
 
 impl Portico<'_> {
+    fn admission(&self, target: &Target) -> Admission {
+        Admission {
+            keys: keys_of(target),
+            portal_group_tag: PORTAL_GROUP_TAG,
+            alias: target.alias.clone(),
+            queued_commands: u16::try_from(target.queued_commands).unwrap_or(u16::MAX),
+        }
+    }
+
     /// The targets that an initiator may log in to here, with the addresses at which it reaches them: those that
     /// SendTargets names (RFC 7143 §4.3, appendix C). `named` asks for one of them alone.
     pub fn targets_for(&self, initiator_name: &str, named: Option<&str>) -> Vec<(String, Vec<SocketAddr>)> {
@@ -56,7 +77,8 @@ impl Portico<'_> {
             if named.is_some_and(|named| !name.eq_ignore_ascii_case(named)) {
                 continue;
             }
-            if !matches!(self.target(initiator_name, name), Lookup::Admitted(_)) {
+            // One that has moved tells where to at login.
+            if !matches!(self.target(initiator_name, name), Lookup::Admitted(_) | Lookup::Moved(_)) {
                 continue;
             }
             let shown = |address: &SocketAddr| target.allows_portal(address.ip().to_canonical());

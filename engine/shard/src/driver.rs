@@ -1,4 +1,4 @@
-//! What a shard needs of the world: a clock, memory, sockets, files, and a place to wait for all of them.
+//! What a shard needs of the world: a clock, randomness, memory, sockets, files, and a place to wait for all of them.
 //!
 //! [`Reactor`] is the real one, over an io_uring. The simulator has another, with the same payloads: that is how it runs
 //! this crate and no copy of it.
@@ -17,6 +17,11 @@ use portico_ring::{Arena, Completion, Counters, Fd, Full, Message, Ring, Segment
 pub trait Driver {
     /// The monotonic clock, from an origin that all shards of a process share.
     fn now(&mut self) -> Moment;
+    /// Fills the bytes with what nobody can predict, for a challenge.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    fn random(&mut self, bytes: &mut [u8]) -> io::Result<()>;
     /// The shard's memory for data.
     fn arena(&self) -> &Arena;
     /// Takes over a socket or file.
@@ -116,6 +121,10 @@ impl Driver for Reactor {
     #[inline]
     fn now(&mut self) -> Moment {
         Moment(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(io::Error::other)
     }
 
     #[inline]

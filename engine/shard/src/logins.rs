@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portico_iscsi::chap::{NONCE_BYTES, Nonce};
 use portico_iscsi::discovery::TextExchange;
 use portico_iscsi::login::{LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, Step, TargetLogin};
 use portico_iscsi::sn::StatSn;
@@ -44,7 +45,14 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             discovery: discovery_keys(),
             discovery_queued_commands: DISCOVERY_COMMANDS,
         };
-        let phase = Phase::Login(Box::new(TargetLogin::new(options)));
+        let mut nonce = [0; NONCE_BYTES];
+        if let Err(error) = self.core.driver.random(&mut nonce) {
+            // A challenge that can be guessed is worse than no login (CVE-2024-45751).
+            tracing::error!(%error, "no randomness for a login");
+            self.core.driver.close(fd);
+            return;
+        }
+        let phase = Phase::Login(Box::new(TargetLogin::new(options, Nonce::new(nonce))));
         let deadline = self.core.now + Duration::from_secs(LOGIN_PATIENCE_S);
         let key = self.connections.insert(Connection::new(fd, addresses, phase, deadline));
         self.arm(key);

@@ -13,6 +13,7 @@ use portico_shard::driver::Driver;
 use crate::hub::{Event, File, Hub, Shared, Side, Thing, Work};
 use crate::media::Transfer;
 use crate::network::inode_of;
+use crate::random::Random;
 
 /// Where every gateway listens.
 pub(crate) fn portal() -> SocketAddr {
@@ -23,13 +24,14 @@ pub(crate) fn portal() -> SocketAddr {
 #[derive(Debug)]
 pub(crate) struct SimDriver {
     shard: usize,
+    random: Random,
     arena: Arena,
     hub: Shared,
 }
 
 impl SimDriver {
     pub(crate) const fn new(shard: usize, arena: Arena, hub: Shared) -> Self {
-        Self { shard, arena, hub }
+        Self { shard, random: Random::new(shard as u64), arena, hub }
     }
 }
 
@@ -69,6 +71,14 @@ impl Hub {
 impl Driver for SimDriver {
     fn now(&mut self) -> Moment {
         self.hub.borrow().now
+    }
+
+    /// Nobody guesses here, and the world's own chance is not touched.
+    fn random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.random.next().to_be_bytes()[..chunk.len()]);
+        }
+        Ok(())
     }
 
     fn arena(&self) -> &Arena {

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portico_iscsi::login::SessionType;
+use portico_iscsi::login::{Completed, SessionType};
 use portico_iscsi::moment::Moment;
 use portico_iscsi::wire::{LoginStatus, Tsih};
-use portico_model::configuration::Target;
+use portico_model::configuration::{Target, User};
 use portico_model::identity::{SessionId, TargetId};
 use portico_model::lun_map::{LunEntry, LunMap};
 use portico_model::message::{Adoption, EndReason, LoginQuestion, Orphan, Refusal, Service, ToShard};
@@ -51,6 +51,7 @@ impl<M: Clone> Control<M> {
         let initiator = normalised(&completed.initiator_name);
         let isid = completed.isid.0;
         if completed.session_type == SessionType::Discovery {
+            prove(&self.configuration.iscsi.incoming_users, completed)?;
             let service = Service {
                 queued_commands: u32::from(completed.queued_commands),
                 nop_in_interval: Duration::ZERO,
@@ -70,6 +71,7 @@ impl<M: Clone> Control<M> {
             return Err(LoginStatus::NOT_FOUND);
         }
         let map = self.map_of(target, &initiator, portal).ok_or(LoginStatus::AUTHORIZATION_FAILURE)?;
+        prove(&target.incoming_users, completed)?;
         if !self.configuration.serves(target) {
             return Err(LoginStatus::SERVICE_UNAVAILABLE);
         }
@@ -194,6 +196,16 @@ impl<M: Clone> Control<M> {
             Some(LunEntry { lun: mapping.lun, unit, read_only: mapping.read_only })
         });
         Some(Arc::new(LunMap::new(entries.collect())))
+    }
+}
+
+/// Who had to prove nothing when the login began may have to by now.
+fn prove(users: &[User], completed: &Completed) -> Result<(), LoginStatus> {
+    let named = |name: &String| users.iter().any(|user| user.name == *name);
+    if users.is_empty() || completed.authenticated_as.as_ref().is_some_and(named) {
+        Ok(())
+    } else {
+        Err(LoginStatus::AUTHENTICATION_FAILURE)
     }
 }
 

@@ -160,10 +160,12 @@ codes! {
     IscsiName = "iscsi-name",
     /// A driver that is not enabled, though it has targets.
     NotEnabled = "not-enabled",
-    /// CHAP that is asked for, and not in effect.
+    /// An OutgoingUser where no initiator is asked who it is.
     NoAuthentication = "no-authentication",
-    /// A secret that is too short, or used in both directions.
+    /// A secret that is too short.
     WeakSecret = "weak-secret",
+    /// One secret in both directions.
+    SameSecret = "same-secret",
 }
 
 impl fmt::Display for Code {

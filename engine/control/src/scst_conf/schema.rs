@@ -146,7 +146,6 @@ const SHARDS: &str = "one thread per core serves everything";
 const NO_TRACE: &str = "logging is set on the command line";
 const NO_PI: &str = "protection information is not offered";
 const NO_ALUA: &str = "asymmetric access is not in effect";
-const NO_CHAP: &str = "nobody is authenticated";
 const NO_CLUSTER: &str = "reservations are not shared with other nodes";
 const NO_ISNS: &str = "no iSNS server is told";
 const AN_ORDER: &str = "it is an order to a running device, not part of a configuration";
@@ -223,8 +222,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Device(ALL_DISKS), "sync", Kind::Any, "").refused(AN_ORDER),
     // Driver
     row(Level::Driver, "enabled", Kind::Flag, "0"),
-    row(Level::Driver, "IncomingUser", Kind::User, "").repeatable().later(NO_CHAP).held(),
-    row(Level::Driver, "OutgoingUser", Kind::User, "").later(NO_CHAP).held(),
+    row(Level::Driver, "IncomingUser", Kind::User, "").repeatable(),
+    row(Level::Driver, "OutgoingUser", Kind::User, ""),
     row(Level::Driver, "iSNSServer", Kind::IsnsServer, "").later(NO_ISNS),
     row(Level::Driver, "isns_entity_name", TEXT, "").later(NO_ISNS),
     row(Level::Driver, "internal_portal", TEXT, "").later("all portals show"),
@@ -232,8 +231,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Driver, "trace_level", TEXT, "").repeatable().later(NO_TRACE),
     // Target
     row(Level::Target, "enabled", Kind::Flag, "0"),
-    row(Level::Target, "IncomingUser", Kind::User, "").repeatable().later(NO_CHAP).held(),
-    row(Level::Target, "OutgoingUser", Kind::User, "").later(NO_CHAP).held(),
+    row(Level::Target, "IncomingUser", Kind::User, "").repeatable(),
+    row(Level::Target, "OutgoingUser", Kind::User, ""),
     row(Level::Target, "allowed_portal", Kind::Pattern, "").repeatable(),
     row(Level::Target, "per_portal_acl", Kind::Flag, "0"),
     row(Level::Target, "InitialR2T", Kind::YesNo, ""),
@@ -251,7 +250,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Target, "NopInTimeout", Kind::Number { min: 1, max: 3_600 }, "30"),
     row(Level::Target, "RspTimeout", Kind::Number { min: 1, max: 3_600 }, "90"),
     row(Level::Target, "alias", TEXT, ""),
-    row(Level::Target, "redirect", Kind::Redirect, "").later("logins are taken here").held(),
+    row(Level::Target, "redirect", Kind::Redirect, ""),
     row(Level::Target, "rel_tgt_id", Kind::Number { min: 1, max: 65_535 }, ""),
     row(Level::Target, "addr_method", Kind::AddressMethod, "PERIPHERAL")
         .later("LUNs show as PERIPHERAL")

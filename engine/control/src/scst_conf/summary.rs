@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use portico_model::configuration::{Configuration, Device, Group, Handler, LunMapping, Target, UnservedLun};
+use portico_model::configuration::{
+    Configuration, Device, Group, Handler, LunMapping, Target, UnservedLun, User,
+};
 
 use super::Parsed;
 use super::text::printable;
@@ -47,6 +49,8 @@ impl Summary {
         for device in &configuration.devices {
             self.line(1, &format!("{:width$}  {}", device.name, describe(device)));
         }
+        let iscsi = &configuration.iscsi;
+        self.users(0, "discovery", &iscsi.incoming_users, iscsi.outgoing_user.as_ref());
         self.line(0, &format!("targets: {}", configuration.targets.len()));
         for target in &configuration.targets {
             self.target(configuration, target);
@@ -64,11 +68,26 @@ impl Summary {
             let portals: Vec<&str> = target.allowed_portals.iter().map(|pattern| pattern.as_str()).collect();
             self.line(2, &format!("only at {}", portals.join(", ")));
         }
+        self.users(2, "logins", &target.incoming_users, target.outgoing_user.as_ref());
+        if let Some(redirect) = &target.redirect {
+            let how = if redirect.permanent { "for good" } else { "for now" };
+            self.line(2, &format!("logins are sent to {}, {how}", redirect.target_address()));
+        }
         for group in &target.groups {
             self.group(group);
         }
         let who = if target.groups.is_empty() { "every initiator" } else { "every other initiator" };
         self.luns(who, &target.luns, &target.unserved_luns);
+    }
+
+    /// Who proves what to whom; names are no secrets.
+    fn users(&mut self, depth: usize, what: &str, incoming: &[User], outgoing: Option<&User>) {
+        if incoming.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = incoming.iter().map(|user| user.name.as_str()).collect();
+        let back = outgoing.map_or(String::new(), |user| format!("; proves to be {}", user.name));
+        self.line(depth, &format!("{what} with CHAP as {}{back}", names.join(", ")));
     }
 
     fn group(&mut self, group: &Group) {

@@ -1,9 +1,10 @@
 //! The login phase from the initiator's side (RFC 7143 §6.3, §11.12, §11.13).
 //!
 //! `next_pdu` whenever it has something to send, `receive` for each PDU that comes, until that gives
-//! [`Progress::Done`] or a [`LoginFault`]. AuthMethod is None.
+//! [`Progress::Done`] or a [`LoginFault`]. AuthMethod is CHAP where the plan has credentials, else None.
 
 use super::keys::{self, Offer};
+use crate::chap::{Credentials, Keys, Nonce, Prover, Refusal};
 use crate::framing;
 use crate::negotiate::Parameters;
 use crate::sn::{CmdSn, CommandWindow, StatSn};
@@ -38,7 +39,7 @@ pub enum SessionKind {
 /// Where the login starts (§6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstStage {
-    /// Security negotiation with AuthMethod=None, then operational negotiation.
+    /// Security negotiation, then operational negotiation.
     Security,
     /// Operational negotiation at once.
     Operational,
@@ -63,6 +64,8 @@ pub struct LoginPlan {
     pub first_stage: FirstStage,
     /// What to offer in the operational stage.
     pub offer: Offer,
+    /// What to log in with; the login then starts in the security stage.
+    pub credentials: Option<Credentials>,
 }
 
 impl LoginPlan {
@@ -78,6 +81,7 @@ impl LoginPlan {
             first_cmd_sn: CmdSn(1),
             first_stage: FirstStage::Operational,
             offer: Offer::default(),
+            credentials: None,
         }
     }
 
@@ -143,6 +147,8 @@ pub enum LoginFault {
         /// What came.
         answer: String,
     },
+    /// CHAP went wrong, or the target is not who it has to be (§12.1.3).
+    Unproven(Refusal),
     /// A key twice (§6.3).
     KeyRepeated(String),
     /// A key that was offered and never answered (§6.2).
@@ -159,6 +165,7 @@ impl core::fmt::Display for LoginFault {
             }
             Self::Redirected { address: Some(address), .. } => write!(f, "the target has moved to {address}"),
             Self::Malformed(violation) => write!(f, "malformed login response: {violation}"),
+            Self::Unproven(refusal) => write!(f, "{refusal}"),
             fault => write!(f, "login failed: {fault:?}"),
         }
     }
@@ -216,6 +223,9 @@ pub struct Login {
     settled: Vec<String>,
     parameters: Parameters,
     said: Vec<(String, Vec<u8>)>,
+    /// What credentials are good for, until CHAP is agreed and where it is not.
+    nonce: Option<Nonce>,
+    prover: Option<Prover>,
     stat_sn: Option<StatSn>,
     requests: u32,
     turn: Turn,
@@ -235,9 +245,20 @@ enum Turn {
 }
 
 impl Login {
-    /// Begins; the first PDU waits to be sent.
+    /// Begins; the first PDU waits to be sent. A plan in which the target has to prove itself takes
+    /// [`Login::with_challenge`].
     #[must_use]
     pub fn new(plan: LoginPlan) -> Self {
+        Self::begin(plan, None)
+    }
+
+    /// Begins, with randomness to challenge the target with.
+    #[must_use]
+    pub fn with_challenge(plan: LoginPlan, nonce: Nonce) -> Self {
+        Self::begin(plan, Some(nonce))
+    }
+
+    fn begin(plan: LoginPlan, nonce: Option<Nonce>) -> Self {
         let own_length = plan
             .offer
             .value_of("MaxRecvDataSegmentLength")
@@ -247,8 +268,8 @@ impl Login {
             parameters.own_max_recv_data_segment_length = length;
         }
         let stage = match plan.first_stage {
-            FirstStage::Security => Stage::SecurityNegotiation,
-            FirstStage::Operational => Stage::LoginOperationalNegotiation,
+            FirstStage::Operational if plan.credentials.is_none() => Stage::LoginOperationalNegotiation,
+            _ => Stage::SecurityNegotiation,
         };
         let mut login = Self {
             plan,
@@ -259,6 +280,8 @@ impl Login {
             settled: Vec::new(),
             parameters,
             said: Vec::new(),
+            nonce,
+            prover: None,
             stat_sn: None,
             requests: 0,
             turn: Turn::Ours,
@@ -283,7 +306,13 @@ impl Login {
 
     fn open_stage(&mut self) {
         if self.stage == Stage::SecurityNegotiation {
-            self.propose("AuthMethod", "None");
+            // A target that has to prove itself cannot do so with None.
+            let methods = match &self.plan.credentials {
+                None => "None",
+                Some(credentials) if credentials.target.is_some() => "CHAP",
+                Some(_) => "CHAP,None",
+            };
+            self.propose("AuthMethod", methods);
             return;
         }
         for (key, value) in self.plan.offer.clone().pairs() {
@@ -315,13 +344,14 @@ impl Login {
             Stage::SecurityNegotiation => Stage::LoginOperationalNegotiation,
             _ => Stage::FullFeaturePhase,
         };
+        let may_leave = self.may_leave_stage();
         let (bytes, continues): (&[u8], bool) = if listen {
             (&[], false)
         } else {
             let piece = self.outgoing.take_piece(LOGIN_SEGMENT_BYTES_MAX);
             (piece.bytes, piece.continues)
         };
-        let asked = (!listen && !continues).then_some(next);
+        let asked = (!listen && !continues && may_leave).then_some(next);
         let length = u32::try_from(bytes.len()).expect("a piece is at most LOGIN_SEGMENT_BYTES_MAX");
         let request = LoginRequest {
             current_stage: self.stage,
@@ -345,6 +375,16 @@ impl Login {
         self.requests += 1;
         self.turn = Turn::Theirs { asked, continues };
         true
+    }
+
+    /// T waits in the security stage until the method is agreed and its last step is said.
+    fn may_leave_stage(&self) -> bool {
+        match (&self.prover, &self.plan.credentials) {
+            _ if self.stage != Stage::SecurityNegotiation => true,
+            (Some(prover), _) => prover.has_answered(),
+            (None, Some(_)) => self.settled.iter().any(|key| key == "AuthMethod"),
+            (None, None) => true,
+        }
     }
 
     /// Takes a PDU with its data segment (without padding).
@@ -393,6 +433,9 @@ impl Login {
         }
         self.outgoing.clear();
         self.hear()?;
+        if response.next_stage.is_some() {
+            self.target_is_proven()?;
+        }
         match response.next_stage {
             Some(Stage::FullFeaturePhase) => self.finish(&response),
             Some(stage) => {
@@ -446,12 +489,50 @@ impl Login {
     /// Reads a complete step of the target.
     fn hear(&mut self) -> Result<(), LoginFault> {
         let incoming = core::mem::take(&mut self.incoming);
+        let mut chap = Keys::default();
         for pair in incoming.pairs() {
             let pair = pair?;
+            if self.prover.is_some() && chap.take(pair.key, pair.value).map_err(LoginFault::Unproven)? {
+                continue;
+            }
             self.said.push((pair.key.to_owned(), pair.value.to_vec()));
             self.hear_pair(pair)?;
         }
+        self.prove(&chap)
+    }
+
+    /// One step of CHAP, if that was agreed.
+    fn prove(&mut self, keys: &Keys<'_>) -> Result<(), LoginFault> {
+        if self.stage != Stage::SecurityNegotiation {
+            return Ok(());
+        }
+        let agreed = self.agreed_on_chap();
+        let said = match (&mut self.prover, agreed) {
+            (Some(prover), _) => prover.receive(keys).map_err(LoginFault::Unproven)?,
+            (None, Some(credentials)) => {
+                let nonce = self.nonce.take();
+                self.prover.insert(Prover::new(credentials, nonce)).offer()
+            }
+            (None, None) => return Ok(()),
+        };
+        for (key, value) in said {
+            self.say(key, &value);
+        }
         Ok(())
+    }
+
+    fn agreed_on_chap(&self) -> Option<Credentials> {
+        self.plan.credentials.clone().filter(|_| self.value_said("AuthMethod") == Some(b"CHAP"))
+    }
+
+    /// A target that has to prove itself has done so before the stage ends (§12.1.3).
+    fn target_is_proven(&self) -> Result<(), LoginFault> {
+        let proven = match (&self.prover, &self.plan.credentials) {
+            (Some(prover), _) => prover.is_done(),
+            (None, Some(credentials)) => credentials.target.is_none(),
+            (None, None) => true,
+        };
+        if proven { Ok(()) } else { Err(LoginFault::Unproven(Refusal::ProofMissing)) }
     }
 
     fn hear_pair(&mut self, Pair { key, value }: Pair<'_>) -> Result<(), LoginFault> {

@@ -32,6 +32,8 @@ pub struct Completed {
     pub target_name: Option<String>,
     /// The tag of the portal group that the connection came through; 0 in a discovery session.
     pub portal_group_tag: u16,
+    /// The CHAP user that the initiator has proven to be; `None` where no proof was asked for.
+    pub authenticated_as: Option<String>,
     /// The initiator's half of the session's name.
     pub isid: Isid,
     /// 0 asks for a new session, or to reinstate the one of the same name; any other asks to join that session (§6.3.1).

@@ -1,6 +1,6 @@
 //! Who logs in, and to what: the declarations of the first step (RFC 7143 §6.3, §13.4, §13.5, §13.21).
 
-use super::directory::{Admission, Directory, Lookup};
+use super::directory::{Admission, Directory, Lookup, Relocation};
 use super::{Options, SessionType};
 use crate::negotiate::Key;
 use crate::text::Incoming;
@@ -22,6 +22,38 @@ pub(super) struct Identity {
     settled: bool,
 }
 
+/// Why an initiator that says nothing wrong gets no session here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unwelcome {
+    /// The status of the refusal.
+    pub(super) status: LoginStatus,
+    /// TargetAddress, where the target is elsewhere.
+    address: Option<String>,
+}
+
+impl Unwelcome {
+    const fn with(status: LoginStatus) -> Self {
+        Self { status, address: None }
+    }
+
+    /// The text of the refusal: §11.13.5 has one for redirection alone.
+    pub(super) fn text(&self) -> Vec<u8> {
+        let said = |address| format!("{}={address}\0", Key::TargetAddress.name()).into_bytes();
+        self.address.as_ref().map_or_else(Vec::new, said)
+    }
+}
+
+impl From<Relocation> for Unwelcome {
+    fn from(Relocation { address, permanent }: Relocation) -> Self {
+        let status = if permanent {
+            LoginStatus::TARGET_MOVED_PERMANENTLY
+        } else {
+            LoginStatus::TARGET_MOVED_TEMPORARILY
+        };
+        Self { status, address: Some(address) }
+    }
+}
+
 /// Reads the names out of the first step, wherever in it they stand, and looks them up.
 ///
 /// # Errors
@@ -30,7 +62,7 @@ pub(super) fn read(
     step: &Incoming,
     directory: &dyn Directory,
     options: &Options,
-) -> Result<Result<Identity, LoginStatus>, Violation> {
+) -> Result<Result<Identity, Unwelcome>, Violation> {
     let (mut initiator, mut target, mut session_type) = (None, None, SessionType::Normal);
     for pair in step.pairs() {
         let pair = pair?;
@@ -57,9 +89,10 @@ pub(super) fn read(
     };
     let admission = match lookup {
         Lookup::Admitted(admission) => admission,
-        Lookup::NotFound => return Ok(Err(LoginStatus::NOT_FOUND)),
-        Lookup::Forbidden => return Ok(Err(LoginStatus::AUTHORIZATION_FAILURE)),
-        Lookup::Disabled => return Ok(Err(LoginStatus::SERVICE_UNAVAILABLE)),
+        Lookup::NotFound => return Ok(Err(Unwelcome::with(LoginStatus::NOT_FOUND))),
+        Lookup::Forbidden => return Ok(Err(Unwelcome::with(LoginStatus::AUTHORIZATION_FAILURE))),
+        Lookup::Disabled => return Ok(Err(Unwelcome::with(LoginStatus::SERVICE_UNAVAILABLE))),
+        Lookup::Moved(relocation) => return Ok(Err(relocation.into())),
     };
     Ok(Ok(Identity {
         session_type,
@@ -83,6 +116,11 @@ impl Identity {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The target that the session is with; none in discovery, whatever name was given.
+    pub(super) fn target_of_session(&self) -> Option<&str> {
+        self.target_name.as_deref().filter(|_| self.session_type == SessionType::Normal)
     }
 
     /// The first step has been read to its end.

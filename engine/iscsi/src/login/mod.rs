@@ -7,6 +7,7 @@
 //! Bounded before anybody is authenticated: [`LOGIN_REQUESTS_MAX`] requests of at most 8192 bytes of text each,
 //! [`text::STEP_BYTES_MAX`](crate::text::STEP_BYTES_MAX) bytes per step in either direction.
 
+mod authentication;
 mod completed;
 mod directory;
 mod identity;
@@ -14,8 +15,9 @@ mod identity;
 mod tests;
 
 pub use completed::{Completed, SessionType};
-pub use directory::{Admission, Directory, Lookup, QUEUED_COMMANDS_MAX};
+pub use directory::{Admission, Directory, Lookup, QUEUED_COMMANDS_MAX, Relocation};
 
+use crate::chap::{Keys, Nonce};
 use crate::negotiate::{
     Answer, DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Key, Negotiator, Phase, TargetKeys, Value,
 };
@@ -24,7 +26,8 @@ use crate::text::{self, Incoming, Outgoing, SIMPLE_VALUE_BYTES_MAX, STEP_BYTES_M
 use crate::violation::{Answer as Verdict, LoginViolation, Violation};
 use crate::wire::login::VERSION;
 use crate::wire::{Bhs, LoginRequest, LoginResponse, LoginStatus, Stage, initiator_task_tag};
-use identity::Identity;
+use authentication::Authentication;
+use identity::{Identity, Unwelcome};
 
 /// How many Login Requests one login may take. Dialogues in the field have 2 to 8.
 pub const LOGIN_REQUESTS_MAX: u32 = 32;
@@ -67,7 +70,7 @@ pub enum Step {
 }
 
 /// One login, from the first Login Request on a connection to the last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TargetLogin {
     options: Options,
     /// The first request: what may not change from one to the next (§11.12).
@@ -81,13 +84,14 @@ pub struct TargetLogin {
     answering: bool,
     identity: Option<Identity>,
     negotiator: Option<Negotiator>,
+    authentication: Authentication,
     own_length_declared: bool,
 }
 
 impl TargetLogin {
-    /// A connection from which nothing has come.
+    /// A connection from which nothing has come. The randomness is for a challenge, should one be needed.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: Options, nonce: Nonce) -> Self {
         assert!((1..=QUEUED_COMMANDS_MAX).contains(&options.discovery_queued_commands));
         Self {
             options,
@@ -100,6 +104,7 @@ impl TargetLogin {
             answering: false,
             identity: None,
             negotiator: None,
+            authentication: Authentication::new(nonce),
             own_length_declared: false,
         }
     }
@@ -126,11 +131,24 @@ impl TargetLogin {
                 // §6.2: a step that goes on is answered with no text until it ends.
                 return Ok(Step::More(self.reply(request)));
             }
-            if let Some(status) = self.answer_step(request, directory)? {
-                return Ok(Step::Refused(self.refused(request, status)));
+            if let Some(unwelcome) = self.answer_step(request, directory)? {
+                return Ok(Step::Refused(self.refused(request, &unwelcome)));
             }
         }
         Ok(self.conclude(request))
+    }
+
+    /// Whether the next Login Request is to carry a proof of who the initiator is: a caller that slows guessing waits
+    /// before it hands that in.
+    #[must_use]
+    pub fn awaits_proof(&self) -> bool {
+        self.authentication.awaits_proof()
+    }
+
+    /// The target's name, once it is known; a discovery session has none.
+    #[must_use]
+    pub fn target_name(&self) -> Option<&str> {
+        self.identity.as_ref().and_then(Identity::target_of_session)
     }
 
     /// A PDU that is no Login Request came instead of one (§6.3): before the first, the connection is closed without a
@@ -221,26 +239,47 @@ impl TargetLogin {
         &mut self,
         request: &LoginRequest,
         directory: &dyn Directory,
-    ) -> Result<Option<LoginStatus>, Violation> {
+    ) -> Result<Option<Unwelcome>, Violation> {
         let incoming = core::mem::take(&mut self.incoming);
         self.outgoing.clear();
         if self.identity.is_none() {
             let identity = match identity::read(&incoming, directory, &self.options)? {
                 Ok(identity) => identity,
-                Err(status) => return Ok(Some(status)),
+                Err(unwelcome) => return Ok(Some(unwelcome)),
             };
-            self.negotiator = Some(Negotiator::new(
-                &identity.admission.keys,
-                identity.session_type == SessionType::Discovery,
-            ));
+            let demanded = !directory.users(identity.target_of_session()).incoming.is_empty();
+            self.authentication.settle(demanded, self.stage).map_err(LoginViolation::Unproven)?;
+            let discovery = identity.session_type == SessionType::Discovery;
+            let mut negotiator = Negotiator::new(&identity.admission.keys, discovery);
+            if demanded {
+                negotiator.demand_chap();
+            }
+            self.negotiator = Some(negotiator);
             self.introduce(&identity)?;
             self.identity = Some(identity);
         }
-        self.negotiate(&incoming)?;
+        let keys = self.negotiate(&incoming)?;
+        self.authenticate(&keys, request, directory)?;
         self.identity.as_mut().expect("made above").settle();
         self.declare_own_length(request)?;
         self.answering = true;
         Ok(None)
+    }
+
+    fn authenticate(
+        &mut self,
+        keys: &Keys<'_>,
+        request: &LoginRequest,
+        directory: &dyn Directory,
+    ) -> Result<(), Violation> {
+        let target = self.identity.as_ref().and_then(Identity::target_of_session);
+        let leaves = request.next_stage.is_some();
+        let said =
+            self.authentication.advance(keys, leaves, target, directory).map_err(LoginViolation::Unproven)?;
+        for (key, value) in said {
+            say(&mut self.outgoing, key, value.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// §13.9: in a normal session, TargetPortalGroupTag goes out with the first response to carry text.
@@ -258,15 +297,21 @@ impl TargetLogin {
         )
     }
 
-    fn negotiate(&mut self, incoming: &Incoming) -> Result<(), Violation> {
+    /// Answers the pairs of a step, but for those of CHAP, which it gives back.
+    fn negotiate<'a>(&mut self, incoming: &'a Incoming) -> Result<Keys<'a>, Violation> {
         let phase = match self.stage {
             Stage::LoginOperationalNegotiation => Phase::Operational,
             _ => Phase::Security,
         };
         let negotiator = self.negotiator.as_mut().expect("made with the identity");
         let identity = self.identity.as_mut().expect("made before");
+        let mut chap = Keys::default();
         for pair in incoming.pairs() {
             let pair = pair?;
+            let under_way = phase == Phase::Security && self.authentication.is_under_way();
+            if under_way && chap.take(pair.key, pair.value).map_err(LoginViolation::Unproven)? {
+                continue;
+            }
             match negotiator.receive(pair.key, pair.value, phase).map_err(LoginViolation::KeyMisused)? {
                 Answer::Declared(key, value) => {
                     if value.len() > SIMPLE_VALUE_BYTES_MAX {
@@ -276,6 +321,9 @@ impl TargetLogin {
                     identity.declared(key, value)?;
                 }
                 Answer::Value(key, Value::Text(value)) => {
+                    if (key, value) == (Key::AuthMethod, "CHAP") {
+                        self.authentication.begin();
+                    }
                     say(&mut self.outgoing, key.name(), value.as_bytes())?
                 }
                 Answer::Value(key, Value::Number(value)) => {
@@ -284,7 +332,7 @@ impl TargetLogin {
                 Answer::NotUnderstood => say(&mut self.outgoing, pair.key, b"NotUnderstood")?,
             }
         }
-        Ok(())
+        Ok(chap)
     }
 
     /// §13.12: a declaration of the operational stage, made once.
@@ -301,10 +349,15 @@ impl TargetLogin {
     /// Sends the next piece of the answer; with the last one the stage changes, if the initiator asks for it.
     fn conclude(&mut self, request: &LoginRequest) -> Step {
         let fits = self.outgoing.remaining() <= self.piece_bytes_max();
-        if fits && request.next_stage == Some(Stage::FullFeaturePhase) {
+        if fits && self.stage_after(request) == Some(Stage::FullFeaturePhase) {
             return Step::Complete(Box::new(self.complete(request)));
         }
         Step::More(self.reply(request))
+    }
+
+    /// Where both sides go after this request: the target stays until the initiator has proven itself (§6.3.2).
+    fn stage_after(&self, request: &LoginRequest) -> Option<Stage> {
+        request.next_stage.filter(|_| !self.authentication.holds())
     }
 
     /// A response that goes on with the login. Text that is left goes out first: T waits for its end.
@@ -317,7 +370,7 @@ impl TargetLogin {
             (Vec::new(), false)
         };
         self.answering = self.answering && continues;
-        let next_stage = if continues || request.continues { None } else { request.next_stage };
+        let next_stage = if continues || request.continues { None } else { self.stage_after(request) };
         let response = LoginResponse {
             next_stage,
             continues,
@@ -342,6 +395,7 @@ impl TargetLogin {
             initiator_alias: identity.initiator_alias,
             target_name: identity.target_name,
             portal_group_tag: identity.admission.portal_group_tag,
+            authenticated_as: self.authentication.proven().map(str::to_owned),
             isid: request.isid,
             tsih: request.tsih,
             cid: request.cid,
@@ -355,12 +409,15 @@ impl TargetLogin {
         }
     }
 
-    fn refused(&mut self, request: &LoginRequest, status: LoginStatus) -> LoginReply {
-        let current_stage = STAGE_OF_A_REFUSAL;
-        LoginReply {
-            response: LoginResponse { status, current_stage, ..self.success(request) },
-            text: Vec::new(),
-        }
+    fn refused(&mut self, request: &LoginRequest, unwelcome: &Unwelcome) -> LoginReply {
+        let text = unwelcome.text();
+        let response = LoginResponse {
+            status: unwelcome.status,
+            current_stage: STAGE_OF_A_REFUSAL,
+            data_segment_length: length_of(&text),
+            ..self.success(request)
+        };
+        LoginReply { response, text }
     }
 
     /// A response without text, with the next StatSN. The command window is not open yet, so it is as small as it

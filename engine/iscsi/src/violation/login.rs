@@ -1,6 +1,7 @@
 //! How Login Requests that are each well-formed do not make a login (RFC 7143 §6.3, §11.12, §11.13.5).
 
 use super::{Answer, Violation};
+use crate::chap::Refusal;
 use crate::negotiate::{Key, Misuse};
 use crate::wire::{LoginStatus, Stage};
 
@@ -46,6 +47,8 @@ pub enum LoginViolation {
     NameMalformed(Key),
     /// SessionType is neither Normal nor Discovery (§13.21).
     SessionTypeUnknown,
+    /// The initiator has not proven who it is (§12.1.3).
+    Unproven(Refusal),
 }
 
 impl LoginViolation {
@@ -59,7 +62,11 @@ impl LoginViolation {
             Self::KeyMisused(Misuse::NoCommonAuthMethod) => {
                 Answer::LoginStatus(LoginStatus::AUTHENTICATION_FAILURE)
             }
-            Self::KeyMisused(_)
+            Self::Unproven(refusal) if !refusal.is_of_form() => {
+                Answer::LoginStatus(LoginStatus::AUTHENTICATION_FAILURE)
+            }
+            Self::Unproven(_)
+            | Self::KeyMisused(_)
             | Self::LoginTooLong { .. }
             | Self::LoginFieldChanged
             | Self::LoginStageMismatch { .. }
@@ -93,6 +100,7 @@ impl core::fmt::Display for LoginViolation {
             Self::KeyTooLate(key) => write!(f, "{} after the first step", key.name()),
             Self::NameMalformed(key) => write!(f, "{} is no iSCSI name", key.name()),
             Self::SessionTypeUnknown => f.write_str("SessionType is neither Normal nor Discovery"),
+            Self::Unproven(refusal) => write!(f, "{refusal}"),
         }
     }
 }

@@ -12,7 +12,6 @@ mod embedded;
 mod identity;
 mod name;
 mod pattern;
-mod secret;
 mod source;
 mod target;
 
@@ -27,7 +26,7 @@ pub use embedded::{EMBEDDED_TARGET, embedded_default};
 pub use identity::{Identity, T10_DEV_ID_LENGTH_MAX};
 pub use name::{IscsiName, NAME_LENGTH_BYTES_MAX, NameDeparture, NameFault};
 pub use pattern::{PATTERN_LENGTH_BYTES_MAX, Pattern, PatternFault};
-pub use secret::{Secret, User};
+pub use portico_iscsi::chap::{Secret, User};
 pub use source::Source;
 pub use target::{
     AddressMethod, Digest, Group, LUN_NUMBER_MAX, LunMapping, NegotiatedKeys, QUEUED_COMMANDS_DEFAULT,

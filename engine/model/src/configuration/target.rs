@@ -1,9 +1,9 @@
 //! A TARGET of the iscsi driver: who may see which LUNs, and on what terms sessions are negotiated.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{IscsiName, KeptAttribute, Pattern, Source, User};
+use super::{ISCSI_PORT, IscsiName, KeptAttribute, Pattern, Source, User};
 
 /// The largest LUN that the flat space addressing method can name (SAM-5 §4.6.8).
 pub const LUN_NUMBER_MAX: u16 = 16_383;
@@ -180,6 +180,26 @@ pub struct Redirect {
     pub permanent: bool,
 }
 
+impl Redirect {
+    /// TargetAddress: an IPv6 address stands in brackets (RFC 7143 §13.8).
+    #[must_use]
+    pub fn target_address(&self) -> String {
+        match self.address.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => self.address.clone(),
+        }
+    }
+
+    /// Whether a connection that came to this address of ours has arrived where it is sent.
+    #[must_use]
+    pub fn leads_to(&self, local: SocketAddr) -> bool {
+        let bare = self.address.trim_matches(['[', ']']);
+        let without_port = || Some(SocketAddr::new(bare.parse().ok()?, ISCSI_PORT));
+        let address = self.address.parse().ok().or_else(without_port);
+        address == Some(SocketAddr::new(local.ip().to_canonical(), local.port()))
+    }
+}
+
 impl Target {
     /// A target with every attribute at its default: disabled, and with no LUN.
     #[must_use]
@@ -323,6 +343,23 @@ mod tests {
         target.per_portal_acl = true;
         assert_eq!(devices(&target, "iqn.a"), Some(vec!["a", "a"]));
         assert_eq!(devices(&target, "iqn.ab"), Some(vec!["own"]));
+    }
+
+    #[test]
+    fn a_redirect_to_where_the_connection_came_leads_nowhere() {
+        let leads = |address: &str, local: &str| {
+            Redirect { address: address.into(), permanent: false }.leads_to(local.parse().unwrap())
+        };
+        assert!(leads("10.0.0.1", "10.0.0.1:3260") && leads("10.0.0.1:3261", "[::ffff:10.0.0.1]:3261"));
+        assert!(leads("fe80::1", "[fe80::1]:3260"));
+        assert!(leads("[fe80::1]", "[fe80::1]:3260") && leads("[fe80::1]:1", "[fe80::1]:1"));
+        assert!(!leads("10.0.0.1", "10.0.0.1:3261") && !leads("10.0.0.2", "10.0.0.1:3260"));
+        let address = |address: &str| Redirect { address: address.into(), permanent: true }.target_address();
+        assert_eq!(
+            (address("fe80::1"), address("[fe80::1]:3261")),
+            ("[fe80::1]".into(), "[fe80::1]:3261".into())
+        );
+        assert_eq!(address("10.0.0.1"), "10.0.0.1");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use portico_iscsi::chap::{NONCE_BYTES, Nonce, Users};
 use portico_iscsi::digest::field_of;
 use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
@@ -88,6 +89,10 @@ impl Directory for Disk {
         };
         Lookup::Admitted(Admission { keys, portal_group_tag: 1, alias: None, queued_commands: WINDOW })
     }
+
+    fn users(&self, _target: Option<&str>) -> Users<'_> {
+        Users::default()
+    }
 }
 
 /// Starts one; where it listens, and its disk.
@@ -151,10 +156,10 @@ fn send(mut stream: &TcpStream, bhs: &Bhs, data: &[u8], digests: Digests) {
 fn log_in(stream: &TcpStream, disk: &Disk) -> Option<Completed> {
     let options =
         Options { stat_sn: StatSn(100), discovery: TargetKeys::default(), discovery_queued_commands: 1 };
-    let mut login = TargetLogin::new(options);
     if matches!(disk.fault, Fault::Gone(nth) if disk.reads() > nth.into()) {
         return None;
     }
+    let mut login = TargetLogin::new(options, Nonce::new([7; NONCE_BYTES]));
     loop {
         let (bhs, data) = receive(stream, Digests::NONE)?;
         let Ok(InitiatorPdu::Login(request)) = InitiatorPdu::parse(&bhs) else { panic!("no login: {bhs:?}") };

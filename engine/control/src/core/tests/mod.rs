@@ -10,6 +10,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use portico_iscsi::chap::{NONCE_BYTES, Nonce, Users};
 use portico_iscsi::login::{Admission, Directory, Lookup, Options, SessionType, Step, TargetLogin};
 use portico_iscsi::negotiate::TargetKeys;
 use portico_iscsi::sn::{CmdSn, StatSn};
@@ -314,6 +315,10 @@ impl Directory for OpenHouse {
         let keys = TargetKeys::default();
         Lookup::Admitted(Admission { keys, portal_group_tag: 1, alias: None, queued_commands: 32 })
     }
+
+    fn users(&self, _: Option<&str>) -> Users<'_> {
+        Users::default()
+    }
 }
 
 /// A login that is complete but for its last response.
@@ -338,7 +343,7 @@ pub(super) fn question(initiator: &str, target: Option<&str>, tsih: Tsih) -> Log
         cmd_sn: CmdSn(1),
         expected_stat_sn: StatSn(0),
     };
-    let mut login = TargetLogin::new(options);
+    let mut login = TargetLogin::new(options, Nonce::new([7; NONCE_BYTES]));
     let mut step = login.receive(&request, text.as_bytes(), &OpenHouse).unwrap();
     // The target declares its own values first; the initiator then has nothing more to say.
     for _ in 0..4 {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use portico_model::configuration::{
-    Configuration, Device, Group, LunMapping, NegotiatedKeys, Pattern, Target, UnservedLun,
+    Configuration, Device, Group, LunMapping, NegotiatedKeys, Pattern, Secret, Target, UnservedLun,
 };
 
 use super::Context;
@@ -92,15 +92,15 @@ fn same_identity(context: &mut Context<'_>, what: &str, values: impl Iterator<It
     }
 }
 
-/// Warns of CHAP that is asked for and not in effect, and of weak secrets.
-pub(super) fn users(context: &mut Context<'_>, place: &str, attributes: &Attributes) {
-    if let Some(first) = attributes.one("IncomingUser") {
-        let message = format!("{place} asks for CHAP, which is not in effect yet: no user is authenticated");
-        let warning = Diagnostic::warning(Code::NoAuthentication, first.span, message);
-        context.report(warning.hint("until it is, let nobody reach this portal whom you do not trust"));
+/// Warns of weak secrets and of proofs that nobody asks for; refuses a name twice, and one secret in both directions.
+pub(super) fn users(context: &mut Context<'_>, attributes: &Attributes) {
+    if let (Some(outgoing), None) = (attributes.one("OutgoingUser"), attributes.one("IncomingUser")) {
+        let message = "without an IncomingUser there is no CHAP, and nobody to prove OutgoingUser to";
+        let warning = Diagnostic::warning(Code::NoAuthentication, outgoing.span, message);
+        context.report(warning.hint("add `IncomingUser \"user secret\"` for each initiator"));
     }
     let mut names: HashMap<String, Span> = HashMap::new();
-    let mut secrets: HashMap<Vec<u8>, Span> = HashMap::new();
+    let mut secrets: Vec<(Secret, Span)> = Vec::new();
     let outgoing = attributes.one("OutgoingUser");
     let all = attributes.all("IncomingUser").chain(outgoing);
     let users = all.filter_map(|given: &Given| Some((given, value::user(&given.value).ok()?)));
@@ -111,14 +111,18 @@ pub(super) fn users(context: &mut Context<'_>, place: &str, attributes: &Attribu
             context.report(warning.hint("Windows and others refuse it (RFC 7143 §12.1.3 wants 96 bits)"));
         }
         if given.row.name == "OutgoingUser" {
-            if let Some(&first) = secrets.get(user.secret.expose()) {
+            if let Some(&(_, first)) = secrets.iter().find(|(secret, _)| *secret == user.secret) {
                 let message = "one secret in both directions lets an initiator answer with what it asked for";
-                let warning = Diagnostic::warning(Code::WeakSecret, given.span, message);
-                context.report(warning.related(first, "used here as well"));
+                let error = Diagnostic::error(Code::SameSecret, given.span, message);
+                context.report(
+                    error
+                        .related(first, "used here as well")
+                        .hint("give OutgoingUser a secret of its own (RFC 7143 §9.2.1)"),
+                );
             }
             continue;
         }
-        secrets.insert(user.secret.expose().to_vec(), given.span);
+        secrets.push((user.secret.clone(), given.span));
         if let Some(first) = names.insert(user.name.clone(), given.span) {
             let message = format!("the user {} is given twice", quoted(&user.name));
             let error = Diagnostic::error(Code::DuplicateName, given.span, message);

@@ -35,7 +35,7 @@ pub(super) fn read_iscsi(
     let level = Level::Driver;
     let place = "TARGET_DRIVER `iscsi`";
     let attributes = Attributes::read(context, level, place, section.body());
-    checks::users(context, place, &attributes);
+    checks::users(context, &attributes);
     configuration.iscsi = IscsiDriver {
         enabled: attributes.flag(level, "enabled"),
         incoming_users: incoming_users(&attributes),
@@ -143,7 +143,7 @@ fn target(context: &mut Context<'_>, section: &Statement) -> Option<(Target, Tar
         target.kept.push(KeptAttribute { name: "HW_TARGET".into(), value });
     }
 
-    checks::users(context, &place, &attributes);
+    checks::users(context, &attributes);
     checks::portals(context, &attributes);
     checks::bursts(context, &target.negotiated, &attributes);
     let spans: Vec<Span> = groups.iter().map(|(_, span)| *span).collect();

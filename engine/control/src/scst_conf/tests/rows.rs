@@ -39,8 +39,7 @@ fn a_hash_inside_quotes_is_an_error_that_says_how_to_escape_it() {
     let error = refused(&with_target("  LUN 0 a\n  IncomingUser \"joe pa#ss-and-more\""));
     assert_eq!((error.code, error.span.line, error.span.column), (Code::HashInWord, 9, 23));
     assert!(error.hint.unwrap().contains("`\\#`"));
-    let configuration =
-        warned(&with_target("  LUN 0 a\n  IncomingUser \"joe pa\\#ss-and-more\""), &[Code::NoAuthentication]);
+    let configuration = sound(&with_target("  LUN 0 a\n  IncomingUser \"joe pa\\#ss-and-more\""));
     assert_eq!(configuration.targets[0].incoming_users[0].secret.expose(), b"pa#ss-and-more");
 }
 
@@ -76,9 +75,8 @@ fn a_fourth_word_is_an_error() {
 
 #[test]
 fn a_user_and_a_secret_need_no_quotes() {
-    let plain = warned(&with_target("  LUN 0 a\n  IncomingUser joe twelve-bytes"), &[Code::NoAuthentication]);
-    let quotes =
-        warned(&with_target("  LUN 0 a\n  IncomingUser \"joe twelve-bytes\""), &[Code::NoAuthentication]);
+    let plain = sound(&with_target("  LUN 0 a\n  IncomingUser joe twelve-bytes"));
+    let quotes = sound(&with_target("  LUN 0 a\n  IncomingUser \"joe twelve-bytes\""));
     assert_eq!(plain, quotes);
 }
 

@@ -209,11 +209,13 @@ fn a_driver_that_is_not_enabled_serves_none_of_its_targets() {
 }
 
 #[test]
-fn chap_says_that_it_is_not_in_effect_and_weak_secrets_are_told() {
+fn weak_secrets_are_told_and_one_in_both_directions_is_refused() {
     let users = |lines: &str| warned_codes(&with_target(&format!("  LUN 0 a\n{lines}")));
-    assert_eq!(users("  IncomingUser \"joe short\""), [Code::NoAuthentication, Code::WeakSecret]);
-    let mutual = "  IncomingUser \"joe twelve-bytes\"\n  OutgoingUser \"me twelve-bytes\"";
-    assert_eq!(users(mutual), [Code::NoAuthentication, Code::WeakSecret]);
+    assert_eq!(users("  IncomingUser \"joe short\""), [Code::WeakSecret]);
+    assert_eq!(users("  IncomingUser \"joe twelve-bytes\"\n  OutgoingUser \"me other-twelve\""), []);
+    assert_eq!(users("  OutgoingUser \"me twelve-bytes\""), [Code::NoAuthentication]);
+    let same = "  LUN 0 a\n  IncomingUser \"joe twelve-bytes\"\n  OutgoingUser \"me twelve-bytes\"";
+    assert_eq!(refused_target(same), (Code::SameSecret, 10));
     let twice = "  LUN 0 a\n  IncomingUser \"joe twelve-bytes\"\n  IncomingUser \"joe other-twelve-bytes\"";
     assert_eq!(refused_target(twice), (Code::DuplicateName, 10));
 }

@@ -1,15 +1,20 @@
 //! Our initiator logs in to our target: two readings of §13 that must come to the same result.
 
 use super::*;
+use crate::chap::{Algorithm, Credentials, NONCE_BYTES, Nonce, Refusal, User, Users};
 use crate::framing::Digests;
 use crate::login::{
     Admission, Completed, Directory, LoginReply, Lookup, Options, SessionType, Step, TargetLogin,
 };
 use crate::negotiate::TargetKeys;
-use crate::wire::LoginRequest;
+use crate::wire::{LoginRequest, LoginStatus};
 use proptest::prelude::*;
 
-struct House(TargetKeys);
+struct House {
+    keys: TargetKeys,
+    incoming: Vec<User>,
+    outgoing: Option<User>,
+}
 
 impl Directory for House {
     fn target(&self, _: &str, target_name: &str) -> Lookup {
@@ -17,20 +22,27 @@ impl Directory for House {
             return Lookup::NotFound;
         }
         Lookup::Admitted(Admission {
-            keys: self.0,
+            keys: self.keys,
             portal_group_tag: 1,
             alias: Some("disk".to_owned()),
             queued_commands: 32,
         })
     }
+
+    fn users(&self, _: Option<&str>) -> Users<'_> {
+        Users { incoming: &self.incoming, outgoing: self.outgoing.as_ref() }
+    }
 }
 
 /// The login of `plan` at a target with these keys, from both ends.
 fn meet(plan: LoginPlan, keys: TargetKeys) -> Result<(Established, Completed), LoginFault> {
-    let house = House(keys);
-    let mut initiator = Login::new(plan);
-    let options = Options { stat_sn: StatSn(7), discovery: keys, discovery_queued_commands: 4 };
-    let mut target = TargetLogin::new(options);
+    meet_in(House { keys, incoming: Vec::new(), outgoing: None }, plan)
+}
+
+fn meet_in(house: House, plan: LoginPlan) -> Result<(Established, Completed), LoginFault> {
+    let mut initiator = Login::with_challenge(plan, Nonce::new([0x11; NONCE_BYTES]));
+    let options = Options { stat_sn: StatSn(7), discovery: house.keys, discovery_queued_commands: 4 };
+    let mut target = TargetLogin::new(options, Nonce::new([0x22; NONCE_BYTES]));
     let mut completed = None;
     loop {
         let mut bytes = Vec::new();
@@ -106,6 +118,49 @@ fn digests_are_agreed_on_each_for_itself() {
     let (established, completed) = meet(plan(offer, FirstStage::Operational), TargetKeys::default()).unwrap();
     assert_eq!(established.parameters.digests(), Digests { header: true, data: false });
     assert_eq!(completed.parameters.digests(), established.parameters.digests());
+}
+
+fn guarded(outgoing: Option<User>) -> House {
+    let incoming = vec![User::new("joe", "open-sesame-1")];
+    House { keys: TargetKeys::default(), incoming, outgoing }
+}
+
+fn with(credentials: Credentials) -> LoginPlan {
+    LoginPlan { credentials: Some(credentials), ..plan(Offer::default(), FirstStage::Operational) }
+}
+
+#[test]
+fn chap_lets_in_whom_the_target_knows_with_each_algorithm_and_either_way() {
+    let joe = || Credentials::new(User::new("joe", "open-sesame-1"));
+    let gateway = || User::new("gateway", "shut-sesame-22");
+    for algorithm in Algorithm::ALL {
+        for credentials in [joe().with(algorithm), joe().with(algorithm).mutual(gateway())] {
+            let (established, completed) = meet_in(guarded(Some(gateway())), with(credentials)).unwrap();
+            assert_eq!(completed.authenticated_as.as_deref(), Some("joe"));
+            assert_eq!(established.parameters, mirrored(completed.parameters));
+        }
+    }
+    let (_, completed) = meet(with(joe()), TargetKeys::default()).unwrap();
+    assert_eq!(completed.authenticated_as, None, "None is agreed where the target asks for nothing");
+}
+
+#[test]
+fn chap_keeps_out_who_proves_nothing_and_tells_targets_that_do_not() {
+    let failed = LoginFault::Refused(LoginStatus::AUTHENTICATION_FAILURE);
+    let joe = |secret: &str| Credentials::new(User::new("joe", secret));
+    let gateway = || User::new("gateway", "shut-sesame-22");
+    assert_eq!(meet_in(guarded(None), with(joe("wrong-sesame-1"))).unwrap_err(), failed);
+    for first_stage in [FirstStage::Security, FirstStage::Operational] {
+        assert_eq!(meet_in(guarded(None), plan(Offer::default(), first_stage)).unwrap_err(), failed);
+    }
+    let mutual = with(joe("open-sesame-1").mutual(gateway()));
+    assert_eq!(meet_in(guarded(None), mutual.clone()).unwrap_err(), failed, "a target without OutgoingUser");
+    let impostor = User::new("gateway", "some-other-secret");
+    assert_eq!(
+        meet_in(guarded(Some(impostor)), mutual.clone()).unwrap_err(),
+        LoginFault::Unproven(Refusal::ResponseWrong)
+    );
+    assert_eq!(meet(mutual, TargetKeys::default()).unwrap_err(), failed, "a target that only knows None");
 }
 
 /// A length key's value, in both forms of numbers.

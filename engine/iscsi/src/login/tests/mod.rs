@@ -1,10 +1,12 @@
 //! Logins as a dialogue of PDUs: the initiator's lines are text with `|` for NUL, and so are the target's.
 
+mod authentication;
 mod dialogues;
 mod hostile;
 mod refusals;
 
 use super::*;
+use crate::chap::{NONCE_BYTES, Users};
 use crate::sn::{CmdSn, StatSn};
 use crate::wire::{BHS_BYTES, Cid, InitiatorTaskTag, Isid, RejectReason, Tsih};
 
@@ -31,10 +33,40 @@ impl Directory for Lobby {
             }),
             "iqn.2026-11.io.portico:closed" => Lookup::Disabled,
             "iqn.2026-11.io.portico:private" if initiator_name.ends_with("abc") => Lookup::Forbidden,
+            "iqn.2026-11.io.portico:away" => {
+                Lookup::Moved(Relocation { address: "10.0.0.2:3261".to_owned(), permanent: false })
+            }
+            "iqn.2026-11.io.portico:gone" => {
+                Lookup::Moved(Relocation { address: "[fe80::2]".to_owned(), permanent: true })
+            }
+            "iqn.2026-11.io.portico:proof" => Lookup::Admitted(Admission {
+                keys: TargetKeys::default(),
+                portal_group_tag: 1,
+                alias: None,
+                queued_commands: 32,
+            }),
             _ => Lookup::NotFound,
         }
     }
+
+    fn users(&self, target_name: Option<&str>) -> Users<'_> {
+        match target_name {
+            Some("iqn.2026-11.io.portico:proof") => authentication::users(),
+            _ => Users::default(),
+        }
+    }
 }
+
+/// The identifier 0x2a and the challenge 00 01 02 ….
+pub(super) const NONCE: [u8; NONCE_BYTES] = {
+    let mut bytes = [0x2a; NONCE_BYTES];
+    let mut at = 1;
+    while at < NONCE_BYTES {
+        bytes[at] = (at - 1) as u8;
+        at += 1;
+    }
+    bytes
+};
 
 pub(super) fn request() -> LoginRequest {
     LoginRequest {
@@ -73,7 +105,7 @@ impl Dialogue {
     pub(super) fn new() -> Self {
         let options =
             Options { stat_sn: StatSn(100), discovery: TargetKeys::default(), discovery_queued_commands: 4 };
-        Self { login: TargetLogin::new(options) }
+        Self { login: TargetLogin::new(options, Nonce::new(NONCE)) }
     }
 
     /// Sends a request with `text` and gives back what follows.

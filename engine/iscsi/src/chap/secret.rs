@@ -1,9 +1,10 @@
 //! CHAP users and their secrets. A secret is wiped when it is dropped, and shown by nothing.
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// A CHAP secret (RFC 7143 §12.1.3). `Debug` does not show it, nor its length.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -20,8 +21,16 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Secret(…)")
     }
 }
@@ -33,4 +42,12 @@ pub struct User {
     pub name: String,
     /// Its secret.
     pub secret: Secret,
+}
+
+impl User {
+    /// A user of that name and secret.
+    #[must_use]
+    pub fn new(name: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self { name: name.into(), secret: Secret::new(secret) }
+    }
 }
