@@ -60,9 +60,9 @@ impl Directory for Lobby {
 /// The identifier 0x2a and the challenge 00 01 02 ….
 pub(super) const NONCE: [u8; NONCE_BYTES] = {
     let mut bytes = [0x2a; NONCE_BYTES];
-    let mut at = 1;
-    while at < NONCE_BYTES {
-        bytes[at] = (at - 1) as u8;
+    let mut at: u8 = 0;
+    while (at as usize) < NONCE_BYTES - 1 {
+        bytes[at as usize + 1] = at;
         at += 1;
     }
     bytes
