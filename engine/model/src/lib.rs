@@ -4,6 +4,7 @@
 
 pub mod configuration;
 pub mod identity;
+pub mod login_failures;
 pub mod lun_map;
 pub mod message;
 pub mod meter;

@@ -6,6 +6,7 @@
 use hdrhistogram::Histogram;
 
 use crate::identity::UnitId;
+use crate::login_failures::LoginFailures;
 
 /// The operations that are told apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +143,8 @@ pub struct Meters {
     pub shard: ShardCounters,
     /// Sessions homed here.
     pub sessions: u32,
+    /// Logins that came to nothing here, since the shard began.
+    pub login_failures: LoginFailures,
 }
 
 /// What a shard counts about itself, from its start on.

@@ -58,6 +58,8 @@ pub struct Connection {
     pub listed: bool,
     /// When the login is given up.
     pub login_deadline: Moment,
+    /// The proof at hand is judged then, and nothing is understood before.
+    pub judged_at: Option<Moment>,
 }
 
 /// What a connection does.
@@ -126,6 +128,7 @@ impl Connection {
             stalled: false,
             listed: false,
             login_deadline,
+            judged_at: None,
         }
     }
 
@@ -232,7 +235,7 @@ impl Connection {
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
         let waits = match self.phase {
-            Phase::Login(_) => self.is_answering(),
+            Phase::Login(_) => self.is_answering() || self.judged_at.is_some(),
             Phase::Leaving(_) => true,
             Phase::FullFeature(_) => false,
         };

@@ -112,7 +112,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                     tracing::info!(peer = %connection.peer, "login took too long");
                     self.close(key, EndReason::Silent);
                 }
-                Phase::Login(_) | Phase::Leaving(_) => {}
+                Phase::Login(_) | Phase::Leaving(_) => {
+                    if connection.judged_at.is_some_and(|at| at <= self.core.now) {
+                        self.make_ready(key);
+                    }
+                }
             }
         }
     }

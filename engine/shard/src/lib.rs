@@ -14,6 +14,7 @@ pub mod driver;
 pub mod inbound;
 pub mod management;
 pub mod outgoing;
+pub mod penalties;
 pub mod pool;
 pub mod purpose;
 pub mod session;

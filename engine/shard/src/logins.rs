@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use portico_iscsi::chap::{NONCE_BYTES, Nonce};
 use portico_iscsi::discovery::TextExchange;
-use portico_iscsi::login::{LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, Step, TargetLogin};
+use portico_iscsi::login::{
+    LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, SessionType, Step, TargetLogin,
+};
 use portico_iscsi::sn::StatSn;
-use portico_iscsi::violation::Violation;
-use portico_iscsi::wire::{Bhs, InitiatorPdu, opcode};
+use portico_iscsi::violation::{Answer, Violation};
+use portico_iscsi::wire::{Bhs, InitiatorPdu, LoginStatus, opcode};
+use portico_model::login_failures::LoginFailure;
 use portico_model::message::{Adoption, EndReason, LoginQuestion, Refusal, ToControl};
 
 use crate::budget::Holding;
 use crate::connection::{Connection, Framed, LOGIN_PATIENCE_S, Pdu, Phase};
+use crate::core::Core;
 use crate::directory::{Place, Portico, discovery_keys};
 use crate::driver::Driver;
 use crate::full_feature::session_of;
+use crate::penalties::Verdict;
 use crate::purpose::Purpose;
 use crate::session::{Session, spell, states};
 use crate::slab::Key;
@@ -85,7 +90,41 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                     Err(violation) => return self.fail_login(key, &[0; 48], &violation),
                 },
                 Pdu::Data { .. } if !connection.has_data() => return,
-                Pdu::Data { .. } => self.login_request(key),
+                Pdu::Data { .. } => {
+                    if !self.may_be_judged(key) {
+                        return;
+                    }
+                    self.login_request(key);
+                }
+            }
+        }
+    }
+
+    /// Whether it is time for the request at hand: a proof waits for its turn where its address has failed before.
+    fn may_be_judged(&mut self, key: Key<Connection>) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let Phase::Login(login) = &connection.phase else { return true };
+        if let Some(at) = connection.judged_at {
+            if at <= self.core.now {
+                connection.judged_at = None;
+            }
+            return connection.judged_at.is_none();
+        }
+        if !login.awaits_proof() {
+            return true;
+        }
+        match self.core.penalties.book(connection.peer.ip(), self.core.now) {
+            Verdict::Now => true,
+            Verdict::At(moment) => {
+                connection.judged_at = Some(moment);
+                false
+            }
+            Verdict::Never => {
+                let target = login.target_name().map(str::to_owned);
+                self.core.note_login_failure(target.as_deref(), LoginFailure::Slowed);
+                tracing::info!(peer = %connection.peer, "too many wrong proofs wait: closed unanswered");
+                self.close(key, EndReason::Violation);
+                false
             }
         }
     }
@@ -102,15 +141,20 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         text.truncate(lengths.data_segment_bytes as usize);
         let directory = Portico { configuration: &self.core.configuration, local: connection.local };
         let Phase::Login(login) = &mut connection.phase else { return };
+        let proof = login.awaits_proof();
         match login.receive(&request, &text, &directory) {
             Ok(Step::More(reply)) => connection.replies.push(framed(reply)),
             Ok(Step::Refused(reply)) => {
-                self.core.counters.logins_refused += 1;
+                let target = login.target_name().map(str::to_owned);
+                self.core.note_login_failure(target.as_deref(), LoginFailure::of(reply.response.status));
                 connection.replies.push(framed(reply));
                 connection.closing = Some(EndReason::Violation);
             }
             Ok(Step::Complete(completed)) => connection.phase = Phase::Leaving(completed),
             Err(violation) => {
+                if proof && violation.answer() == Answer::LoginStatus(LoginStatus::AUTHENTICATION_FAILURE) {
+                    self.core.penalties.failed(connection.peer.ip(), self.core.now);
+                }
                 let mut bhs = [0; 48];
                 InitiatorPdu::Login(request).emit(&mut bhs);
                 return self.fail_login(key, &bhs, &violation);
@@ -123,15 +167,18 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn fail_login(&mut self, key: Key<Connection>, bhs: &Bhs, violation: &Violation) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.core.counters.violations += 1;
-        self.core.counters.logins_refused += 1;
         tracing::info!(peer = %connection.peer, %violation, "login refused");
-        if let Phase::Login(login) = &connection.phase
-            && let Some(reply) = login.refusal(bhs, violation)
-        {
-            connection.replies.push(framed(reply));
+        let (mut failure, mut target) = (LoginFailure::Protocol, None);
+        if let Phase::Login(login) = &connection.phase {
+            target = login.target_name().map(str::to_owned);
+            if let Some(reply) = login.refusal(bhs, violation) {
+                failure = LoginFailure::of(reply.response.status);
+                connection.replies.push(framed(reply));
+            }
         }
         connection.closing = Some(EndReason::Violation);
         self.core.to_flush.push(key);
+        self.core.note_login_failure(target.as_deref(), failure);
     }
 
     /// A complete login goes to control once nothing is in flight on its connection.
@@ -216,7 +263,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A login that control refused.
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
         let Refusal { status, question } = refusal;
-        self.core.counters.logins_refused += 1;
+        let target = question.completed.target_name.as_deref();
+        let target = target.filter(|_| question.completed.session_type == SessionType::Normal);
+        self.core.note_login_failure(target, LoginFailure::of(status));
         let Ok(fd) = self.core.driver.adopt(question.socket) else { return };
         let completed = Box::new(question.completed);
         let reply = completed.refuse(status);
@@ -227,6 +276,15 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         connection.closing = Some(EndReason::Violation);
         let key = self.connections.insert(connection);
         self.core.to_flush.push(key);
+    }
+}
+
+impl<D: Driver> Core<D> {
+    /// Counts a login that came to nothing; what is no target of ours is not told apart.
+    fn note_login_failure(&mut self, target: Option<&str>, failure: LoginFailure) {
+        self.counters.logins_refused += 1;
+        let target = target.and_then(|name| self.configuration.target(name));
+        self.login_failures.count(target.map(|target| target.name.as_str()), failure);
     }
 }
 

@@ -186,7 +186,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
 
     fn open_letter(&mut self, letter: Mail) -> Turned {
         match letter {
-            ToShard::Configure(configuration) => self.core.configuration = configuration,
+            ToShard::Configure(configuration) => {
+                self.core.login_failures.retain(|name| configuration.target(name).is_some());
+                self.core.configuration = configuration;
+            }
             ToShard::Listen(sockets) => self.listen(sockets),
             ToShard::Open(opening) => {
                 self.core.open_unit(&opening);

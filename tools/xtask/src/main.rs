@@ -5,6 +5,7 @@
 //! is part of the product, and nothing in here imports it: the gateway is met as its users meet it, as a process
 //! behind a portal.
 
+mod access;
 mod allocations;
 mod bad_input;
 mod bench;
@@ -47,6 +48,8 @@ enum Task {
     Guest(guest::Arguments),
     /// Cut the power under a gateway that runs in a guest; what was answered durably is there
     Power(power::Arguments),
+    /// Let initiators in with CHAP, keep others out, send some elsewhere
+    Access(access::Arguments),
     /// Let broken and hostile peers at the gateway
     BadInput(bad_input::Arguments),
     /// Count what the data path allocates and copies
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::Images(arguments) => images::command(&arguments),
         Task::Guest(arguments) => guest::command(&arguments),
         Task::Power(arguments) => power::command(&arguments),
+        Task::Access(arguments) => access::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),
         Task::Allocations(arguments) => allocations::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),

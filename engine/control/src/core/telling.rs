@@ -74,6 +74,7 @@ impl<M: Clone> Control<M> {
                     }
                 })
                 .collect(),
+            login_failures: self.collection.login_failures(),
             control: self.counters,
             shards_late,
         }

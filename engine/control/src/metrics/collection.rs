@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{ShardId, ShardSet, UnitId};
+use portico_model::login_failures::LoginFailures;
 use portico_model::meter::{Meters, UnitMeter};
 
 use super::{ShardSnapshot, UnitTotals};
@@ -36,6 +37,7 @@ pub(crate) struct Collection {
 struct ShardMeters {
     /// Of the last collection.
     seen: ShardSnapshot,
+    login_failures: LoginFailures,
     in_flight: BTreeMap<UnitId, u32>,
     /// `None` while the shard has it: its answer is still to come.
     spare: Option<Box<Meters>>,
@@ -96,6 +98,7 @@ impl Collection {
     pub(crate) fn add(&mut self, shard: ShardId, mut full: Box<Meters>) -> bool {
         let meters = &mut self.shards[usize::from(shard.0)];
         meters.seen = ShardSnapshot { sessions: full.sessions, counters: full.shard };
+        meters.login_failures = std::mem::take(&mut full.login_failures);
         meters.in_flight.clear();
         for unit in &mut full.units {
             meters.in_flight.insert(unit.unit, unit.in_flight);
@@ -153,6 +156,13 @@ impl Collection {
     /// What a unit did.
     pub(crate) fn totals(&self, unit: UnitId) -> Arc<UnitTotals> {
         self.totals.get(&unit).cloned().unwrap_or_default()
+    }
+
+    /// Logins that came to nothing, on all shards.
+    pub(crate) fn login_failures(&self) -> LoginFailures {
+        let mut sum = LoginFailures::default();
+        self.shards.iter().for_each(|shard| sum.add(&shard.login_failures));
+        sum
     }
 
     /// Each shard as it was seen last.

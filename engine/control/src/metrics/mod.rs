@@ -13,6 +13,7 @@ use std::sync::Arc;
 use hdrhistogram::Histogram;
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{SessionId, ShardId, UnitId};
+use portico_model::login_failures::LoginFailures;
 use portico_model::meter::{
     LATENCY_NS_MAX, LATENCY_NS_MIN, Latencies, Operation, OperationMeter, ShardCounters, UnitMeter,
 };
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub sessions: Vec<SessionSnapshot>,
     /// Every configured target, in the configuration's order.
     pub targets: Vec<TargetSnapshot>,
+    /// Logins that came to nothing.
+    pub login_failures: LoginFailures,
     /// What control counts about itself.
     pub control: ControlCounters,
     /// Shards whose meters did not come in time: their last commands are not in here yet.
@@ -240,6 +243,8 @@ impl OperationTotals {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use portico_model::login_failures::LoginFailure;
+
     use super::*;
 
     /// One unit on two shards: 200 reads of 4 KiB in 90 µs, one write that failed after 3 s.
@@ -259,7 +264,11 @@ pub(crate) mod tests {
         totals.add(&second);
 
         let target: Arc<str> = "iqn.2026-11.io.portico:t".into();
+        let mut login_failures = LoginFailures::default();
+        login_failures.count(None, LoginFailure::NotFound);
+        login_failures.count(Some(&target), LoginFailure::Authentication);
         Snapshot {
+            login_failures,
             taken: Moment::from_millis(5_500),
             units: vec![UnitSnapshot {
                 unit: UnitId(7),

@@ -11,6 +11,7 @@
 //! | `portico_device_size_bytes` | gauge | device | capacity |
 //! | `portico_lun` | info | device, target, group, lun | joins a device to where it is mapped |
 //! | `portico_sessions`, `portico_target_enabled` | gauge | target | |
+//! | `portico_login_failures_total` | counter | target, reason | logins that came to nothing |
 //! | `portico_shard_*` | counter, gauge | shard | a shard's own counters |
 //! | `portico_control_*_total` | counter | – | what control counts |
 //! | `portico_build` | info | version | |
@@ -162,6 +163,11 @@ fn targets(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result 
     for target in &snapshot.targets {
         measure(&mut enabled, &[("target", &*target.name)], u64::from(target.enabled))?;
     }
+    let help = "Logins that came to nothing; without a target: discovery, or no target of ours";
+    let mut failures = encoder.encode_descriptor("login_failures", help, None, MetricType::Counter)?;
+    for (target, reason, value) in snapshot.login_failures.iter() {
+        count(&mut failures, &[("target", target), ("reason", reason.name())], value)?;
+    }
     Ok(())
 }
 
@@ -304,6 +310,11 @@ mod tests {
         assert_eq!(samples[r#"portico_sessions{target="iqn.2026-11.io.portico:t"}"#], 1.0);
         assert_eq!(samples[r#"portico_shard_turns_total{shard="1"}"#], 20.0);
         assert_eq!(samples["portico_control_logins_granted_total"], 4.0);
+        let failed = |target: &str, reason: &str| {
+            samples[&format!("portico_login_failures_total{{target=\"{target}\",reason=\"{reason}\"}}")]
+        };
+        assert_eq!(failed("iqn.2026-11.io.portico:t", "authentication"), 1.0);
+        assert_eq!((failed("iqn.2026-11.io.portico:t", "slowed"), failed("", "not_found")), (0.0, 1.0));
         assert_eq!(samples["portico_uptime_seconds"], 5.5);
     }
 

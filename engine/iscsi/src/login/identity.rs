@@ -27,13 +27,15 @@ pub(super) struct Identity {
 pub(super) struct Unwelcome {
     /// The status of the refusal.
     pub(super) status: LoginStatus,
+    /// Which target it asked for.
+    pub(super) target_name: Option<String>,
     /// TargetAddress, where the target is elsewhere.
     address: Option<String>,
 }
 
 impl Unwelcome {
     const fn with(status: LoginStatus) -> Self {
-        Self { status, address: None }
+        Self { status, target_name: None, address: None }
     }
 
     /// The text of the refusal: §11.13.5 has one for redirection alone.
@@ -50,7 +52,7 @@ impl From<Relocation> for Unwelcome {
         } else {
             LoginStatus::TARGET_MOVED_TEMPORARILY
         };
-        Self { status, address: Some(address) }
+        Self { status, target_name: None, address: Some(address) }
     }
 }
 
@@ -87,21 +89,23 @@ pub(super) fn read(
             queued_commands: options.discovery_queued_commands,
         }),
     };
-    let admission = match lookup {
-        Lookup::Admitted(admission) => admission,
-        Lookup::NotFound => return Ok(Err(Unwelcome::with(LoginStatus::NOT_FOUND))),
-        Lookup::Forbidden => return Ok(Err(Unwelcome::with(LoginStatus::AUTHORIZATION_FAILURE))),
-        Lookup::Disabled => return Ok(Err(Unwelcome::with(LoginStatus::SERVICE_UNAVAILABLE))),
-        Lookup::Moved(relocation) => return Ok(Err(relocation.into())),
+    let unwelcome = match lookup {
+        Lookup::Admitted(admission) => {
+            return Ok(Ok(Identity {
+                session_type,
+                initiator_name,
+                initiator_alias: None,
+                target_name: target,
+                admission,
+                settled: false,
+            }));
+        }
+        Lookup::NotFound => Unwelcome::with(LoginStatus::NOT_FOUND),
+        Lookup::Forbidden => Unwelcome::with(LoginStatus::AUTHORIZATION_FAILURE),
+        Lookup::Disabled => Unwelcome::with(LoginStatus::SERVICE_UNAVAILABLE),
+        Lookup::Moved(relocation) => relocation.into(),
     };
-    Ok(Ok(Identity {
-        session_type,
-        initiator_name,
-        initiator_alias: None,
-        target_name: target,
-        admission,
-        settled: false,
-    }))
+    Ok(Err(Unwelcome { target_name: target, ..unwelcome }))
 }
 
 impl Identity {

@@ -83,6 +83,8 @@ pub struct TargetLogin {
     /// The step that `outgoing` answers has not been answered in full.
     answering: bool,
     identity: Option<Identity>,
+    /// The name of the target of a session that is not welcome.
+    missed: Option<String>,
     negotiator: Option<Negotiator>,
     authentication: Authentication,
     own_length_declared: bool,
@@ -103,6 +105,7 @@ impl TargetLogin {
             outgoing: Outgoing::with_bound(STEP_BYTES_MAX),
             answering: false,
             identity: None,
+            missed: None,
             negotiator: None,
             authentication: Authentication::new(nonce),
             own_length_declared: false,
@@ -145,10 +148,10 @@ impl TargetLogin {
         self.authentication.awaits_proof()
     }
 
-    /// The target's name, once it is known; a discovery session has none.
+    /// The target's name as it was asked for, once it was; a discovery session has none.
     #[must_use]
     pub fn target_name(&self) -> Option<&str> {
-        self.identity.as_ref().and_then(Identity::target_of_session)
+        self.identity.as_ref().and_then(Identity::target_of_session).or(self.missed.as_deref())
     }
 
     /// A PDU that is no Login Request came instead of one (§6.3): before the first, the connection is closed without a
@@ -245,7 +248,10 @@ impl TargetLogin {
         if self.identity.is_none() {
             let identity = match identity::read(&incoming, directory, &self.options)? {
                 Ok(identity) => identity,
-                Err(unwelcome) => return Ok(Some(unwelcome)),
+                Err(mut unwelcome) => {
+                    self.missed = unwelcome.target_name.take();
+                    return Ok(Some(unwelcome));
+                }
             };
             let demanded = !directory.users(identity.target_of_session()).incoming.is_empty();
             self.authentication.settle(demanded, self.stage).map_err(LoginViolation::Unproven)?;

@@ -222,6 +222,7 @@ impl<D: Driver> Core<D> {
         self.counters.submissions = counters.submissions;
         self.counters.completions = counters.completions;
         spare.shard = self.counters;
+        spare.login_failures = self.login_failures.clone();
         spare.sessions = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
         self.outbox.push_back(ToControl::Meters { shard: self.shard, meters: spare });
     }

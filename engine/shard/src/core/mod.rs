@@ -23,6 +23,7 @@ use portico_iscsi::moment::Moment;
 use portico_iscsi::session::TaskId;
 use portico_model::configuration::Configuration;
 use portico_model::identity::{Generation, SessionId, ShardId, Ticket, UnitId};
+use portico_model::login_failures::LoginFailures;
 use portico_model::message::{EndReason, ToControl};
 use portico_model::meter::{Operation, ShardCounters};
 use portico_ring::{ArenaOptions, Buffer};
@@ -34,6 +35,7 @@ use crate::connection::Connection;
 use crate::driver::Driver;
 use crate::management::Management;
 use crate::outgoing::{Outgoing, Rare};
+use crate::penalties::Penalties;
 use crate::pool::Pool;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
@@ -88,6 +90,10 @@ pub struct Core<D> {
     pub outbox: VecDeque<ToControl>,
     /// What the shard counts about itself.
     pub counters: ShardCounters,
+    /// Logins that came to nothing here.
+    pub login_failures: LoginFailures,
+    /// Who waits before his next proof is judged.
+    pub penalties: Penalties,
     /// New commands are refused.
     pub quiescing: bool,
     /// Whether latencies are recorded.
@@ -127,6 +133,8 @@ impl<D: Driver> Core<D> {
             ending: Vec::new(),
             outbox: VecDeque::with_capacity(1024),
             counters: ShardCounters::default(),
+            login_failures: LoginFailures::default(),
+            penalties: Penalties::default(),
             quiescing: false,
             measures: true,
             arena_bytes: arena.total_bytes(),

@@ -6,7 +6,8 @@ use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
-    allocations, bad_input, conformance, durability, guest, images, peers, power, reload, sessions, tidy,
+    access, allocations, bad_input, conformance, durability, guest, images, peers, power, reload, sessions,
+    tidy,
 };
 
 /// One stage.
@@ -118,6 +119,14 @@ pub(super) const STAGES: &[Stage] = &[
         needs_root: None,
         programs: &[("dpkg-deb", "dpkg"), ("mkfs.ext4", "e2fsprogs"), ("sfdisk", "fdisk")],
         run: run_images,
+    },
+    Stage {
+        name: "access",
+        what: "CHAP, access lists and redirection, with libiscsi and QEMU",
+        limit: minutes(5),
+        needs_root: None,
+        programs: &[LIBISCSI, ("dpkg-deb", "dpkg")],
+        run: run_access,
     },
     Stage {
         name: "bad-input",
@@ -233,6 +242,13 @@ fn run_images(site: &mut Site) -> Result<Tally> {
     let tree = site.tree.clone();
     let sum = images::run(&tree, Peer::Portico, &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_access(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = access::run(&tree, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
 }
 
 fn run_bad_input(site: &mut Site) -> Result<Tally> {

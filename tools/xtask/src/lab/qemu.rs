@@ -56,6 +56,13 @@ impl Qemu {
         process::run(&mut command, LIMIT)?.expect_success("qemu-img compare").map(drop)
     }
 
+    /// `qemu-img info` of an image that is described by options, with an object beside it.
+    pub(crate) fn info(&self, object: &str, options: &str) -> Result<process::Finished> {
+        let mut command = self.command("info");
+        command.args(["--object", object, "--image-opts", options]);
+        process::run(&mut command, LIMIT)
+    }
+
     fn command(&self, task: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(task);
