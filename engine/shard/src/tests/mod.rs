@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_backstores::{Caching, FileStore, Geometry as MediumGeometry, Medium};
+use portico_iscsi::chap::{NONCE_BYTES, Nonce, Users};
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
 use portico_iscsi::negotiate::TargetKeys;
 use portico_iscsi::sn::{CmdSn, DataSn, StatSn};
@@ -368,6 +369,10 @@ impl Directory for Lobby {
             queued_commands: 32,
         })
     }
+
+    fn users(&self, _target: Option<&str>) -> Users<'_> {
+        Users::default()
+    }
 }
 
 fn completed(number: u64, keys: &str) -> Completed {
@@ -392,7 +397,8 @@ fn completed(number: u64, keys: &str) -> Completed {
         cmd_sn: CmdSn(1),
         expected_stat_sn: StatSn(0),
     };
-    match TargetLogin::new(options).receive(&request, text.as_bytes(), &Lobby) {
+    let mut login = TargetLogin::new(options, Nonce::new([7; NONCE_BYTES]));
+    match login.receive(&request, text.as_bytes(), &Lobby) {
         Ok(Step::Complete(completed)) => *completed,
         other => panic!("the login should be complete: {other:?}"),
     }

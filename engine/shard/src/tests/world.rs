@@ -183,6 +183,11 @@ impl Driver for TestDriver {
         self.world.borrow().now
     }
 
+    fn random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        bytes.fill(7);
+        Ok(())
+    }
+
     fn arena(&self) -> &Arena {
         &self.arena
     }
