@@ -83,8 +83,8 @@ pub struct TargetLogin {
     /// The step that `outgoing` answers has not been answered in full.
     answering: bool,
     identity: Option<Identity>,
-    /// The name of the target of a session that is not welcome.
-    missed: Option<String>,
+    /// The name of the target that the session is to be with, though it may come to nothing.
+    asked_for: Option<String>,
     negotiator: Option<Negotiator>,
     authentication: Authentication,
     own_length_declared: bool,
@@ -105,7 +105,7 @@ impl TargetLogin {
             outgoing: Outgoing::with_bound(STEP_BYTES_MAX),
             answering: false,
             identity: None,
-            missed: None,
+            asked_for: None,
             negotiator: None,
             authentication: Authentication::new(nonce),
             own_length_declared: false,
@@ -151,7 +151,7 @@ impl TargetLogin {
     /// The target's name as it was asked for, once it was; a discovery session has none.
     #[must_use]
     pub fn target_name(&self) -> Option<&str> {
-        self.identity.as_ref().and_then(Identity::target_of_session).or(self.missed.as_deref())
+        self.asked_for.as_deref()
     }
 
     /// A PDU that is no Login Request came instead of one (§6.3): before the first, the connection is closed without a
@@ -249,11 +249,12 @@ impl TargetLogin {
             let identity = match identity::read(&incoming, directory, &self.options)? {
                 Ok(identity) => identity,
                 Err(mut unwelcome) => {
-                    self.missed = unwelcome.target_name.take();
+                    self.asked_for = unwelcome.target_name.take();
                     return Ok(Some(unwelcome));
                 }
             };
             let demanded = !directory.users(identity.target_of_session()).incoming.is_empty();
+            self.asked_for = identity.target_of_session().map(str::to_owned);
             self.authentication.settle(demanded, self.stage).map_err(LoginViolation::Unproven)?;
             let discovery = identity.session_type == SessionType::Discovery;
             let mut negotiator = Negotiator::new(&identity.admission.keys, discovery);

@@ -109,6 +109,9 @@ fn a_target_that_demands_a_proof_takes_no_login_without_one() {
     let not_offered = Violation::Login(LoginViolation::Unproven(Refusal::NotOffered));
     assert_eq!(unproven(operational(FULL_FEATURE), &names), not_offered, "the stage is left out");
     assert_eq!(unproven(operational(None), &names), not_offered);
+    let mut dialogue = Dialogue::new();
+    dialogue.fail(operational(None), &names);
+    assert_eq!(dialogue.login.target_name(), Some("iqn.2026-11.io.portico:proof"), "for whoever counts");
     assert_eq!(unproven(security(OPERATIONAL), &names), not_offered, "the method is left out");
     assert_eq!(unproven(security(FULL_FEATURE), &names), not_offered);
     for methods in ["None", "SRP,None", "KRB5", ""] {
