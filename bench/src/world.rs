@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_backstores::{Medium, NullStore, RamStore, Source};
+use portico_iscsi::chap::{NONCE_BYTES, Nonce, Users};
 use portico_iscsi::initiator::{Login, LoginPlan, Progress};
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
 use portico_iscsi::moment::Moment;
@@ -238,13 +239,17 @@ impl Directory for Everybody {
         let keys = TargetKeys::default();
         Lookup::Admitted(Admission { keys, portal_group_tag: 1, alias: None, queued_commands: WINDOW })
     }
+
+    fn users(&self, _target: Option<&str>) -> Users<'_> {
+        Users::default()
+    }
 }
 
 /// Both ends of a login, to its last request.
 fn log_in() -> Completed {
     let options =
         Options { stat_sn: StatSn(1), discovery: TargetKeys::default(), discovery_queued_commands: 1 };
-    let mut target = TargetLogin::new(options);
+    let mut target = TargetLogin::new(options, Nonce::new([7; NONCE_BYTES]));
     let plan = LoginPlan::normal("iqn.2026-11.test:i", "iqn.2026-11.test:t");
     let mut initiator = Login::new(plan);
     loop {
@@ -318,6 +323,11 @@ impl Driver for Desk {
         let mut air = self.air.borrow_mut();
         air.now += 1000;
         Moment(air.now)
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        bytes.fill(7);
+        Ok(())
     }
 
     fn arena(&self) -> &Arena {

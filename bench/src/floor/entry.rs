@@ -1,5 +1,6 @@
 //! Login at a floor: the engine's own, to a target that admits everybody.
 
+use portico_iscsi::chap::{NONCE_BYTES, Nonce, Users};
 use portico_iscsi::login::{Admission, Directory, Lookup, Options, Step as LoginStep, TargetLogin};
 use portico_iscsi::negotiate::TargetKeys;
 use portico_iscsi::sn::StatSn;
@@ -33,6 +34,10 @@ impl Directory for Everybody {
         let keys = TargetKeys::default();
         Lookup::Admitted(Admission { keys, portal_group_tag: 1, alias: None, queued_commands: self.window })
     }
+
+    fn users(&self, _target: Option<&str>) -> Users<'_> {
+        Users::default()
+    }
 }
 
 impl Entry {
@@ -41,7 +46,8 @@ impl Entry {
     pub fn new(settings: &Settings) -> Self {
         let options =
             Options { stat_sn: StatSn(1), discovery: TargetKeys::default(), discovery_queued_commands: 1 };
-        Self { login: TargetLogin::new(options), window: settings.window, size_bytes: settings.size_bytes }
+        let login = TargetLogin::new(options, Nonce::new([7; NONCE_BYTES]));
+        Self { login, window: settings.window, size_bytes: settings.size_bytes }
     }
 
     /// Takes one request.
