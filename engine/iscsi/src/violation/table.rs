@@ -56,6 +56,7 @@
 //! | `KeyTooLate` | A name that belongs into the first step came later | §6.3 | login status 02/00 | `names_and_the_session_type_may_not_come_late_or_twice` |
 //! | `NameMalformed` | The name is no iSCSI name | §4.2.7 | login status 02/00 | `a_name_that_is_none_is_an_initiator_error` |
 //! | `SessionTypeUnknown` | SessionType is neither Normal nor Discovery | §13.21 | login status 02/09 | `a_session_of_an_unknown_type_is_not_supported` |
+//! | `Unproven` | The initiator has not proven who it is (a CHAP key that is malformed or out of place: 02/00) | §12.1.3 | login status 02/01 | `a_wrong_or_missing_proof_fails_to_authenticate` |
 //! | `LoginInFullFeaturePhase` | A Login Request on a connection that has logged in | §11.12 | Reject: protocol error | `what_a_session_has_no_use_for_is_rejected` |
 //! | `NotInDiscovery` | A PDU that a discovery session has no use for | §4.3 | Reject: command not supported | `a_discovery_session_takes_text_and_logout_and_no_commands` |
 //! | `TaskTagInUse` | The tag of a new task names one that has not ended | §11.2.1.8 | Reject: invalid PDU field | `a_task_tag_in_use_is_rejected_and_its_number_is_used_up` |
@@ -66,6 +67,7 @@
 
 #[cfg(test)]
 mod tests {
+    use crate::chap::Refusal;
     use crate::framing::Digests;
     use crate::negotiate::{Key, Misuse};
     use crate::violation::{Answer, LoginViolation, SessionViolation, Violation};
@@ -217,6 +219,7 @@ mod tests {
                 LoginViolation::KeyTooLate(Key::InitiatorName),
                 LoginViolation::NameMalformed(Key::InitiatorName),
                 LoginViolation::SessionTypeUnknown,
+                LoginViolation::Unproven(Refusal::ResponseWrong),
             ]
             .map(Violation::Login),
         );
