@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use portico_scsi::ledger::{NexusName, ReservationChange};
-use portico_scsi::reservation::NexusId;
+use portico_scsi::persistent::{OutAction, PersistentOut, Registering};
+use portico_scsi::reservation::{NexusId, Reservation};
 
 use super::*;
 
@@ -189,6 +190,37 @@ fn after_a_reboot_only_what_survives_one_is_left() {
     let folder = holding("a");
     let later = LedgerStore::new(&folder, [2; 16]);
     assert_eq!(later.read(DEVICE).unwrap(), Restored::OtherBoot(Ledger::new()), "a RESERVE does not");
+}
+
+/// A ledger in which one nexus is registered, with APTPL or without.
+fn registered(persists: bool) -> Ledger {
+    let mut ledger = Ledger::new();
+    ledger.attach(NexusId(1), NexusName::new("initiator", "target"));
+    let registering =
+        Registering { ignore_existing: false, initiators: None, all_target_ports: false, persists };
+    let action = OutAction::Register(registering);
+    let out = PersistentOut { reservation_key: 0, action_key: 5, action };
+    ledger.persistent_reserve_out(&out, NexusId(1)).unwrap();
+    ledger
+}
+
+#[test]
+fn registrations_are_kept_over_a_restart_and_over_a_reboot_with_aptpl_alone() {
+    for persists in [false, true] {
+        let folder = Dying::immortal();
+        store(&folder).write(DEVICE, &registered(persists).encode(BOOT)).unwrap();
+        let keys = |restored: Restored| match restored {
+            Restored::SameBoot(ledger) | Restored::OtherBoot(ledger) => match ledger.view() {
+                Reservation::Persistent(kept) => kept.registrants.iter().map(|one| one.key).collect(),
+                _ => vec![],
+            },
+            Restored::Nothing => panic!("something was written"),
+        };
+        assert_eq!(keys(store(&folder).read(DEVICE).unwrap()), [5]);
+        let later = LedgerStore::new(&folder, [2; 16]);
+        let survives: &[u64] = if persists { &[5] } else { &[] };
+        assert_eq!(keys(later.read(DEVICE).unwrap()), survives);
+    }
 }
 
 #[test]
