@@ -6,8 +6,8 @@ use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
-    access, allocations, bad_input, conformance, durability, guest, images, peers, power, reload, sessions,
-    tidy,
+    access, allocations, bad_input, conformance, durability, guest, images, instructions, peers, power,
+    reload, sessions, tidy,
 };
 
 /// One stage.
@@ -145,6 +145,14 @@ pub(super) const STAGES: &[Stage] = &[
         run: run_allocations,
     },
     Stage {
+        name: "instructions",
+        what: "a command's instructions in a shard, none grown by 5 %",
+        limit: minutes(15),
+        needs_root: None,
+        programs: &[("valgrind", "valgrind")],
+        run: run_instructions,
+    },
+    Stage {
         name: "sessions",
         what: "64 sessions on one unit, over both shards, with verification",
         limit: minutes(10),
@@ -261,6 +269,12 @@ fn run_bad_input(site: &mut Site) -> Result<Tally> {
 fn run_allocations(site: &mut Site) -> Result<Tally> {
     let tree = site.tree.clone();
     let (passed, failed) = allocations::run(&tree, false, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
+fn run_instructions(site: &mut Site) -> Result<Tally> {
+    let tree = site.tree.clone();
+    let (passed, failed) = instructions::run(&tree, &mut |line| site.say(line))?;
     Ok(Tally { passed, failed, skipped: 0 })
 }
 
