@@ -95,7 +95,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("portico-iscsi", &[]),
     ("portico-scsi", &[]),
     ("portico-ring", &[]),
-    ("portico-backstores", &[]),
+    ("portico-backstores", &["portico-librbd-sys"]),
+    ("portico-librbd-sys", &[]),
     ("portico-model", &["portico-iscsi", "portico-scsi"]),
     ("portico-control", &["portico-model", "portico-iscsi", "portico-scsi"]),
     (
