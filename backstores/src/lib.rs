@@ -1,4 +1,5 @@
-//! Where the blocks are: nothing ([`null`]), memory ([`ram`]), files and block devices ([`mod@file`]).
+//! Where the blocks are: nothing ([`null`]), memory ([`ram`]), files and block devices ([`mod@file`]), a Ceph
+//! cluster ([`rbd`]).
 //!
 //! A [`Backstore`] is one logical unit's medium, shared by all shards and unchanging. Each shard opens a [`Queue`] at it,
 //! which never blocks and, once open, never allocates. This crate imports nothing of ours: what it needs of an io_uring
@@ -14,11 +15,13 @@
 //! | [`ring`] | [`Ring`], the part of an io_uring that is needed here |
 //! | [`medium`] | [`Medium`], [`MediumQueue`]: one of the kinds below, by enum dispatch |
 //! | [`null`], [`ram`] | media without I/O |
+//! | [`rbd`] | images of a Ceph cluster, through librbd |
 //! | [`mod@file`] | files and block devices: short transfers, failed syncs, the cap on what the kernel punts |
 //! | [`open`] | opening them, on a helper thread: exclusive use, alignment, size |
 //! | [`memory`] | [`SharedMemory`], which several shards read and write |
 //!
-//! `unsafe` lives in `memory` (a mapping and opaque copies) and `open::system` (three calls of the kernel); nowhere else.
+//! `unsafe` lives in `memory` (a mapping and opaque copies), `open::system` (calls of the kernel) and `rbd` (calls of librbd);
+//! nowhere else.
 
 pub mod file;
 pub mod medium;
@@ -26,6 +29,7 @@ pub mod memory;
 pub mod null;
 pub mod open;
 pub mod ram;
+pub mod rbd;
 pub mod request;
 pub mod ring;
 
@@ -34,8 +38,9 @@ pub use medium::{Medium, MediumQueue};
 pub use memory::{Lent, Memory, SharedMemory};
 pub use null::{NullQueue, NullStore};
 pub use ram::{RamQueue, RamStore};
+pub use rbd::{RbdOptions, RbdQueue, RbdStore};
 pub use request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
-pub use ring::{FileHandle, Ring, Slot, Source};
+pub use ring::{Alarm, FileHandle, Ring, Slot, Source};
 
 use std::io;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use crate::file::{FileQueue, FileStore};
 use crate::memory::Lent;
 use crate::null::{NullQueue, NullStore};
 use crate::ram::{RamQueue, RamStore};
+use crate::rbd::{RbdQueue, RbdStore};
 use crate::request::{Completion, QueueFull, Request, Submitted, Tag};
 use crate::ring::{Ring, Slot};
 use crate::{Backstore, Geometry, Queue};
@@ -19,6 +20,8 @@ pub enum Medium {
     Ram(Arc<RamStore>),
     /// A file or a block device.
     File(Arc<FileStore>),
+    /// An image of a Ceph cluster.
+    Rbd(Arc<RbdStore>),
 }
 
 impl Medium {
@@ -28,6 +31,7 @@ impl Medium {
             Self::Null(store) => store.geometry(),
             Self::Ram(store) => store.geometry(),
             Self::File(store) => store.geometry(),
+            Self::Rbd(store) => store.geometry(),
         }
     }
 
@@ -40,6 +44,7 @@ impl Medium {
             Self::Null(store) => MediumQueue::Null(store.open_queue(ring)?),
             Self::Ram(store) => MediumQueue::Ram(store.open_queue(ring)?),
             Self::File(store) => MediumQueue::File(store.open_queue(ring)?),
+            Self::Rbd(store) => MediumQueue::Rbd(store.open_queue(ring)?),
         })
     }
 }
@@ -53,6 +58,8 @@ pub enum MediumQueue<S> {
     Ram(RamQueue<S>),
     /// To a file or a block device.
     File(FileQueue<S>),
+    /// To an image of a Ceph cluster.
+    Rbd(RbdQueue<S>),
 }
 
 impl<S> Queue<S> for MediumQueue<S> {
@@ -67,6 +74,7 @@ impl<S> Queue<S> for MediumQueue<S> {
             Self::Null(queue) => queue.submit(ring, tag, request),
             Self::Ram(queue) => queue.submit(ring, tag, request),
             Self::File(queue) => queue.submit(ring, tag, request),
+            Self::Rbd(queue) => queue.submit(ring, tag, request),
         }
     }
 
@@ -82,6 +90,7 @@ impl<S> Queue<S> for MediumQueue<S> {
             Self::Null(queue) => queue.completed(ring, slot, result, segments),
             Self::Ram(queue) => queue.completed(ring, slot, result, segments),
             Self::File(queue) => queue.completed(ring, slot, result, segments),
+            Self::Rbd(queue) => queue.completed(ring, slot, result, segments),
         }
     }
 
@@ -91,6 +100,7 @@ impl<S> Queue<S> for MediumQueue<S> {
             Self::Null(queue) => queue.reap(ring, done),
             Self::Ram(queue) => queue.reap(ring, done),
             Self::File(queue) => queue.reap(ring, done),
+            Self::Rbd(queue) => queue.reap(ring, done),
         }
     }
 
@@ -100,6 +110,7 @@ impl<S> Queue<S> for MediumQueue<S> {
             Self::Null(queue) => queue.lend(offset_bytes, length_bytes),
             Self::Ram(queue) => queue.lend(offset_bytes, length_bytes),
             Self::File(queue) => queue.lend(offset_bytes, length_bytes),
+            Self::Rbd(queue) => queue.lend(offset_bytes, length_bytes),
         }
     }
 
@@ -108,6 +119,7 @@ impl<S> Queue<S> for MediumQueue<S> {
             Self::Null(queue) => Queue::<S>::in_flight(queue),
             Self::Ram(queue) => Queue::<S>::in_flight(queue),
             Self::File(queue) => Queue::<S>::in_flight(queue),
+            Self::Rbd(queue) => Queue::<S>::in_flight(queue),
         }
     }
 
@@ -116,6 +128,7 @@ impl<S> Queue<S> for MediumQueue<S> {
             Self::Null(queue) => queue.close(ring),
             Self::Ram(queue) => queue.close(ring),
             Self::File(queue) => queue.close(ring),
+            Self::Rbd(queue) => queue.close(ring),
         }
     }
 }

@@ -78,6 +78,10 @@ pub enum MediumError {
     BeyondEnd,
     /// The medium has gone: a device was removed.
     Gone,
+    /// The medium is closed for now and comes back by itself: try again.
+    BecomingReady,
+    /// The medium did not answer in time. A write so answered never lands.
+    TimedOut,
     /// The request was cancelled; what it did is unknown.
     Cancelled,
     /// An error number that none of these names.
@@ -112,6 +116,8 @@ impl fmt::Display for MediumError {
             Self::Refused => "the kernel refused the request's alignment or range",
             Self::BeyondEnd => "the medium has become shorter",
             Self::Gone => "the medium is gone",
+            Self::BecomingReady => "the medium is closed for now",
+            Self::TimedOut => "the medium did not answer in time",
             Self::Cancelled => "cancelled",
             Self::Other(errno) => return write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         })

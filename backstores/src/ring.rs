@@ -1,7 +1,9 @@
 //! What this crate needs of an io_uring. A shard implements it on the real ring, the simulator on one of its own.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// A file that the ring has adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +21,23 @@ pub enum Source {
     Descriptor(OwnedFd),
     /// A file of a simulated world, by its number there. A real ring refuses it.
     Simulated(u64),
+}
+
+/// Ends the sleep of the shard whose ring it is from, from any thread. The shard then reaps its queues.
+#[derive(Clone, Debug)]
+pub struct Alarm(Arc<File>);
+
+impl Alarm {
+    /// An alarm that adds to this eventfd.
+    pub fn new(event: OwnedFd) -> Self {
+        Self(Arc::new(File::from(event)))
+    }
+
+    /// Wakes the shard, or keeps it from falling asleep.
+    pub fn ring(&self) {
+        // The counter could overflow only after 2^64 wakes that nobody reads; no other error is possible.
+        let _ = (&*self.0).write(&1u64.to_ne_bytes());
+    }
 }
 
 /// Reads, writes and syncs files. Nothing here blocks; an operation's end is told to
@@ -67,6 +86,14 @@ pub trait Ring {
     /// Begins to make all data of the file durable, as `fdatasync(2)`. False where the ring is full.
     #[must_use]
     fn sync(&mut self, file: FileHandle, slot: Slot) -> bool;
+
+    /// What media whose completions do not come by the ring wake the shard with.
+    ///
+    /// # Errors
+    /// Where this ring cannot be woken, or no descriptor is left.
+    fn alarm(&self) -> io::Result<Alarm> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Bytes in all segments.
     fn length_bytes(segments: &Self::Segments) -> usize;

@@ -61,7 +61,7 @@ fn geometry(device: &Device, extent: Extent) -> Result<Geometry, String> {
 fn identity(device: &Device, setup_id: u32) -> Result<Identity, String> {
     let whole = configuration::Identity::of(device, setup_id);
     let handler = match device.handler {
-        Handler::BlockIo { .. } => identity::Handler::BlockIo,
+        Handler::BlockIo { .. } | Handler::Rbd(_) => identity::Handler::BlockIo,
         Handler::FileIo { .. } | Handler::NullIo { .. } | Handler::Ram { .. } => identity::Handler::FileIo,
     };
     let set = &device.identity;
@@ -85,6 +85,8 @@ fn write_cache(device: &Device) -> WriteCache {
     match device.handler {
         // There is nothing that a flush could save.
         Handler::NullIo { .. } | Handler::Ram { .. } => WriteCache::NonVolatile,
+        // librbd's cache is off: what has completed is durable.
+        Handler::Rbd(_) => WriteCache::WriteThrough,
         _ if device.nv_cache => WriteCache::NonVolatile,
         _ if device.write_through => WriteCache::WriteThrough,
         _ => WriteCache::WriteBack,

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portico_backstores::open::{BlockOptions, FileOptions, open_block, open_file};
-use portico_backstores::{Medium, NullStore, RamStore};
+use portico_backstores::rbd::open_rbd;
+use portico_backstores::{Medium, NullStore, RamStore, RbdOptions};
 use portico_control::core::Opened;
 use portico_control::runtime::Devices;
-use portico_model::configuration::{Device, Handler};
+use portico_model::configuration::{Device, Handler, RbdImage};
 
 /// Opens devices for so many shards.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl Media {
                 let store = RamStore::new(block, blocks(*size_bytes), device.read_only);
                 store.map(Medium::Ram).map_err(|error| format!("{size_bytes} bytes of memory: {error}"))
             }
+            Handler::Rbd(image) => open_rbd(options_of(image, device)).map(Medium::Rbd),
             Handler::FileIo { filename, size_bytes } => self.file(device, filename, *size_bytes),
             Handler::BlockIo { filename, .. } => {
                 let opened = open_block(&BlockOptions {
@@ -81,6 +83,20 @@ impl Media {
             tracing::info!(device = device.name, filename, "file created");
         }
         Ok(Medium::File(Arc::clone(&opened.store)))
+    }
+}
+
+fn options_of(image: &RbdImage, device: &Device) -> RbdOptions {
+    RbdOptions {
+        namespace: image.namespace.clone(),
+        snapshot: image.snapshot.clone(),
+        client: image.client.clone(),
+        conf: image.conf.clone(),
+        keyring: image.keyring.clone(),
+        settings: image.options.clone(),
+        block_length: device.block_size_bytes,
+        read_only: device.read_only,
+        ..RbdOptions::new(&image.pool, &image.image)
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use portico_backstores::Medium;
+use portico_backstores::rbd::wait_until_closed;
 use portico_control::core::Exit;
 use portico_control::http::{Limits, Server};
 use portico_control::ledger_store::{LedgerStore, SystemFolder, boot_id};
@@ -97,8 +98,14 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     let exit = runtime.run();
     threads.join();
     drop(metrics);
+    if !wait_until_closed(IMAGES_CLOSE_IN) {
+        tracing::warn!("Ceph does not answer: images are left to time out there, which takes half a minute");
+    }
     Ok(exit)
 }
+
+/// How long the end of the process waits for images to be closed.
+const IMAGES_CLOSE_IN: Duration = Duration::from_secs(5);
 
 /// Makes sure that no other gateway keeps its ledgers in this folder, for as long as the file is open.
 fn claim(folder: &Path) -> Result<File, String> {

@@ -39,6 +39,14 @@ impl Waker {
         let _ = (&self.0.event).write(&1u64.to_ne_bytes());
     }
 
+    /// A descriptor of the eventfd, for those who wake with it alone.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone_event(&self) -> io::Result<OwnedFd> {
+        Ok(OwnedFd::from(self.0.event.try_clone()?))
+    }
+
     pub(crate) fn event(&self) -> RawFd {
         self.0.event.as_raw_fd()
     }

@@ -34,6 +34,13 @@ pub trait Driver {
     /// # Errors
     /// When no more can be owned, or the source belongs to another world.
     fn adopt_medium(&mut self, source: Source) -> io::Result<Fd>;
+    /// The eventfd that ends this shard's sleep when it is added to.
+    ///
+    /// # Errors
+    /// When no descriptor is left, or this world has none.
+    fn alarm(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Gives a descriptor back, to go to another shard.
     ///
     /// # Errors
@@ -143,6 +150,10 @@ impl Driver for Reactor {
             }
             Source::Simulated(_) => Err(io::Error::other("a simulated file in the real world")),
         }
+    }
+
+    fn alarm(&self) -> io::Result<OwnedFd> {
+        self.ring.waker().try_clone_event()
     }
 
     fn release(&mut self, fd: Fd) -> Result<OwnedFd, Fd> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_iscsi::moment::Moment;
-use portico_model::configuration::Device;
+use portico_model::configuration::{Device, Handler};
 use portico_model::identity::{Generation, ShardId, ShardSet, Ticket, UnitId};
 use portico_model::message::{Opening, Orphan, ToShard};
 use portico_scsi::attention::UnitAttention;
@@ -494,7 +494,9 @@ impl<M: Clone> Control<M> {
 
 /// Whether a device is another one below: what is fixed when it is opened differs.
 fn is_reopened(old: &Device, new: &Device) -> bool {
+    let rbd = |device: &Device| matches!(device.handler, Handler::Rbd(_));
     old.handler.name() != new.handler.name()
+        || (rbd(old) && old.handler != new.handler)
         || old.handler.filename() != new.handler.filename()
         || old.block_size_bytes != new.block_size_bytes
         || old.read_only != new.read_only

@@ -17,6 +17,7 @@ pub(super) fn differences(old: &Device, new: &Device) -> Differences {
     let (was, is) = (&old.identity, &new.identity);
     let compared = [
         ("filename", old.handler.filename() != new.handler.filename()),
+        ("option", is_other_client(&old.handler, &new.handler)),
         ("dummy", is_dummy(&old.handler) != is_dummy(&new.handler)),
         ("size", old.handler.size_bytes() != new.handler.size_bytes()),
         ("blocksize", old.block_size_bytes != new.block_size_bytes),
@@ -78,6 +79,12 @@ pub(super) fn with_running_attributes(old: &Device, new: &Device) -> Device {
     device
 }
 
+/// Whether one image is opened in two ways.
+fn is_other_client(old: &Handler, new: &Handler) -> bool {
+    let (Handler::Rbd(old), Handler::Rbd(new)) = (old, new) else { return false };
+    (&old.client, &old.keyring, &old.options) != (&new.client, &new.keyring, &new.options)
+}
+
 fn is_dummy(handler: &Handler) -> bool {
     matches!(handler, Handler::NullIo { dummy: true, .. })
 }
@@ -90,6 +97,7 @@ fn set_size(handler: &mut Handler, like: &Handler) {
         }
         (Handler::NullIo { size_bytes: mine, .. }, Handler::NullIo { size_bytes, .. })
         | (Handler::Ram { size_bytes: mine }, Handler::Ram { size_bytes }) => *mine = *size_bytes,
+        (Handler::Rbd(_), Handler::Rbd(_)) => {}
         _ => unreachable!("the caller asks with two devices of one handler"),
     }
 }

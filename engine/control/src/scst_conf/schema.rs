@@ -40,10 +40,12 @@ pub const NULL: u8 = 4;
 pub const RAM: u8 = 8;
 /// vcdrom.
 pub const CDROM: u8 = 16;
+/// vdisk_rbd, our own.
+pub const RBD: u8 = 32;
 /// Every disk of SCST's.
 const DISKS: u8 = FILE | BLOCK | NULL;
 /// Every disk of SCST's, and ours.
-const ALL_DISKS: u8 = DISKS | RAM;
+const ALL_DISKS: u8 = DISKS | RAM | RBD;
 
 /// What an attribute does here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +172,15 @@ pub const ATTRIBUTES: &[Attribute] = &[
     // Device, when created
     row(Level::Device(FILE | BLOCK), "filename", Kind::Path, "").fixed(),
     row(Level::Device(CDROM), "filename", Kind::Path, ""),
+    row(Level::Device(RBD), "filename", Kind::RbdName, "").fixed(),
+    row(Level::Device(RBD), "pool", Kind::RbdPart, "").fixed(),
+    row(Level::Device(RBD), "namespace", Kind::RbdPart, "").fixed(),
+    row(Level::Device(RBD), "image", Kind::RbdPart, "").fixed(),
+    row(Level::Device(RBD), "snapshot", Kind::RbdPart, "").fixed(),
+    row(Level::Device(RBD), "client", Kind::RbdPart, "admin").fixed(),
+    row(Level::Device(RBD), "conf", Kind::Path, "").fixed(),
+    row(Level::Device(RBD), "keyring", Kind::Path, "").fixed(),
+    row(Level::Device(RBD), "option", Kind::NameAndValue, "").repeatable().fixed(),
     row(Level::Device(ALL_DISKS), "blocksize", Kind::BlockSize, "512").fixed(),
     row(Level::Device(ALL_DISKS), "read_only", Kind::Flag, "0").fixed(),
     row(Level::Device(FILE | BLOCK), "write_through", Kind::Flag, "0").fixed(),
@@ -197,8 +208,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Device(ALL_DISKS), "t10_dev_id", Kind::Ascii { length_max: 25 }, "").fixed(),
     row(Level::Device(NULL), "dummy", Kind::Flag, "0").fixed(),
     // Device, while it runs
-    row(Level::Device(ALL_DISKS), "size", Kind::Bytes, ""),
-    row(Level::Device(ALL_DISKS), "size_mb", Kind::Mebibytes, ""),
+    row(Level::Device(DISKS | RAM), "size", Kind::Bytes, ""),
+    row(Level::Device(DISKS | RAM), "size_mb", Kind::Mebibytes, ""),
     row(Level::Device(ALL_DISKS), "opt_trans_len", COUNT, "524288"),
     row(Level::Device(DISKS), "expl_alua", Kind::Flag, "0").later(NO_ALUA),
     row(Level::Device(ALL_DISKS | CDROM), "prod_id", Kind::Ascii { length_max: 16 }, ""),
@@ -316,8 +327,13 @@ const HANDLERS_NOT_YET: [&str; 12] = [
 ];
 
 /// The handlers whose devices are served, with their bits.
-pub const HANDLERS: [(&str, u8); 4] =
-    [("vdisk_fileio", FILE), ("vdisk_blockio", BLOCK), ("vdisk_nullio", NULL), ("vdisk_ram", RAM)];
+pub const HANDLERS: [(&str, u8); 5] = [
+    ("vdisk_fileio", FILE),
+    ("vdisk_blockio", BLOCK),
+    ("vdisk_nullio", NULL),
+    ("vdisk_ram", RAM),
+    ("vdisk_rbd", RBD),
+];
 
 /// Looks a handler up.
 #[must_use]

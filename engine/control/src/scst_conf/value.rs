@@ -4,7 +4,7 @@
 
 use portico_model::configuration::{
     AddressMethod, AluaState, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, DeviceIdentifier, Digest, Pattern,
-    Redirect, Secret, User,
+    RbdImage, Redirect, Secret, User,
 };
 
 /// The kinds of values.
@@ -29,6 +29,12 @@ pub enum Kind {
     Mebibytes,
     /// An absolute path.
     Path,
+    /// `rbd:pool/image`, with or without a namespace and a snapshot.
+    RbdName,
+    /// A pool, an image, and their kin.
+    RbdPart,
+    /// `name value`.
+    NameAndValue,
     /// Any text.
     Text {
         /// Its bytes.
@@ -68,6 +74,8 @@ pub enum Kind {
 pub const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
 /// Bytes of a path, Linux's PATH_MAX with its NUL.
 const PATH_LENGTH_BYTES_MAX: usize = 4_095;
+/// Bytes of a pool's or an image's name; librbd takes fewer than 96 of an image's.
+const RBD_PART_LENGTH_BYTES_MAX: usize = 255;
 /// Bytes of a CHAP name, and of a secret.
 const USER_LENGTH_BYTES_MAX: usize = 255;
 
@@ -117,6 +125,9 @@ impl Kind {
             Self::Bytes => bytes(text).map(drop),
             Self::Mebibytes => mebibytes(text).map(drop),
             Self::Path => path(text),
+            Self::RbdName => rbd_image(text).map(drop),
+            Self::RbdPart => rbd_part(text),
+            Self::NameAndValue => name_and_value(text).map(drop),
             Self::Text { length_max } if text.len() > length_max => {
                 Err(Fault::wants(format!("a text of at most {length_max} bytes")))
             }
@@ -287,6 +298,30 @@ pub(super) fn user(text: &str) -> Result<User, Fault> {
         )));
     }
     Ok(User { name: name.to_owned(), secret: Secret::new(secret) })
+}
+
+pub(super) fn rbd_image(text: &str) -> Result<RbdImage, Fault> {
+    RbdImage::from_filename(text)
+        .ok_or_else(|| Fault::wants("an image as `rbd:pool/image` or `rbd:pool/image@snapshot`"))
+}
+
+fn rbd_part(text: &str) -> Result<(), Fault> {
+    let fits = !text.is_empty()
+        && text.len() <= RBD_PART_LENGTH_BYTES_MAX
+        && text.chars().all(|letter| !letter.is_control() && !matches!(letter, '/' | '@' | ':'));
+    if fits { Ok(()) } else { Err(Fault::wants("a name without `/`, `@` and `:`")) }
+}
+
+/// An option of Ceph's and its value.
+pub(super) fn name_and_value(text: &str) -> Result<(String, String), Fault> {
+    let fault = || Fault::wants("an option of Ceph's and its value").hint("write `\"name value\"`");
+    let (name, value) = text.trim_matches(' ').split_once([' ', '\t']).ok_or_else(fault)?;
+    let value = value.trim_matches([' ', '\t']);
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    if name.is_empty() || value.is_empty() || !name.chars().all(is_name) {
+        return Err(fault());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 pub(super) fn redirect(text: &str) -> Result<Redirect, Fault> {

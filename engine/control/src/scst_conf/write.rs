@@ -8,7 +8,7 @@ use std::fmt;
 
 use portico_model::configuration::{
     AddressMethod, AluaState, Configuration, Device, DeviceGroup, Digest, ForeignSection, Group, Handler,
-    KeptAttribute, LunMapping, Target, TargetGroup, UnservedLun, User,
+    KeptAttribute, LunMapping, RbdImage, Target, TargetGroup, UnservedLun, User,
 };
 
 use super::schema::{self, Level};
@@ -105,6 +105,19 @@ impl Section {
         self.attributes.extend(kept.iter().map(|kept| (kept.name.clone(), kept.value.clone())));
     }
 
+    fn rbd(&mut self, level: Level, image: &RbdImage) {
+        self.attribute(level, "pool", &image.pool, false);
+        self.optional(level, "namespace", image.namespace.as_ref());
+        self.attribute(level, "image", &image.image, false);
+        self.optional(level, "snapshot", image.snapshot.as_ref());
+        self.attribute(level, "client", &image.client, false);
+        self.optional(level, "conf", image.conf.as_ref());
+        self.optional(level, "keyring", image.keyring.as_ref());
+        for (name, value) in &image.options {
+            self.attribute(level, "option", &format!("{name} {value}"), false);
+        }
+    }
+
     fn users(&mut self, level: Level, incoming: &[User], outgoing: Option<&User>) {
         let all = incoming.iter().map(|user| ("IncomingUser", user));
         for (name, user) in all.chain(outgoing.map(|user| ("OutgoingUser", user))) {
@@ -160,7 +173,10 @@ fn device(device: &Device) -> Section {
         schema::HANDLERS.iter().find(|(name, _)| *name == device.handler.name()).map_or(0, |(_, bit)| *bit);
     let level = Level::Device(bit);
     let mut section = Section::new(&["DEVICE", &device.name]);
-    section.optional(level, "filename", device.handler.filename());
+    match &device.handler {
+        Handler::Rbd(image) => section.rbd(level, image),
+        handler => section.optional(level, "filename", handler.filename()),
+    }
     match &device.handler {
         Handler::NullIo { size_bytes, dummy } => {
             section.flag(level, "dummy", *dummy);

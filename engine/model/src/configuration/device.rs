@@ -81,6 +81,92 @@ pub enum Handler {
         /// Size in bytes.
         size_bytes: u64,
     },
+    /// vdisk_rbd, our own: an image of a Ceph cluster.
+    Rbd(Box<RbdImage>),
+}
+
+/// An RBD image, and the client under which it is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RbdImage {
+    /// The image as one file name: `rbd:pool/namespace/image@snapshot`, with `:conf=path` where `conf` is set, so that images
+    /// of two clusters are two. Made by [`RbdImage::named`].
+    filename: String,
+    /// The pool.
+    pub pool: String,
+    /// The namespace in the pool.
+    pub namespace: Option<String>,
+    /// The image.
+    pub image: String,
+    /// A snapshot of it, which is read-only.
+    pub snapshot: Option<String>,
+    /// The client's name, without `client.`.
+    pub client: String,
+    /// Absolute path of Ceph's configuration; `None` is where Ceph looks by itself.
+    pub conf: Option<String>,
+    /// Absolute path of the client's keyring; `None` is where Ceph's configuration says.
+    pub keyring: Option<String>,
+    /// Options of Ceph's, in the file's order.
+    pub options: Vec<(String, String)>,
+}
+
+/// The client of an RBD image if the file names none.
+pub const RBD_CLIENT_DEFAULT: &str = "admin";
+
+impl RbdImage {
+    /// An image under the default client.
+    #[must_use]
+    pub fn new(pool: impl Into<String>, image: impl Into<String>) -> Self {
+        Self {
+            filename: String::new(),
+            pool: pool.into(),
+            namespace: None,
+            image: image.into(),
+            snapshot: None,
+            client: RBD_CLIENT_DEFAULT.to_owned(),
+            conf: None,
+            keyring: None,
+            options: Vec::new(),
+        }
+        .named()
+    }
+
+    /// With the file name that its parts make.
+    #[must_use]
+    pub fn named(mut self) -> Self {
+        let part = |text: &Option<String>, lead: &str, end: &str| {
+            text.as_ref().map_or_else(String::new, |text| format!("{lead}{text}{end}"))
+        };
+        self.filename = format!(
+            "rbd:{}/{}{}{}{}",
+            self.pool,
+            part(&self.namespace, "", "/"),
+            self.image,
+            part(&self.snapshot, "@", ""),
+            part(&self.conf, ":conf=", "")
+        );
+        self
+    }
+
+    /// Reads `rbd:pool/image`, `rbd:pool/namespace/image`, either with `@snapshot`. `None` where it is not of that form.
+    #[must_use]
+    pub fn from_filename(filename: &str) -> Option<Self> {
+        let rest = filename.strip_prefix("rbd:")?;
+        let (path, snapshot) = match rest.split_once('@') {
+            Some((path, snapshot)) => (path, Some(snapshot.to_owned())),
+            None => (rest, None),
+        };
+        let parts: Vec<&str> = path.split('/').collect();
+        let (pool, namespace, image) = match parts[..] {
+            [pool, image] => (pool, None, image),
+            [pool, namespace, image] => (pool, Some(namespace.to_owned()), image),
+            _ => return None,
+        };
+        let given = [Some(pool), namespace.as_deref(), Some(image), snapshot.as_deref()];
+        if given.into_iter().flatten().any(|part| part.is_empty() || part.contains(['@', ':', '/'])) {
+            return None;
+        }
+        Some(Self { namespace, snapshot, ..Self::new(pool, image) }.named())
+    }
 }
 
 impl Handler {
@@ -92,14 +178,16 @@ impl Handler {
             Self::BlockIo { .. } => "vdisk_blockio",
             Self::NullIo { .. } => "vdisk_nullio",
             Self::Ram { .. } => "vdisk_ram",
+            Self::Rbd(_) => "vdisk_rbd",
         }
     }
 
-    /// The path that is opened, if there is one.
+    /// The path that is opened, if there is one; of an RBD image, what names it.
     #[must_use]
     pub fn filename(&self) -> Option<&str> {
         match self {
             Self::FileIo { filename, .. } | Self::BlockIo { filename, .. } => Some(filename),
+            Self::Rbd(image) => Some(&image.filename),
             Self::NullIo { .. } | Self::Ram { .. } => None,
         }
     }
@@ -110,6 +198,7 @@ impl Handler {
         match self {
             Self::FileIo { size_bytes, .. } | Self::BlockIo { size_bytes, .. } => *size_bytes,
             Self::NullIo { size_bytes, .. } | Self::Ram { size_bytes } => Some(*size_bytes),
+            Self::Rbd(_) => None,
         }
     }
 }
@@ -204,6 +293,34 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_rbd_image_is_read_from_a_file_name_as_ceph_writes_it() {
+        let image = RbdImage::from_filename("rbd:pool/space/disk@monday").unwrap();
+        assert_eq!((image.pool.as_str(), image.image.as_str()), ("pool", "disk"));
+        assert_eq!((image.namespace.as_deref(), image.snapshot.as_deref()), (Some("space"), Some("monday")));
+        assert_eq!(Handler::Rbd(Box::new(image)).filename(), Some("rbd:pool/space/disk@monday"));
+        assert_eq!(RbdImage::from_filename("rbd:rbd/disk"), Some(RbdImage::new("rbd", "disk")));
+        for wrong in [
+            "rbd/disk",
+            "rbd:disk",
+            "rbd:/disk",
+            "rbd:a/",
+            "rbd:a/b/c/d",
+            "rbd:a/b@",
+            "rbd:a/b@c@d",
+            "rbd:a/b:id=x",
+        ] {
+            assert_eq!(RbdImage::from_filename(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn images_of_two_clusters_have_two_names() {
+        let other =
+            RbdImage { conf: Some("/etc/ceph/b.conf".to_owned()), ..RbdImage::new("rbd", "disk") }.named();
+        assert_eq!(Handler::Rbd(Box::new(other)).filename(), Some("rbd:rbd/disk:conf=/etc/ceph/b.conf"));
+    }
 
     #[test]
     fn an_identifier_is_read_from_hex_with_and_without_prefix() {

@@ -60,7 +60,8 @@ impl Identity {
 fn vendor(handler: &Handler) -> &'static str {
     match handler {
         Handler::FileIo { .. } | Handler::NullIo { .. } => "SCST_FIO",
-        Handler::BlockIo { .. } => "SCST_BIO",
+        // An image that SCST served was mapped by the kernel, and a block device: its disks keep their name.
+        Handler::BlockIo { .. } | Handler::Rbd(_) => "SCST_BIO",
         // Not SCST's: no disk of an existing setup can change its name by this.
         Handler::Ram { .. } => "PORTICO",
     }

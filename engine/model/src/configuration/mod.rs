@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use device::{
     BLOCK_SIZE_BYTES_DEFAULT, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, DeviceIdentifier, Handler,
-    IdentityOverrides, NULLIO_SIZE_BYTES_DEFAULT, OPT_TRANS_LEN_BYTES_DEFAULT,
+    IdentityOverrides, NULLIO_SIZE_BYTES_DEFAULT, OPT_TRANS_LEN_BYTES_DEFAULT, RBD_CLIENT_DEFAULT, RbdImage,
 };
 pub use device_group::{AluaState, DeviceGroup, TargetGroup, TargetReference};
 pub use embedded::{EMBEDDED_TARGET, embedded_default};

@@ -1,7 +1,7 @@
 //! Requests at the media: handing them over, taking them back, and what a fence asks of them meanwhile.
 
 use portico_backstores::{
-    Completion, FileHandle, MediumError, Queue as _, QueueFull, Request, Slot, Source, Submitted, Tag,
+    Alarm, Completion, FileHandle, MediumError, Queue as _, QueueFull, Request, Slot, Source, Submitted, Tag,
 };
 use portico_model::identity::Generation;
 use portico_model::message::ToControl;
@@ -192,8 +192,11 @@ impl<D: Driver> Core<D> {
             return;
         }
         if let Err(error) = result {
-            let device = task.unit.and_then(|unit| self.units.get(unit)).map(|unit| unit.device.clone());
-            tracing::warn!(device = device.as_deref(), lba = op.blocks.lba, ?op.kind, %error, "medium error");
+            // A closed medium says once that it is closed, not for each request that finds it so.
+            if error != MediumError::BecomingReady {
+                let device = task.unit.and_then(|unit| self.units.get(unit)).map(|unit| unit.device.clone());
+                tracing::warn!(device = device.as_deref(), lba = op.blocks.lba, ?op.kind, %error, "medium error");
+            }
             self.pool.keep_list_if(segments);
             self.finish(op.task, outcome_of(error, op.kind, op.blocks));
             return;
@@ -258,6 +261,13 @@ fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
             Outcome::check(Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED))
         }
         MediumError::Gone => not_ready(),
+        MediumError::BecomingReady => {
+            Outcome::check(Sense::new(SenseKey::NotReady, AdditionalSense::BECOMING_READY))
+        }
+        MediumError::TimedOut => {
+            let timed_out = AdditionalSense::LOGICAL_UNIT_COMMUNICATION_TIMEOUT;
+            Outcome::check(Sense::new(SenseKey::AbortedCommand, timed_out))
+        }
         MediumError::Refused | MediumError::Cancelled | MediumError::Other(_) => Outcome::internal_failure(),
         MediumError::Unrecovered | MediumError::DataLost | MediumError::BeyondEnd => match kind {
             OpKind::Fetch { .. } => Outcome::read_error(blocks.lba),
@@ -322,6 +332,10 @@ impl<D: Driver> portico_backstores::Ring for Adapter<'_, D> {
     fn sync(&mut self, file: FileHandle, slot: Slot) -> bool {
         let tag = self.tag(slot);
         self.driver.sync(Fd::from_bits(file.0), tag, true).is_ok()
+    }
+
+    fn alarm(&self) -> std::io::Result<Alarm> {
+        self.driver.alarm().map(Alarm::new)
     }
 
     fn length_bytes(segments: &Segments) -> usize {

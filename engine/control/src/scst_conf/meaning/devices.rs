@@ -2,7 +2,7 @@
 
 use portico_model::configuration::{
     Configuration, DEVICES_MAX, Device, Handler, IdentityOverrides, NULLIO_SIZE_BYTES_DEFAULT,
-    OPT_TRANS_LEN_BYTES_DEFAULT, Source,
+    OPT_TRANS_LEN_BYTES_DEFAULT, RbdImage, Source,
 };
 
 use super::attributes::Attributes;
@@ -10,7 +10,7 @@ use super::sections::{Expected, last_of_each, sections};
 use super::{Context, KnownDevice};
 use crate::scst_conf::diagnostic::{Code, Diagnostic, quoted};
 use crate::scst_conf::lexer::Word;
-use crate::scst_conf::schema::{self, BLOCK, CDROM, FILE, Level, NULL, RAM};
+use crate::scst_conf::schema::{self, BLOCK, CDROM, FILE, Level, NULL, RAM, RBD};
 use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
 use crate::scst_conf::value;
@@ -54,7 +54,7 @@ pub(super) fn read(
             configuration.devices.push(device);
             spans.push(DeviceSpans {
                 name: name.span,
-                filename: attributes.span("filename"),
+                filename: attributes.span("filename").or_else(|| attributes.span("image")),
                 t10_dev_id: attributes.span("t10_dev_id"),
                 naa_id: attributes.span("naa_id"),
                 eui64_id: attributes.span("eui64_id"),
@@ -135,6 +135,9 @@ fn device(
     device.source = Source { line: name.span.line };
 
     check_refused_together(context, &device, attributes);
+    if bit == RBD {
+        check_rbd(context, attributes);
+    }
     check_size(context, &device, attributes);
     Some(device)
 }
@@ -169,7 +172,54 @@ fn handler(context: &mut Context<'_>, bit: u8, name: &Word, attributes: &Attribu
             };
             Some(Handler::Ram { size_bytes })
         }
-        _ => unreachable!("the schema serves four handlers"),
+        RBD => {
+            let Some(image) = rbd_image(attributes) else {
+                required("image", "add `pool POOL` and `image IMAGE`, or `filename rbd:POOL/IMAGE`");
+                return None;
+            };
+            Some(Handler::Rbd(Box::new(image)))
+        }
+        _ => unreachable!("the schema serves five handlers"),
+    }
+}
+
+/// The image, by its parts or by a file name.
+fn rbd_image(attributes: &Attributes) -> Option<RbdImage> {
+    let by_name = attributes.read_with("filename", |text| value::rbd_image(text).ok());
+    let by_parts = || Some(RbdImage::new(attributes.text("pool")?, attributes.text("image")?));
+    let mut image = by_name.or_else(by_parts)?;
+    image.namespace = image.namespace.or_else(|| attributes.text("namespace"));
+    image.snapshot = image.snapshot.or_else(|| attributes.text("snapshot"));
+    image.client = attributes.text("client").unwrap_or(image.client);
+    image.conf = attributes.text("conf");
+    image.keyring = attributes.text("keyring");
+    image.options =
+        attributes.all("option").filter_map(|given| value::name_and_value(&given.value).ok()).collect();
+    Some(image.named())
+}
+
+/// What an RBD image is told twice, or in vain.
+fn check_rbd(context: &mut Context<'_>, attributes: &Attributes) {
+    if let Some(filename) = attributes.span("filename") {
+        for part in ["pool", "namespace", "image", "snapshot"] {
+            if let Some(span) = attributes.span(part) {
+                let message = format!("`filename` and `{part}` both name the image");
+                let error = Diagnostic::error(Code::Conflict, span, message)
+                    .related(filename, "the image is named here")
+                    .hint("name it by `filename`, or by `pool` and `image`");
+                context.report(error);
+            }
+        }
+    }
+    for given in attributes.all("option") {
+        let of_the_cache = value::name_and_value(&given.value).is_ok_and(|(name, value)| {
+            matches!(name.as_str(), "rbd_cache") && !matches!(value.as_str(), "false" | "0" | "no")
+        });
+        if of_the_cache {
+            let message = "librbd's cache stays off: with it, a write that failed could be answered as good";
+            let error = Diagnostic::error(Code::Conflict, given.span, message).hint("remove the line");
+            context.report(error);
+        }
     }
 }
 

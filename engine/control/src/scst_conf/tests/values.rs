@@ -1,5 +1,7 @@
 //! Values, and what must hold between sections.
 
+use portico_model::configuration::Handler;
+
 use super::{Code, findings, parse, read, refused, sound, warned, with_device, with_target};
 use crate::scst_conf::{DIAGNOSTICS_MAX, FILE_SIZE_BYTES_MAX};
 
@@ -19,6 +21,35 @@ fn a_ram_disk_is_our_own_handler_and_needs_a_size() {
     assert_eq!((device.handler.name(), device.handler.size_bytes()), ("vdisk_ram", Some(1 << 20)));
     assert_eq!(sound(&with_device("vdisk_ram", "size_mb 1")).devices[0], device);
     assert_eq!(refused_device("vdisk_ram", ""), (Code::MissingAttribute, 2));
+}
+
+#[test]
+fn an_rbd_image_is_named_by_its_parts_or_by_a_file_name() {
+    let by_parts = "pool rbd\nimage disk\nsnapshot monday\nclient gate\nconf /etc/ceph/b.conf\noption \"rados_osd_op_timeout 30\"";
+    let device = sound(&with_device("vdisk_rbd", by_parts)).devices.remove(0);
+    assert_eq!(device.handler.filename(), Some("rbd:rbd/disk@monday:conf=/etc/ceph/b.conf"));
+    let Handler::Rbd(image) = &device.handler else { panic!("{:?}", device.handler) };
+    assert_eq!(
+        (image.client.as_str(), &image.options[..]),
+        ("gate", &[("rados_osd_op_timeout".into(), "30".into())][..])
+    );
+    let by_name = sound(&with_device("vdisk_rbd", "filename rbd:rbd/disk")).devices.remove(0);
+    assert_eq!(
+        by_name.handler,
+        sound(&with_device("vdisk_rbd", "pool rbd\nimage disk")).devices.remove(0).handler
+    );
+    assert_eq!(refused_device("vdisk_rbd", "pool rbd"), (Code::MissingAttribute, 2));
+    assert_eq!(refused_device("vdisk_rbd", "filename rbd:rbd/disk\npool rbd"), (Code::Conflict, 4));
+    assert_eq!(refused_device("vdisk_rbd", "pool rbd\nimage a/b"), (Code::BadValue, 4));
+    let cached = "filename rbd:rbd/disk\noption \"rbd_cache true\"";
+    assert_eq!(refused_device("vdisk_rbd", cached), (Code::Conflict, 4));
+}
+
+#[test]
+fn one_rbd_image_is_not_written_to_by_two_devices() {
+    let text =
+        "HANDLER vdisk_rbd {\n DEVICE a {\n  filename rbd:p/i\n }\n DEVICE b {\n  pool p\n  image i\n }\n}\n";
+    assert_eq!(refused(text).code, Code::SharedMedium);
 }
 
 #[test]

@@ -19,7 +19,9 @@ fn again(configuration: &Configuration) -> Configuration {
 
 fn sorted(mut configuration: Configuration) -> Configuration {
     let handler = |name: &str| {
-        ["vdisk_blockio", "vdisk_fileio", "vdisk_nullio", "vdisk_ram"].iter().position(|h| *h == name)
+        ["vdisk_blockio", "vdisk_fileio", "vdisk_nullio", "vdisk_ram", "vdisk_rbd"]
+            .iter()
+            .position(|h| *h == name)
     };
     configuration.devices.sort_by_key(|device| (handler(device.handler.name()), device.name.clone()));
     configuration.targets.sort_by(|a, b| a.name.cmp(&b.name));

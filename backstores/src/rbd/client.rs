@@ -1,0 +1,287 @@
+//! A client of a Ceph cluster, and an image that is open under it. Every call here may block, for long where the cluster
+//! does not answer, so nothing of it runs on a shard.
+#![expect(unsafe_code, reason = "calls librados and librbd")]
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+use std::ptr;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use portico_librbd_sys::Api;
+use portico_librbd_sys::api::{self, FEATURE_JOURNALING, FEATURE_MIGRATING, FEATURE_NON_PRIMARY};
+
+use super::store::RbdOptions;
+
+/// A connected client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) api: &'static Api,
+    rados: api::Rados,
+}
+
+// SAFETY: librados and librbd are thread-safe; the handle is a pointer to an object of theirs that locks for itself.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+impl Client {
+    /// Connects, with the settings of `options`.
+    ///
+    /// # Errors
+    /// For people: what was tried, and what Ceph said.
+    pub(super) fn connect(options: &RbdOptions) -> Result<Self, String> {
+        let api = Api::get().map_err(|error| error.to_string())?;
+        let name = text(&format!("client.{}", options.client))?;
+        let mut rados = ptr::null_mut();
+        // SAFETY: both names are C strings that live through the call, which writes the handle.
+        let made = unsafe { (api.rados_create2)(&raw mut rados, c"ceph".as_ptr(), name.as_ptr(), 0) };
+        told(made, || format!("a client named client.{}", options.client))?;
+        let client = Self { api, rados };
+        client.configure(options)?;
+        // SAFETY: the handle is ours and configured.
+        let connected = unsafe { (api.rados_connect)(rados) };
+        told(connected, || format!("connecting to the cluster as client.{}", options.client))?;
+        Ok(client)
+    }
+
+    fn configure(&self, options: &RbdOptions) -> Result<(), String> {
+        let path = options.conf.as_deref().map(text).transpose()?;
+        let given = path.as_ref().map_or(ptr::null(), |path| path.as_ptr());
+        // SAFETY: null stands for the usual places; else it is a C string that lives through the call.
+        let read = unsafe { (self.api.rados_conf_read_file)(self.rados, given) };
+        let shown = options.conf.as_deref().unwrap_or("the usual places, such as /etc/ceph/ceph.conf");
+        told(read, || format!("reading Ceph's configuration from {shown}"))?;
+        if let Some(keyring) = &options.keyring {
+            self.set("keyring", keyring)?;
+        }
+        for (name, value) in &options.settings {
+            self.set(name, value)?;
+        }
+        // After the settings of the file: the promise that a completed write is durable rests on it.
+        self.set("rbd_cache", "false")
+    }
+
+    fn set(&self, name: &str, value: &str) -> Result<(), String> {
+        let (key, given) = (text(name)?, text(value)?);
+        // SAFETY: both are C strings that live through the call.
+        let set = unsafe { (self.api.rados_conf_set)(self.rados, key.as_ptr(), given.as_ptr()) };
+        told(set, || format!("Ceph's option {name} = {value}"))
+    }
+
+    /// This client's address, as the cluster's blocklist names it.
+    pub(super) fn address(&self) -> Result<CString, String> {
+        let mut found: *mut c_char = ptr::null_mut();
+        // SAFETY: the call writes a C string that is ours until it is given back.
+        let asked = unsafe { (self.api.rados_getaddrs)(self.rados, &raw mut found) };
+        told(asked, || "asking for the client's own address".to_owned())?;
+        // SAFETY: the call succeeded, so it is a C string.
+        let address = unsafe { CStr::from_ptr(found) }.to_owned();
+        // SAFETY: it came from librados, and is not used again.
+        unsafe { (self.api.rados_buffer_free)(found) };
+        Ok(address)
+    }
+
+    /// Shuts another client out of the cluster, and waits until this one has seen the map that says so. What this client
+    /// sends from then on makes every OSD learn of it first.
+    pub(super) fn shut_out(&self, address: &CStr) -> Result<(), String> {
+        let owned = address.to_owned().into_raw();
+        // SAFETY: a C string, which the call takes as not constant but does not keep.
+        let added = unsafe { (self.api.rados_blocklist_add)(self.rados, owned, 0) };
+        // SAFETY: from `into_raw`, just above.
+        drop(unsafe { CString::from_raw(owned) });
+        told(added, || format!("putting the old client {} on the blocklist", address.to_string_lossy()))?;
+        // SAFETY: the client is connected.
+        let seen = unsafe { (self.api.rados_wait_for_latest_osdmap)(self.rados) };
+        told(seen, || "waiting for the map with the blocklist".to_owned())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // SAFETY: images under it hold the client, so none is open any more.
+        unsafe { (self.api.rados_shutdown)(self.rados) };
+    }
+}
+
+/// An image, open under a client of its own. Dropped, it is closed on a thread of its own: see [`wait_until_closed`].
+#[derive(Debug)]
+pub(super) struct Image {
+    inner: Option<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    io: api::IoCtx,
+    image: api::Image,
+}
+
+// SAFETY: librbd is thread-safe; the handles are pointers to objects that lock for themselves.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Image {
+    /// Opens the image that `options` names.
+    ///
+    /// # Errors
+    /// For people: what was tried, and what Ceph said.
+    pub(super) fn open(client: Client, options: &RbdOptions) -> Result<Self, String> {
+        let api = client.api;
+        let (pool, name) = (text(&options.pool)?, text(&options.image)?);
+        let mut io = ptr::null_mut();
+        // SAFETY: the client is connected, the name lives through the call, which writes the handle.
+        let made = unsafe { (api.rados_ioctx_create)(client.rados, pool.as_ptr(), &raw mut io) };
+        told(made, || format!("the pool {}", options.pool))?;
+        let mut inner = Inner { client, io, image: ptr::null_mut() };
+        if let Some(namespace) = &options.namespace {
+            let namespace = text(namespace)?;
+            // SAFETY: a C string that lives through the call.
+            unsafe { (api.rados_ioctx_set_namespace)(io, namespace.as_ptr()) };
+        }
+        let snapshot = options.snapshot.as_deref().map(text).transpose()?;
+        let snapshot = snapshot.as_ref().map_or(ptr::null(), |snapshot| snapshot.as_ptr());
+        let open = if options.is_read_only() { api.rbd_open_read_only } else { api.rbd_open };
+        // SAFETY: the pool is open, the names live through the call, which writes the handle.
+        let opened = unsafe { open(io, name.as_ptr(), &raw mut inner.image, snapshot) };
+        if opened < 0 {
+            inner.image = ptr::null_mut();
+        }
+        told(opened, || format!("the image {options}"))?;
+        inner.check(options)?;
+        CLOSING.begin();
+        Ok(Self { inner: Some(inner) })
+    }
+
+    fn inner(&self) -> &Inner {
+        self.inner.as_ref().expect("it is there until it is dropped")
+    }
+
+    pub(super) fn api(&self) -> &'static Api {
+        self.inner().client.api
+    }
+
+    /// The handle, for operations whose end comes before this value is dropped.
+    pub(super) fn handle(&self) -> api::Image {
+        self.inner().image
+    }
+
+    pub(super) fn address(&self) -> Result<CString, String> {
+        self.inner().client.address()
+    }
+
+    /// Bytes of the image, or of its snapshot, now.
+    pub(super) fn size_bytes(&self) -> Result<u64, String> {
+        let mut size = 0;
+        // SAFETY: the image is open; the call writes one number.
+        let asked = unsafe { (self.api().rbd_get_size)(self.handle(), &raw mut size) };
+        told(asked, || "asking for the image's size".to_owned())?;
+        Ok(size)
+    }
+}
+
+impl Inner {
+    /// Refuses what cannot be served truthfully.
+    fn check(&self, options: &RbdOptions) -> Result<(), String> {
+        let mut features = 0;
+        // SAFETY: the image is open; the call writes one number.
+        let asked = unsafe { (self.client.api.rbd_get_features)(self.image, &raw mut features) };
+        told(asked, || "asking for the image's features".to_owned())?;
+        let refused = [
+            (FEATURE_JOURNALING, "is journaled, which is not served: `rbd feature disable … journaling`"),
+            (FEATURE_MIGRATING, "is being migrated: open it when `rbd migration commit` is through"),
+            (FEATURE_NON_PRIMARY, "is a mirror's copy: promote it, or set read_only 1"),
+        ];
+        for (feature, why) in refused {
+            if features & feature != 0 && !options.is_read_only() {
+                return Err(format!("the image {options} {why}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let api = self.client.api;
+        if !self.image.is_null() {
+            // SAFETY: it is open, and who began operations on it holds it until they have ended.
+            unsafe { (api.rbd_close)(self.image) };
+        }
+        // SAFETY: no image is open in it any more.
+        unsafe { (api.rados_ioctx_destroy)(self.io) };
+    }
+}
+
+impl Drop for Image {
+    /// The last holder may be a shard, which must not wait.
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        let closing = Arc::new(Mutex::new(inner));
+        let theirs = Arc::clone(&closing);
+        let close = move || {
+            drop(theirs.lock().unwrap_or_else(PoisonError::into_inner).take());
+            CLOSING.end();
+        };
+        let spawned = std::thread::Builder::new().name("rbd-close".to_owned()).spawn(close);
+        if spawned.is_err() {
+            // No thread to be had. An image that stays open is better than a shard that stands still.
+            std::mem::forget(closing.lock().unwrap_or_else(PoisonError::into_inner).take());
+            CLOSING.end();
+        }
+    }
+}
+
+/// Images that are open or being closed.
+struct Closing {
+    open: Mutex<usize>,
+    changed: Condvar,
+}
+
+static CLOSING: Closing = Closing { open: Mutex::new(0), changed: Condvar::new() };
+
+impl Closing {
+    fn begin(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn end(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.changed.notify_all();
+    }
+}
+
+/// Waits until every image is closed, so that its lock and its watch are given back before the process ends; otherwise the
+/// next one to write to it waits half a minute for them to run out. False where that took longer than `patience`.
+pub fn wait_until_closed(patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    let mut open = CLOSING.open.lock().unwrap_or_else(PoisonError::into_inner);
+    while *open > 0 {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        open = CLOSING.changed.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    true
+}
+
+fn text(text: &str) -> Result<CString, String> {
+    CString::new(text).map_err(|_| format!("{text:?} has a NUL in it"))
+}
+
+/// What an answer of Ceph's means to people.
+fn told(answer: c_int, what: impl FnOnce() -> String) -> Result<(), String> {
+    if answer >= 0 {
+        return Ok(());
+    }
+    let hint = match -answer {
+        libc::ENOENT => ": there is none of that name",
+        libc::EACCES | libc::EPERM => ": the client has no right to it; look at its caps (`ceph auth get`)",
+        libc::ETIMEDOUT => ": the cluster does not answer; are its monitors up?",
+        libc::EINVAL => ": Ceph refuses it",
+        _ => "",
+    };
+    Err(format!("{}{hint} ({})", what(), io::Error::from_raw_os_error(-answer)))
+}

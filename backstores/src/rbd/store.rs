@@ -1,0 +1,308 @@
+//! One image for all shards: what it is asked to be, whether it may be used now, and how it comes back under a new client.
+
+use std::ffi::CString;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+pub use super::client::wait_until_closed;
+use super::client::{Client, Image};
+use super::queue::Kind;
+use crate::Geometry;
+use crate::request::MediumError;
+
+/// Bytes that OSDs write at a time without reading first, where the logical block is smaller.
+const PHYSICAL_BLOCK_BYTES: u32 = 4096;
+
+/// The first pause between two attempts to come back, and the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Which image, and under which client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RbdOptions {
+    /// The pool.
+    pub pool: String,
+    /// The namespace in it; none is the pool's default one.
+    pub namespace: Option<String>,
+    /// The image.
+    pub image: String,
+    /// A snapshot of it, which is read-only.
+    pub snapshot: Option<String>,
+    /// The client's name without `client.`.
+    pub client: String,
+    /// Ceph's configuration file; none is where Ceph looks by itself.
+    pub conf: Option<String>,
+    /// The client's keyring; none is where the configuration says.
+    pub keyring: Option<String>,
+    /// Any of Ceph's options. `rbd_cache` is false whatever stands here.
+    pub settings: Vec<(String, String)>,
+    /// Bytes of a logical block.
+    pub block_length: u32,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+impl RbdOptions {
+    /// An image under the client `admin`, with every option at its default.
+    pub fn new(pool: impl Into<String>, image: impl Into<String>) -> Self {
+        Self {
+            pool: pool.into(),
+            namespace: None,
+            image: image.into(),
+            snapshot: None,
+            client: "admin".to_owned(),
+            conf: None,
+            keyring: None,
+            settings: Vec::new(),
+            block_length: 512,
+            read_only: false,
+        }
+    }
+
+    /// Whether it is opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || self.snapshot.is_some()
+    }
+}
+
+/// As Ceph writes it: `pool/namespace/image@snapshot`.
+impl fmt::Display for RbdOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.pool)?;
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.image)?;
+        self.snapshot.as_ref().map_or(Ok(()), |snapshot| write!(f, "@{snapshot}"))
+    }
+}
+
+/// Whether an image may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It may.
+    Open,
+    /// This client was put on the blocklist; a new one is on its way.
+    ShutOut,
+    /// A write's outcome is unknown. Nothing goes on until the client that sent it is shut out.
+    InDoubt,
+}
+
+/// One image for all shards.
+#[derive(Debug)]
+pub struct RbdStore {
+    options: RbdOptions,
+    geometry: Geometry,
+    /// [`Health`] as a number. Looked at by every request.
+    health: AtomicU8,
+    /// Counts the clients under which the image was open.
+    epoch: AtomicU64,
+    /// The image as it is open now. Taken by queues when the epoch has changed, and by the one who brings it back.
+    image: Mutex<Arc<Image>>,
+    /// Wakes the keeper, a thread that brings the image back. It ends with the store.
+    keeper: SyncSender<()>,
+}
+
+/// Connects to the cluster and opens an image. May block for as long as Ceph's timeouts say.
+///
+/// # Errors
+/// For people: what was tried, and what Ceph said.
+pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
+    let client = Client::connect(&options)?;
+    let image = Image::open(client, &options)?;
+    let size = image.size_bytes()?;
+    let block = options.block_length;
+    let blocks = size / u64::from(block);
+    if blocks == 0 {
+        return Err(format!("the image {options} has {size} bytes, which is not one block of {block}"));
+    }
+    let geometry = Geometry {
+        block_length: block,
+        blocks,
+        physical_block_bytes: PHYSICAL_BLOCK_BYTES.max(block),
+        memory_alignment: 1,
+        offset_alignment: 1,
+        rotational: false,
+        volatile_cache: false,
+        read_only: options.is_read_only(),
+    };
+    let (keeper, calls) = sync_channel(1);
+    let store = Arc::new(RbdStore {
+        options,
+        geometry,
+        health: AtomicU8::new(OPEN),
+        epoch: AtomicU64::new(0),
+        image: Mutex::new(Arc::new(image)),
+        keeper,
+    });
+    let weak = Arc::downgrade(&store);
+    let thread = std::thread::Builder::new().name("rbd-keeper".to_owned());
+    thread
+        .spawn(move || keep(&weak, &calls))
+        .map_err(|error| format!("a thread for {}: {error}", store.options))?;
+    Ok(store)
+}
+
+impl RbdStore {
+    /// Its size and its wishes.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether it may be used now.
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            OPEN => Health::Open,
+            SHUT_OUT => Health::ShutOut,
+            _ => Health::InDoubt,
+        }
+    }
+
+    /// The image's size in bytes now. May block.
+    ///
+    /// # Errors
+    /// For people.
+    pub fn current_size_bytes(&self) -> Result<u64, String> {
+        self.current().0.size_bytes()
+    }
+
+    /// The client's address, as the cluster's blocklist names it.
+    ///
+    /// # Errors
+    /// For people.
+    pub fn client_address(&self) -> Result<String, String> {
+        Ok(self.current().0.address()?.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The image as it is open now.
+    pub(super) fn current(&self) -> (Arc<Image>, u64) {
+        let image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, under which alone it changes.
+        (Arc::clone(&image), self.epoch())
+    }
+
+    /// Why no request may go to the image now, if so.
+    pub(super) fn refusal(&self) -> Option<MediumError> {
+        (self.health.load(Ordering::Acquire) != OPEN).then_some(MediumError::BecomingReady)
+    }
+
+    /// What the error number of an operation means, which was begun in `epoch`. Closes the image where it must be.
+    pub(super) fn failed(&self, kind: Kind, epoch: u64, errno: i32) -> MediumError {
+        match errno {
+            libc::ETIMEDOUT if kind == Kind::Write => {
+                self.close(epoch, IN_DOUBT);
+                MediumError::BecomingReady
+            }
+            libc::ETIMEDOUT => MediumError::TimedOut,
+            libc::ESHUTDOWN => {
+                self.close(epoch, SHUT_OUT);
+                MediumError::BecomingReady
+            }
+            libc::EROFS if !self.geometry.read_only => MediumError::BecomingReady,
+            libc::ENOENT => MediumError::Gone,
+            other => MediumError::from_errno(other),
+        }
+    }
+
+    /// Lets nothing through from now on, and begins to bring the image back. The first to ask does it.
+    fn close(&self, epoch: u64, why: u8) {
+        let _image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.epoch() != epoch {
+            // It has come back meanwhile, and this is an echo of before.
+            return;
+        }
+        let before = self.health.load(Ordering::Acquire);
+        if before < why {
+            let reason = match why {
+                IN_DOUBT => {
+                    "a write timed out, and may still land: this client is shut out before anything goes on"
+                }
+                _ => "this client was put on the blocklist",
+            };
+            tracing::warn!(image = %self.options, reason, "the image is closed");
+        }
+        // A doubt outweighs: a blocklist that somebody else has lifted again would not end it.
+        self.health.store(before.max(why), Ordering::Release);
+        // One call is enough: the keeper goes on until the image is back.
+        let _ = self.keeper.try_send(());
+    }
+
+    /// Opens the image under a new client, having shut the old one out.
+    fn reopen(&self) -> Result<(), String> {
+        let old: CString = self.current().0.address()?;
+        let client = Client::connect(&self.options)?;
+        client.shut_out(&old)?;
+        let image = Arc::new(Image::open(client, &self.options)?);
+        let size = image.size_bytes()?;
+        if size < self.geometry.size_bytes() {
+            return Err(format!("the image {} has become shorter: {size} bytes", self.options));
+        }
+        let mut current = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = image;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.health.store(OPEN, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// The keeper: waits to be called, then tries until the image is back. Ends with the store.
+fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>) {
+    while calls.recv().is_ok() {
+        let mut pause = PAUSE_FIRST;
+        while let Some(strong) = store.upgrade() {
+            if strong.health() == Health::Open {
+                break;
+            }
+            match strong.reopen() {
+                Ok(()) => {
+                    tracing::warn!(image = %strong.options, "the image is open again, under a new client");
+                    break;
+                }
+                Err(reason) => {
+                    let (image, health) = (&strong.options, strong.health());
+                    tracing::warn!(%image, ?health, reason, "the image is closed. It is tried again");
+                }
+            }
+            drop(strong);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// [`Health`] as numbers, in the order of their weight.
+const OPEN: u8 = 0;
+const SHUT_OUT: u8 = 1;
+const IN_DOUBT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_named_as_ceph_names_it() {
+        let image = RbdOptions {
+            namespace: Some("space".to_owned()),
+            snapshot: Some("monday".to_owned()),
+            ..RbdOptions::new("pool", "disk")
+        };
+        assert_eq!(image.to_string(), "pool/space/disk@monday");
+        assert!(image.is_read_only());
+        assert!(!RbdOptions::new("pool", "disk").is_read_only());
+    }
+
+    /// With Ceph's libraries or without them: what is missing is named.
+    #[test]
+    fn what_keeps_an_image_from_being_opened_is_said() {
+        let conf = Some("/nonexistent/ceph.conf".to_owned());
+        let error = open_rbd(RbdOptions { conf, ..RbdOptions::new("pool", "disk") }).unwrap_err();
+        assert!(error.contains("/nonexistent/ceph.conf") || error.contains("librbd1"), "{error}");
+    }
+}
