@@ -4,6 +4,7 @@
 //! Everything that is set up here is taken down by a `Drop`: on success, on failure, on a panic, and on SIGINT or
 //! SIGTERM, which only raise a flag (`halt`) that every wait looks at.
 
+pub(crate) mod ceph;
 pub(crate) mod floor;
 pub(crate) mod gateway;
 pub(crate) mod halt;

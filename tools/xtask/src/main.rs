@@ -9,6 +9,7 @@ mod access;
 mod allocations;
 mod bad_input;
 mod bench;
+mod ceph;
 mod ci;
 mod conformance;
 mod durability;
@@ -58,6 +59,8 @@ enum Task {
     Sessions(sessions::Arguments),
     /// Kill the gateway under write load; what was answered is there
     Durability(durability::Arguments),
+    /// RBD images of a real Ceph cluster, and the ways in which it fails
+    Ceph,
     /// Change the configuration while initiators are at work
     Reload(reload::Arguments),
     /// Measure the gateway beside tgt and the comparison servers, and keep a record
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Task::Allocations(arguments) => allocations::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),
         Task::Durability(arguments) => durability::command(&arguments),
+        Task::Ceph => ceph::command(),
         Task::Reload(arguments) => reload::command(&arguments),
         Task::Bench(arguments) => bench::command(&arguments),
         Task::Instructions(arguments) => instructions::command(&arguments),

@@ -317,5 +317,5 @@ const FLOOD_BYTES: usize = 32 << 20;
 /// Twice what both shards have, in windows of 32 commands.
 const EARLY_PEERS: u16 = 64;
 const EARLY_BYTES: u32 = 65_536;
-const EARLY_DATA: [u8; EARLY_BYTES as usize] = [0xed; EARLY_BYTES as usize];
+static EARLY_DATA: [u8; EARLY_BYTES as usize] = [0xed; EARLY_BYTES as usize];
 const DEAF_PAUSE: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
-    access, allocations, bad_input, conformance, durability, guest, images, instructions, peers, power,
+    access, allocations, bad_input, ceph, conformance, durability, guest, images, instructions, peers, power,
     reload, sessions, tidy,
 };
 
@@ -186,6 +186,20 @@ pub(super) const STAGES: &[Stage] = &[
         run_suite(site, Kind::Loop)
     }),
     Stage {
+        name: "ceph",
+        what: "RBD images of a real cluster, which hangs, shuts out, comes back",
+        limit: minutes(8),
+        needs_root: None,
+        programs: &[
+            ("ceph-mon", "ceph-mon"),
+            ("ceph-mgr", "ceph-mgr"),
+            ("ceph-osd", "ceph-osd"),
+            ("rbd", "ceph-common"),
+            ("uuidgen", "uuid-runtime"),
+        ],
+        run: run_ceph,
+    },
+    Stage {
         name: "guest",
         what: "the Linux initiator in a guest, across a restart",
         limit: minutes(20),
@@ -256,6 +270,13 @@ fn run_access(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
     let (passed, failed) = access::run(&tree, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
+fn run_ceph(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = ceph::run(&tree, &mut |line| site.say(line))?;
     Ok(Tally { passed, failed, skipped: 0 })
 }
 

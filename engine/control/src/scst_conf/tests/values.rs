@@ -40,7 +40,7 @@ fn an_rbd_image_is_named_by_its_parts_or_by_a_file_name() {
     );
     assert_eq!(refused_device("vdisk_rbd", "pool rbd"), (Code::MissingAttribute, 2));
     assert_eq!(refused_device("vdisk_rbd", "filename rbd:rbd/disk\npool rbd"), (Code::Conflict, 4));
-    assert_eq!(refused_device("vdisk_rbd", "pool rbd\nimage a/b"), (Code::BadValue, 4));
+    assert_eq!(refused_device("vdisk_rbd", "pool rbd\nimage disk\nsnapshot a/b"), (Code::BadValue, 5));
     let cached = "filename rbd:rbd/disk\noption \"rbd_cache true\"";
     assert_eq!(refused_device("vdisk_rbd", cached), (Code::Conflict, 4));
 }
