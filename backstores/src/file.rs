@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -118,6 +119,16 @@ impl FileStore {
         }
     }
 
+    /// A block device's exclusive claim, which alone may clear ranges of it; `None` for files.
+    fn claim(&self) -> io::Result<Option<Source>> {
+        match self.file() {
+            Some(file) if file.metadata()?.file_type().is_block_device() => {
+                Ok(Some(Source::Descriptor(file.try_clone()?.into())))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// A description for one more queue.
     fn source(&self) -> io::Result<Source> {
         match &self.medium {
@@ -140,10 +151,15 @@ impl Backstore for FileStore {
 
     fn open_queue<R: Ring>(self: &Arc<Self>, ring: &mut R) -> io::Result<FileQueue<R::Segments>> {
         let file = ring.adopt(self.source()?)?;
+        let clearing = match self.claim()? {
+            Some(claim) => ring.adopt(claim)?,
+            None => file,
+        };
         let depth = self.caching.depth;
         Ok(FileQueue {
             store: Arc::clone(self),
             file,
+            clearing,
             slots: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
             waiting: VecDeque::with_capacity(depth as usize),
@@ -157,6 +173,8 @@ impl Backstore for FileStore {
 pub struct FileQueue<S> {
     store: Arc<FileStore>,
     file: FileHandle,
+    /// What ranges are cleared by: `file`, or a block device's exclusive claim.
+    clearing: FileHandle,
     slots: Box<[Option<Work<S>>]>,
     free: Vec<u32>,
     /// Slots of requests that may be punted and are not begun, first come, first served.
@@ -183,6 +201,7 @@ struct Work<S> {
 enum Kind {
     Read { offset_bytes: u64 },
     Write { offset_bytes: u64, durable: bool },
+    Clear { offset_bytes: u64, deallocate: bool },
     Flush,
 }
 
@@ -197,7 +216,7 @@ impl<S> FileQueue<S> {
         match kind {
             Kind::Read { .. } => false,
             Kind::Write { .. } => self.store.caching.writes_punt,
-            Kind::Flush => true,
+            Kind::Clear { .. } | Kind::Flush => true,
         }
     }
 
@@ -208,7 +227,7 @@ impl<S> FileQueue<S> {
             Kind::Read { offset_bytes } if !self.store.geometry.contains(offset_bytes, total_bytes) => {
                 Some(Err(MediumError::BeyondEnd))
             }
-            Kind::Write { offset_bytes, .. } => {
+            Kind::Write { offset_bytes, .. } | Kind::Clear { offset_bytes, .. } => {
                 match self.store.geometry.admits_write(offset_bytes, total_bytes) {
                     Ok(()) if total_bytes == 0 => Some(Ok(())),
                     Ok(()) => None,
@@ -227,6 +246,10 @@ impl<S> FileQueue<S> {
         let work = self.slots[slot as usize].as_mut().expect("a request that is begun has a slot");
         let begun = match work.kind {
             Kind::Flush => ring.sync(file, Slot(slot)),
+            Kind::Clear { offset_bytes, deallocate } => {
+                let length_bytes = work.total_bytes as u64;
+                ring.clear(self.clearing, Slot(slot), offset_bytes, length_bytes, deallocate)
+            }
             Kind::Read { offset_bytes } => {
                 let segments = work.segments.take().expect("the ring does not have them");
                 let begun = ring.read(file, Slot(slot), offset_bytes, segments, work.done_bytes);
@@ -274,6 +297,10 @@ impl<S> FileQueue<S> {
                 Next::Continue
             }
             Err(libc::ENOSPC | libc::EDQUOT) if !caching.direct && work.begin_probing() => Next::Continue,
+            // EBUSY: a block device that somebody else has open exclusively.
+            Err(libc::EOPNOTSUPP | libc::EINVAL | libc::EBUSY) if matches!(work.kind, Kind::Clear { .. }) => {
+                Next::Done(Err(MediumError::Unsupported))
+            }
             Err(errno) => Next::Done(Err(self.failed(slot, errno))),
             Ok(_) if work.probing => Next::Done(Err(self.lose_data())),
             Ok(_) if matches!(work.kind, Kind::Flush) => {
@@ -281,6 +308,7 @@ impl<S> FileQueue<S> {
                 let lost = self.store.has_lost_data();
                 Next::Done(if lost { Err(MediumError::DataLost) } else { Ok(()) })
             }
+            Ok(_) if matches!(work.kind, Kind::Clear { .. }) => Next::Done(Ok(())),
             Ok(0) => Next::Done(Err(match work.kind {
                 Kind::Read { .. } => MediumError::BeyondEnd,
                 _ => MediumError::Unrecovered,
@@ -312,7 +340,7 @@ impl<S> FileQueue<S> {
             Kind::Flush => true,
             // Through the page cache it ends with a sync, which may have failed for other writes' pages.
             Kind::Write { durable, .. } => durable && !self.store.caching.direct,
-            Kind::Read { .. } => false,
+            Kind::Read { .. } | Kind::Clear { .. } => false,
         };
         let judged_before_any_sync = matches!(error, MediumError::Cancelled | MediumError::Refused);
         if syncs && !judged_before_any_sync { self.lose_data() } else { error }
@@ -333,15 +361,22 @@ impl<S> Queue<S> for FileQueue<S> {
         request: Request<S>,
     ) -> Result<Submitted<S>, QueueFull<S>> {
         let Caching { write_through, nv_cache, punted_max, .. } = self.store.caching;
+        let cleared_bytes = match request {
+            Request::Clear { length_bytes, .. } => usize::try_from(length_bytes).unwrap_or(usize::MAX),
+            _ => 0,
+        };
         let (kind, segments) = match request {
             Request::Read { offset_bytes, segments } => (Kind::Read { offset_bytes }, Some(segments)),
             Request::Write { offset_bytes, segments, durable } => {
                 let durable = (durable || write_through) && !nv_cache;
                 (Kind::Write { offset_bytes, durable }, Some(segments))
             }
+            Request::Clear { offset_bytes, deallocate, .. } => {
+                (Kind::Clear { offset_bytes, deallocate }, None)
+            }
             Request::Flush => (Kind::Flush, None),
         };
-        let total_bytes = segments.as_ref().map_or(0, R::length_bytes);
+        let total_bytes = segments.as_ref().map_or(cleared_bytes, R::length_bytes);
         if let Some(result) = self.judge(kind, total_bytes) {
             return Ok(Submitted::done(tag, result, segments));
         }
@@ -395,6 +430,9 @@ impl<S> Queue<S> for FileQueue<S> {
     fn close<R: Ring<Segments = S>>(self, ring: &mut R) {
         assert_eq!(self.free.len(), self.slots.len(), "requests are in flight");
         ring.release(self.file);
+        if self.clearing != self.file {
+            ring.release(self.clearing);
+        }
     }
 }
 
@@ -421,6 +459,9 @@ impl<S> Work<S> {
             }
             Kind::Write { offset_bytes, durable } => {
                 Request::Write { offset_bytes, segments: segments("the ring gave them back"), durable }
+            }
+            Kind::Clear { offset_bytes, deallocate } => {
+                Request::Clear { offset_bytes, length_bytes: self.total_bytes as u64, deallocate }
             }
             Kind::Flush => Request::Flush,
         }

@@ -76,6 +76,39 @@ impl SharedMemory {
         unsafe { copy_to_shared(source, target) }
     }
 
+    /// Makes `length` bytes from `offset` on zeroes, and gives the memory of whole pages among them back to the kernel. Who
+    /// reads meanwhile sees old bytes and zeroes mixed.
+    ///
+    /// # Panics
+    /// Where the range is not inside the memory.
+    pub fn clear(&self, offset: usize, length: usize) {
+        let end = offset + length;
+        let (first, last) = (offset.next_multiple_of(PAGE_BYTES), end - end % PAGE_BYTES);
+        if first >= last {
+            return self.zero(offset, length);
+        }
+        self.zero(offset, first - offset);
+        self.zero(last, end - last);
+        let start = self.range(first, last - first);
+        // SAFETY: whole pages inside our own private anonymous mapping, which begins at a page. They read as zeroes
+        // afterwards and stay mapped; nobody holds a plain reference to them.
+        let result = unsafe { libc::madvise(start.cast(), last - first, libc::MADV_DONTNEED) };
+        if result != 0 {
+            // Locked memory cannot be given back.
+            self.zero(first, last - first);
+        }
+    }
+
+    fn zero(&self, mut offset: usize, mut length: usize) {
+        static ZEROES: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+        while length > 0 {
+            let part = length.min(PAGE_BYTES);
+            self.copy_in(offset, &ZEROES[..part]);
+            offset += part;
+            length -= part;
+        }
+    }
+
     /// Copies from `offset_bytes` to all of `target`. Bytes that are written meanwhile come out old or new.
     ///
     /// # Panics
@@ -95,6 +128,9 @@ impl SharedMemory {
         unsafe { self.start.add(offset) }.as_ptr()
     }
 }
+
+/// What the kernel gives and takes memory by; larger pages are multiples of it.
+const PAGE_BYTES: usize = 4096;
 
 impl AsRef<[AtomicU8]> for SharedMemory {
     fn as_ref(&self) -> &[AtomicU8] {

@@ -71,6 +71,10 @@ impl<S> Queue<S> for NullQueue<S> {
                 let result = self.geometry.admits_write(offset_bytes, R::length_bytes(&segments));
                 Submitted::done(tag, result, Some(segments))
             }
+            Request::Clear { offset_bytes, length_bytes, .. } => {
+                let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
+                Submitted::done(tag, self.geometry.admits_write(offset_bytes, length), None)
+            }
             Request::Flush => Submitted::done(tag, Ok(()), None),
         })
     }

@@ -97,6 +97,14 @@ impl<S> Queue<S> for RamQueue<S> {
                 let result = self.write::<R>(offset_bytes, &segments);
                 Submitted::done(tag, result, Some(segments))
             }
+            Request::Clear { offset_bytes, length_bytes, .. } => {
+                let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
+                let admitted = self.geometry.admits_write(offset_bytes, length);
+                if admitted.is_ok() {
+                    self.memory.clear(position(offset_bytes), length);
+                }
+                Submitted::done(tag, admitted, None)
+            }
             Request::Flush => Submitted::done(tag, Ok(()), None),
         })
     }

@@ -25,6 +25,15 @@ pub enum Request<S> {
         /// Complete only when the bytes survive a power cut (FUA).
         durable: bool,
     },
+    /// Makes a range read as zeroes from now on, without writing them.
+    Clear {
+        /// Of the first byte.
+        offset_bytes: u64,
+        /// How many.
+        length_bytes: u64,
+        /// Whether the space below is given back; otherwise it stays allocated, where the medium knows the difference.
+        deallocate: bool,
+    },
     /// Makes every write that has completed survive a power cut (SYNCHRONIZE CACHE).
     Flush,
 }
@@ -36,7 +45,7 @@ pub struct Completion<S> {
     pub tag: Tag,
     /// All bytes were moved, or why not. After an error it is unknown which of a write's bytes are on the medium.
     pub result: Result<(), MediumError>,
-    /// As submitted; a flush has none.
+    /// As submitted; a clearing and a flush have none.
     pub segments: Option<S>,
 }
 
@@ -72,6 +81,8 @@ pub enum MediumError {
     NoSpace,
     /// The medium or its file system is read-only.
     WriteProtected,
+    /// The medium cannot clear ranges: zeroes have to be written. Nothing was changed.
+    Unsupported,
     /// The kernel refused the request's alignment or range.
     Refused,
     /// The request reaches beyond the medium, which has become shorter.
@@ -113,6 +124,7 @@ impl fmt::Display for MediumError {
             Self::DataLost => "a sync failed, what the medium holds is unknown until it is opened again",
             Self::NoSpace => "no space left for the medium",
             Self::WriteProtected => "the medium is read-only",
+            Self::Unsupported => "the medium cannot clear ranges",
             Self::Refused => "the kernel refused the request's alignment or range",
             Self::BeyondEnd => "the medium has become shorter",
             Self::Gone => "the medium is gone",

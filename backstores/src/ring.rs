@@ -95,6 +95,18 @@ pub trait Ring {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Begins to make a range of the file read as zeroes, as `fallocate(2)` with PUNCH_HOLE (`deallocate`) or ZERO_RANGE,
+    /// in either case with KEEP_SIZE. False where the ring is full.
+    #[must_use]
+    fn clear(
+        &mut self,
+        file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        length_bytes: u64,
+        deallocate: bool,
+    ) -> bool;
+
     /// Bytes in all segments.
     fn length_bytes(segments: &Self::Segments) -> usize;
 

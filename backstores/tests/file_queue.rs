@@ -293,3 +293,36 @@ fn what_lies_beyond_the_end_or_changes_a_read_only_medium_never_reaches_the_ring
     assert_eq!(answer(&mut ring, &mut queue, write(0, 512)), Err(MediumError::WriteProtected));
     assert_eq!(answer(&mut ring, &mut queue, Request::Flush), Ok(()));
 }
+
+fn clear(offset_bytes: u64, length_bytes: u64) -> Request<Segments> {
+    Request::Clear { offset_bytes, length_bytes, deallocate: true }
+}
+
+#[test]
+fn clearing_occupies_a_worker_and_waits_for_one() {
+    let (mut ring, mut queue) = queue(Caching { punted_max: 1, ..Caching::default() });
+    begin(&mut ring, &mut queue, 1, clear(512, 1024));
+    begin(&mut ring, &mut queue, 2, clear(4096, 512));
+    assert_eq!(
+        ring.operations(),
+        [&Begun::Clear { offset_bytes: 512, length_bytes: 1024, deallocate: true }]
+    );
+    assert_eq!(summary(ring.end(&mut queue, Ok(0))), Some((1, Ok(()))));
+    assert_eq!(
+        ring.operations(),
+        [&Begun::Clear { offset_bytes: 4096, length_bytes: 512, deallocate: true }]
+    );
+    assert_eq!(summary(ring.end(&mut queue, Ok(0))), Some((2, Ok(()))));
+}
+
+#[test]
+fn a_medium_that_cannot_clear_says_so_and_one_that_is_full_says_that() {
+    let (mut ring, mut queue) = queue(Caching::default());
+    for errno in [libc::EOPNOTSUPP, libc::EBUSY, libc::EINVAL] {
+        begin(&mut ring, &mut queue, 1, clear(0, 512));
+        assert_eq!(summary(ring.end(&mut queue, Err(errno))), Some((1, Err(MediumError::Unsupported))));
+    }
+    begin(&mut ring, &mut queue, 1, clear(0, 512));
+    assert_eq!(summary(ring.end(&mut queue, Err(libc::ENOSPC))), Some((1, Err(MediumError::NoSpace))));
+    assert_eq!(answer(&mut ring, &mut queue, clear(512 * BLOCKS, 512)), Err(MediumError::BeyondEnd));
+}

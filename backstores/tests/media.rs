@@ -294,3 +294,39 @@ impl Drop for Folder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+/// Clears a range of which the ends are no pages, and looks at it and its neighbours.
+fn clear_and_look(ring: &mut Blocking, queue: &mut MediumQueue<Segments>, deallocate: bool) {
+    let filled = Request::Write { offset_bytes: 0, segments: vec![vec![0xaa; 65536]], durable: false };
+    assert_eq!(ring.run(queue, filled).result, Ok(()));
+    let clear = Request::Clear { offset_bytes: 512, length_bytes: 40_960, deallocate };
+    assert_eq!(ring.run(queue, clear).result, Ok(()));
+    let read = Request::Read { offset_bytes: 0, segments: vec![vec![0xff; 65536]] };
+    let bytes = ring.run(queue, read).segments.unwrap().concat();
+    let expected = [vec![0xaa; 512], vec![0; 40_960], vec![0xaa; 65536 - 512 - 40_960]].concat();
+    assert!(bytes == expected, "deallocate: {deallocate}");
+    let beyond = Request::Clear { offset_bytes: SIZE_BYTES - 512, length_bytes: 1024, deallocate };
+    assert_eq!(ring.run(queue, beyond).result, Err(MediumError::BeyondEnd));
+}
+
+#[test]
+fn a_cleared_range_of_a_ram_disk_reads_as_zeroes_and_its_neighbours_do_not() {
+    let medium = Medium::Ram(RamStore::new(512, SIZE_BYTES / 512, false).unwrap());
+    let mut ring = Blocking::new();
+    let mut queue = medium.open_queue(&mut ring).unwrap();
+    clear_and_look(&mut ring, &mut queue, true);
+    clear_and_look(&mut ring, &mut queue, false);
+}
+
+#[test]
+fn space_of_a_file_is_given_back_and_its_size_stays() {
+    let folder = Folder::new("cleared");
+    let opened = open_file(&options(&folder)).unwrap();
+    let mut ring = Blocking::new();
+    let mut queue = Medium::File(Arc::clone(&opened.store)).open_queue(&mut ring).unwrap();
+    clear_and_look(&mut ring, &mut queue, true);
+    assert_eq!(ring.run(&mut queue, Request::Flush).result, Ok(()));
+    let metadata = fs::metadata(folder.0.join("medium")).unwrap();
+    assert_eq!(metadata.len(), SIZE_BYTES);
+    assert!(metadata.blocks() * 512 <= 65536 - 36_864, "{} blocks are allocated", metadata.blocks());
+}

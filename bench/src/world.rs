@@ -388,6 +388,10 @@ impl Driver for Desk {
         Err(Full(()))
     }
 
+    fn clear(&mut self, _: Fd, _: u64, _: u64, _: u64, _: bool) -> Result<(), Full<()>> {
+        Err(Full(()))
+    }
+
     fn turn(&mut self, _wait: Wait, _spin: Duration) -> io::Result<()> {
         Ok(())
     }

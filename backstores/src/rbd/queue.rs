@@ -63,8 +63,20 @@ struct Work<S> {
 pub(super) enum Kind {
     Read,
     Write,
+    /// Zeroes, and where it gives the space back: see `deallocate`.
+    Clear { deallocate: bool },
     Flush,
 }
+
+impl Kind {
+    /// Whether one that timed out may still change what the image holds.
+    pub(super) fn changes(self) -> bool {
+        matches!(self, Self::Write | Self::Clear { .. })
+    }
+}
+
+/// `RBD_WRITE_ZEROES_FLAG_THICK_PROVISION`: the space stays allocated.
+const THICK_PROVISION: i32 = 1;
 
 /// Where librbd's threads leave what has ended.
 #[derive(Debug)]
@@ -149,7 +161,7 @@ impl<S> RbdQueue<S> {
         let admitted = match kind {
             Kind::Read if geometry.contains(offset_bytes, total_bytes) => Ok(()),
             Kind::Read => Err(MediumError::BeyondEnd),
-            Kind::Write => geometry.admits_write(offset_bytes, total_bytes),
+            Kind::Write | Kind::Clear { .. } => geometry.admits_write(offset_bytes, total_bytes),
             Kind::Flush => Ok(()),
         };
         match admitted {
@@ -189,6 +201,10 @@ impl<S> RbdQueue<S> {
                     }
                     Kind::Write => {
                         (api.rbd_aio_writev)(image, ranges.as_ptr(), count, offset_bytes, completion)
+                    }
+                    Kind::Clear { deallocate } => {
+                        let flags = if deallocate { 0 } else { THICK_PROVISION };
+                        (api.rbd_aio_write_zeroes)(image, offset_bytes, work.total_bytes, completion, flags, 0)
                     }
                     Kind::Flush => (api.rbd_aio_flush)(image, completion),
                 };
@@ -233,6 +249,10 @@ impl<S> Queue<S> for RbdQueue<S> {
             }
             Request::Write { offset_bytes, segments, .. } => {
                 (Kind::Write, *offset_bytes, R::length_bytes(segments))
+            }
+            Request::Clear { offset_bytes, length_bytes, deallocate } => {
+                let length = usize::try_from(*length_bytes).unwrap_or(usize::MAX);
+                (Kind::Clear { deallocate: *deallocate }, *offset_bytes, length)
             }
             Request::Flush => (Kind::Flush, 0, 0),
         };
@@ -307,6 +327,6 @@ impl<S> Drop for RbdQueue<S> {
 fn into_segments<S>(request: Request<S>) -> Option<S> {
     match request {
         Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
-        Request::Flush => None,
+        Request::Clear { .. } | Request::Flush => None,
     }
 }

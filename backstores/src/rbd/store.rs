@@ -196,7 +196,7 @@ impl RbdStore {
     /// What the error number of an operation means, which was begun in `epoch`. Closes the image where it must be.
     pub(super) fn failed(&self, kind: Kind, epoch: u64, errno: i32) -> MediumError {
         match errno {
-            libc::ETIMEDOUT if kind == Kind::Write => {
+            libc::ETIMEDOUT if kind.changes() => {
                 self.close(epoch, IN_DOUBT);
                 MediumError::BecomingReady
             }

@@ -13,6 +13,7 @@ pub(crate) type Segments = Vec<Vec<u8>>;
 pub(crate) enum Begun {
     Read { offset_bytes: u64, skip_bytes: usize },
     Write { offset_bytes: u64, skip_bytes: usize, durable: bool },
+    Clear { offset_bytes: u64, length_bytes: u64, deallocate: bool },
     Sync,
 }
 
@@ -95,6 +96,17 @@ impl Ring for Scripted {
     ) -> Result<(), Segments> {
         let begun = Begun::Write { offset_bytes, skip_bytes, durable };
         self.begin(slot, begun, Some(segments)).map_err(Option::unwrap)
+    }
+
+    fn clear(
+        &mut self,
+        _: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        length_bytes: u64,
+        deallocate: bool,
+    ) -> bool {
+        self.begin(slot, Begun::Clear { offset_bytes, length_bytes, deallocate }, None).is_ok()
     }
 
     fn sync(&mut self, _file: FileHandle, slot: Slot) -> bool {
@@ -229,6 +241,14 @@ impl Ring for Blocking {
         }
         self.end(slot, result, Some(segments));
         Ok(())
+    }
+
+    fn clear(&mut self, file: FileHandle, slot: Slot, offset: u64, length: u64, deallocate: bool) -> bool {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let how = if deallocate { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
+        let result = fallocate(self.file(file), how | FallocateFlags::KEEP_SIZE, offset, length);
+        self.end(slot, result.map(|()| 0).map_err(io::Error::from), None);
+        true
     }
 
     fn sync(&mut self, file: FileHandle, slot: Slot) -> bool {

@@ -35,8 +35,7 @@ pub fn logical_unit(device: &Device, setup_id: u32, extent: Option<Extent>) -> R
     let mut unit = LogicalUnit::new(identity, geometry, write_cache(device));
     unit.read_only = device.read_only || extent.is_some_and(|extent| extent.read_only);
     unit.rotational = device.rotational;
-    // Not in effect yet: a unit that says it is thin is sent UNMAPs.
-    unit.thin_provisioned = false;
+    unit.thin_provisioned = device.thin_provisioned;
     unit.removable = device.removable;
     unit.readiness = if extent.is_some() { Readiness::Ready } else { Readiness::BecomingReady };
     Ok(unit)

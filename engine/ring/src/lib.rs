@@ -38,6 +38,6 @@ pub use arena::{Arena, ArenaOptions, Buffer, Class, Usage};
 pub use files::Fd;
 pub use message::{Lent, Message, MessageLimits};
 pub use probe::{Feature, Unsupported, probe};
-pub use ring::{Completion, Counters, Errno, Full, Options, Payload, Peer, Ring, Wait};
+pub use ring::{Clearing, Completion, Counters, Errno, Full, Options, Payload, Peer, Ring, Wait};
 pub use segments::{SEGMENTS_MAX, Segment, Segments};
 pub use waker::Waker;

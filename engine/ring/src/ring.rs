@@ -126,6 +126,15 @@ pub enum Payload {
     Woken,
 }
 
+/// What becomes of the space of a range that is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clearing {
+    /// It is given back.
+    Deallocate,
+    /// It stays allocated.
+    Zero,
+}
+
 /// What the ring has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -422,6 +431,25 @@ impl Ring {
         length_bytes: u64,
     ) -> Result<(), Full<()>> {
         self.start(fd, tag, Operation::Allocate { mode, offset_bytes, length_bytes }).map_err(|_| Full(()))
+    }
+
+    /// Makes a range of a file read as zeroes, without changing the file's size.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn clear(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        how: Clearing,
+        offset_bytes: u64,
+        length_bytes: u64,
+    ) -> Result<(), Full<()>> {
+        let mode = match how {
+            Clearing::Deallocate => libc::FALLOC_FL_PUNCH_HOLE,
+            Clearing::Zero => libc::FALLOC_FL_ZERO_RANGE,
+        };
+        self.allocate(fd, tag, mode | libc::FALLOC_FL_KEEP_SIZE, offset_bytes, length_bytes)
     }
 
     /// Asks the kernel to end all operations with this tag. Each completes as usual, with `ECANCELED` where the kernel

@@ -1,8 +1,9 @@
 //! Commands that reach the medium: what is checked before they do (SBC-3 §4.5, §5), and what is left to do.
 
+use crate::bits::{be16, be32};
 use crate::cdb::{Compare, Extent};
 use crate::reservation::CommandClass;
-use crate::sense::Outcome;
+use crate::sense::{AdditionalSense, Outcome, Sense};
 use crate::unit::{Geometry, Lba, LogicalUnit};
 
 /// What the medium is asked to do. Every range lies within the unit, and none is empty.
@@ -70,9 +71,23 @@ pub enum Series {
     /// Read, so that a cache below has it.
     PreFetch,
     /// Write the one block of the data-out buffer to each block.
-    WriteSame,
+    WriteSame {
+        /// Space may be given back where that block is zeroes.
+        unmap: bool,
+    },
     /// Make every block zero.
-    WriteZeroes,
+    WriteZeroes {
+        /// Their space may be given back.
+        unmap: bool,
+    },
+    /// Give the space of those blocks back that [`unmap_descriptors`] names, which read as zeroes from then on. The range is
+    /// the first of them.
+    Unmap,
+    /// Tell which of the first blocks are mapped: [`lba_status`].
+    LbaStatus {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
 }
 
 /// Which way a command's data goes, with the bytes that SCSI moves: residuals are counted against these.
@@ -106,8 +121,13 @@ impl MediumCommand {
             Self::Series { series: Series::WriteAndVerify { .. }, blocks, .. } => {
                 Transfer::Out { bytes: blocks * u64::from(block_length) }
             }
-            Self::Series { series: Series::WriteSame, .. } => Transfer::Out { bytes: bytes(1) },
-            Self::Series { series: Series::PreFetch | Series::WriteZeroes, .. }
+            Self::Series { series: Series::WriteSame { .. }, .. } => Transfer::Out { bytes: bytes(1) },
+            Self::Series { series: Series::LbaStatus { allocation_length }, .. } => {
+                Transfer::In { bytes: u64::from(allocation_length).min(LBA_STATUS_BYTES_MAX as u64) }
+            }
+            Self::Series {
+                series: Series::PreFetch | Series::WriteZeroes { .. } | Series::Unmap, ..
+            }
             | Self::Verify { compare: None, .. }
             | Self::Flush { .. } => Transfer::None,
         }
@@ -134,9 +154,9 @@ impl MediumCommand {
     /// The class under which [`LogicalUnit::recheck`] judges it.
     pub fn class(&self) -> CommandClass {
         match self {
-            Self::Read { .. } | Self::Verify { .. } | Self::Series { series: Series::PreFetch, .. } => {
-                CommandClass::Read
-            }
+            Self::Read { .. }
+            | Self::Verify { .. }
+            | Self::Series { series: Series::PreFetch | Series::LbaStatus { .. }, .. } => CommandClass::Read,
             Self::Write { .. } | Self::Series { .. } => CommandClass::Write,
             Self::Flush { .. } => CommandClass::Configure,
         }
@@ -205,15 +225,12 @@ pub(crate) fn pre_fetch(
     Ok((!immediate).then_some(fetch))
 }
 
-/// Bytes that one WRITE SAME writes at most.
-const WRITE_SAME_BYTES_MAX: u64 = 4 << 30;
-
-/// MAXIMUM WRITE SAME LENGTH, blocks.
+/// MAXIMUM WRITE SAME LENGTH, blocks: as many as a WRITE takes.
 pub(crate) fn write_same_blocks_max(geometry: &Geometry) -> u64 {
-    WRITE_SAME_BYTES_MAX / u64::from(geometry.block_length())
+    u64::from(geometry.transfer_blocks_max())
 }
 
-/// WRITE SAME (SBC-3 §5.48). WSNZ is one: zero blocks are refused, and so is more than MAXIMUM WRITE SAME LENGTH.
+/// WRITE SAME (SBC-3 §5.48). WSNZ is zero: zero blocks mean to the end. More than MAXIMUM WRITE SAME LENGTH is refused.
 pub(crate) fn write_same(
     unit: &LogicalUnit,
     extent: Extent,
@@ -225,16 +242,109 @@ pub(crate) fn write_same(
         // ANC_SUP is zero.
         return Err(Outcome::invalid_cdb_field(1, Some(4)));
     }
-    if unmap {
+    if unmap && !unit.thin_provisioned {
+        // LBPWS and LBPWS10 are zero.
         return Err(Outcome::invalid_cdb_field(1, Some(3)));
     }
-    in_range(&unit.geometry, extent)?;
-    let blocks = u64::from(extent.blocks);
-    if blocks == 0 || blocks > write_same_blocks_max(&unit.geometry) {
+    let blocks = to_the_end_if_zero(&unit.geometry, extent)?;
+    if blocks > write_same_blocks_max(&unit.geometry) {
         return Err(Outcome::invalid_cdb_field(extent.length_at, None));
     }
-    let series = if no_data_out { Series::WriteZeroes } else { Series::WriteSame };
+    let series = if no_data_out { Series::WriteZeroes { unmap } } else { Series::WriteSame { unmap } };
     Ok(MediumCommand::Series { lba: extent.lba, blocks, series })
+}
+
+/// MAXIMUM UNMAP LBA COUNT.
+pub(crate) const UNMAP_BLOCKS_MAX: u32 = 1 << 20;
+/// MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT.
+pub(crate) const UNMAP_DESCRIPTORS_MAX: u32 = 256;
+const UNMAP_HEADER_BYTES: usize = 8;
+const UNMAP_DESCRIPTOR_BYTES: usize = 16;
+const _: () = assert!(
+    UNMAP_HEADER_BYTES + UNMAP_DESCRIPTORS_MAX as usize * UNMAP_DESCRIPTOR_BYTES
+        <= crate::device_server::PARAMETER_BYTES_MAX
+);
+
+/// The UNMAP block descriptors of a parameter list: first block and number of blocks. One that is not all there is none
+/// (SBC-3 §5.35.2).
+pub fn unmap_descriptors(list: &[u8]) -> impl Iterator<Item = (Lba, u32)> {
+    let claimed = list.get(2..4).map_or(0, |bytes| usize::from(be16(bytes, 0)));
+    let descriptors = list.get(UNMAP_HEADER_BYTES..).unwrap_or_default();
+    let (descriptors, _) =
+        descriptors[..claimed.min(descriptors.len())].as_chunks::<UNMAP_DESCRIPTOR_BYTES>();
+    descriptors.iter().map(|bytes| (Lba::read::<8>(bytes, 0), be32(bytes, 8)))
+}
+
+/// UNMAP with its parameter list, or `None` where it names no block.
+pub(crate) fn unmap(unit: &LogicalUnit, list: &[u8]) -> Result<Option<MediumCommand>, Outcome> {
+    if list.len() < UNMAP_HEADER_BYTES {
+        return Err(Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR));
+    }
+    let mut total = 0u64;
+    let mut first = None;
+    for (count, (lba, blocks)) in unmap_descriptors(list).enumerate() {
+        if blocks > 0 || lba.0 > unit.geometry.blocks() {
+            in_range(&unit.geometry, Extent { lba, blocks, length_at: 0 })?;
+        }
+        total += u64::from(blocks);
+        if count >= UNMAP_DESCRIPTORS_MAX as usize || total > u64::from(UNMAP_BLOCKS_MAX) {
+            return Err(Outcome::check(Sense::invalid_parameter(2, None)));
+        }
+        if blocks > 0 {
+            first.get_or_insert((lba, u64::from(blocks)));
+        }
+    }
+    Ok(first.map(|(lba, blocks)| MediumCommand::Series { lba, blocks, series: Series::Unmap }))
+}
+
+/// Bytes that one GET LBA STATUS looks at: it may report fewer blocks than there are (SBC-3 §5.4).
+const LBA_STATUS_SURVEYED_BYTES: u64 = 256 << 10;
+const LBA_STATUS_DESCRIPTORS_MAX: usize = 255;
+/// The longest parameter data of GET LBA STATUS.
+pub const LBA_STATUS_BYTES_MAX: usize = 8 + 16 * LBA_STATUS_DESCRIPTORS_MAX;
+
+/// GET LBA STATUS.
+pub(crate) fn get_lba_status(
+    unit: &LogicalUnit,
+    lba: Lba,
+    allocation_length: u32,
+) -> Result<MediumCommand, Outcome> {
+    let geometry = &unit.geometry;
+    in_range(geometry, Extent { lba, blocks: 1, length_at: 2 })?;
+    let blocks = LBA_STATUS_SURVEYED_BYTES / u64::from(geometry.block_length());
+    let blocks = blocks.min(geometry.blocks() - lba.0);
+    Ok(MediumCommand::Series { lba, blocks, series: Series::LbaStatus { allocation_length } })
+}
+
+/// The parameter data of GET LBA STATUS (SBC-3 §5.4.2) for blocks from `lba` on, each zeroes or not; written to `buffer`,
+/// which has [`LBA_STATUS_BYTES_MAX`] bytes. The bytes to send.
+pub fn lba_status(
+    lba: Lba,
+    zeroes: impl Iterator<Item = bool>,
+    allocation_length: u32,
+    buffer: &mut [u8],
+) -> usize {
+    const DEALLOCATED: u8 = 1;
+    let mut end = 8;
+    let mut last = None;
+    for (at, zero) in (lba.0..).zip(zeroes) {
+        if last != Some(zero) {
+            if end == LBA_STATUS_BYTES_MAX {
+                break;
+            }
+            buffer[end..end + 16].fill(0);
+            buffer[end..end + 8].copy_from_slice(&at.to_be_bytes());
+            buffer[end + 12] = if zero { DEALLOCATED } else { 0 };
+            end += 16;
+            last = Some(zero);
+        }
+        let blocks = be32(buffer, end - 8) + 1;
+        buffer[end - 8..end - 4].copy_from_slice(&blocks.to_be_bytes());
+    }
+    let length = u32::try_from(end - 4).expect("bounded by LBA_STATUS_BYTES_MAX");
+    buffer[..4].copy_from_slice(&length.to_be_bytes());
+    buffer[4..8].fill(0);
+    end.min(usize::try_from(allocation_length).unwrap_or(usize::MAX))
 }
 
 /// SYNCHRONIZE CACHE, or `None` where there is no volatile cache. Zero blocks mean to the end (SBC-3 §5.30).

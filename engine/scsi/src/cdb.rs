@@ -143,6 +143,18 @@ pub enum Command {
         /// NDOB: there is no data-out, the blocks are to be zero.
         no_data_out: bool,
     },
+    /// UNMAP.
+    Unmap {
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u16,
+    },
+    /// GET LBA STATUS.
+    GetLbaStatus {
+        /// STARTING LOGICAL BLOCK ADDRESS.
+        lba: Lba,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
     /// SYNCHRONIZE CACHE.
     SynchronizeCache {
         /// What; zero blocks mean to the end.
@@ -269,6 +281,10 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             anchor: cdb[1] & 0x10 != 0,
             no_data_out: cdb[1] & 0x01 != 0,
         },
+        Decoder::Unmap => Command::Unmap { parameter_list_length: be16(cdb, 7) },
+        Decoder::GetLbaStatus => {
+            Command::GetLbaStatus { lba: Lba::read::<8>(cdb, 2), allocation_length: be32(cdb, 10) }
+        }
         Decoder::SynchronizeCache10 | Decoder::SynchronizeCache16 => {
             Command::SynchronizeCache { extent: extent(cdb), immediate: cdb[1] & IMMED != 0 }
         }

@@ -94,10 +94,11 @@ pub struct ParameterList {
 enum Purpose {
     ModeSelect { long_header: bool },
     PersistentReserveOut { service_action: u8, scope_type: ScopeType },
+    Unmap,
 }
 
 /// Longest parameter list that is taken.
-pub const PARAMETER_BYTES_MAX: usize = 4096;
+pub const PARAMETER_BYTES_MAX: usize = 8192;
 
 /// How large a reply buffer `cdb` needs at most; zero for most commands of the data path.
 pub fn reply_bytes_max(cdb: &[u8], context: &Context<'_>) -> usize {
@@ -135,7 +136,7 @@ fn judge(
     cdb: &[u8],
     reply: &mut [u8],
 ) -> Result<Action, Outcome> {
-    let lookup = opcodes::look_up(cdb);
+    let lookup = opcodes::look_up(cdb).at(unit.thin_provisioned);
     let (row, class) = match lookup {
         Lookup::Served(row) => (Some(row), row.class_of(cdb)),
         // What nobody can say is harmless conflicts.
@@ -227,12 +228,16 @@ fn serve(
         Command::WriteSame { extent, unmap, anchor, no_data_out } => {
             medium(Some(block::write_same(unit, extent, unmap, anchor, no_data_out)?))
         }
+        Command::Unmap { parameter_list_length: length } => parameter_list(Purpose::Unmap, length.into())?,
+        Command::GetLbaStatus { lba, allocation_length } => {
+            medium(Some(block::get_lba_status(unit, lba, allocation_length)?))
+        }
         Command::SynchronizeCache { extent, immediate } => {
             medium(block::synchronize(unit, extent, immediate)?)
         }
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
         Command::ModeSelect { long_header, parameter_list_length } => {
-            mode_select(long_header, usize::from(parameter_list_length))?
+            parameter_list(Purpose::ModeSelect { long_header }, usize::from(parameter_list_length))?
         }
         Command::Reserve => Action::Change(Change::Reserve),
         Command::Release => Action::Change(Change::Release),
@@ -304,7 +309,9 @@ fn answer(
             service_action,
             ..
         } => {
-            report::operation_codes(reporting, timeouts, operation_code, service_action, &mut reply)?;
+            let thin = unit.thin_provisioned;
+            let (code, action) = (operation_code, service_action);
+            report::operation_codes(thin, reporting, timeouts, code, action, &mut reply)?;
         }
         Command::ReportSupportedTaskManagementFunctions { extended, .. } => {
             report::task_management_functions(extended, &mut reply);
@@ -343,13 +350,11 @@ fn request_sense(unit: &LogicalUnit, nexus: &mut NexusState, descriptor: bool, r
     reply.bytes(sense.encode(format).as_bytes());
 }
 
-fn mode_select(long_header: bool, length: usize) -> Result<Action, Outcome> {
+fn parameter_list(purpose: Purpose, length: usize) -> Result<Action, Outcome> {
     match length {
-        // SPC-4 §6.11: no parameter list is no error, and changes nothing.
+        // SPC-4 §6.11, SBC-3 §5.35: no parameter list is no error, and changes nothing.
         0 => Ok(Action::Finish(Outcome::GOOD)),
-        1..=PARAMETER_BYTES_MAX => {
-            Ok(Action::Parameters(ParameterList { length, purpose: Purpose::ModeSelect { long_header } }))
-        }
+        1..=PARAMETER_BYTES_MAX => Ok(Action::Parameters(ParameterList { length, purpose })),
         _ => Err(Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR)),
     }
 }
@@ -388,5 +393,10 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
                 Err(outcome) => Action::Finish(outcome),
             }
         }
+        Purpose::Unmap => match block::unmap(unit, data) {
+            Ok(Some(command)) => Action::Medium(command),
+            Ok(None) => Action::Finish(Outcome::GOOD),
+            Err(outcome) => Action::Finish(outcome),
+        },
     }
 }

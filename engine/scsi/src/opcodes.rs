@@ -25,6 +25,8 @@ pub(crate) enum Decoder {
     WriteAndVerify,
     PreFetch,
     WriteSame,
+    Unmap,
+    GetLbaStatus,
     SynchronizeCache10,
     SynchronizeCache16,
     Inquiry,
@@ -98,6 +100,8 @@ pub struct Opcode {
     pub attention: Attention,
     /// What it needs of the unit.
     pub needs: Needs,
+    /// Served by units with logical block provisioning management alone.
+    pub thin_only: bool,
     pub(crate) decoder: Decoder,
 }
 
@@ -108,6 +112,19 @@ pub(crate) enum Lookup {
     /// The operation code is served, this service action of it is not. The row is the code's first.
     UnknownServiceAction(&'static Opcode),
     UnknownOperationCode,
+}
+
+impl Lookup {
+    /// The same for a unit that is thin or not.
+    pub(crate) fn at(self, thin: bool) -> Self {
+        match self {
+            Self::Served(row) if row.thin_only && !thin => match row.service_action {
+                Some(_) => Self::UnknownServiceAction(row),
+                None => Self::UnknownOperationCode,
+            },
+            other => other,
+        }
+    }
 }
 
 /// Position of SERVICE ACTION in byte 1.
@@ -212,6 +229,7 @@ const fn row(name: &'static str, usage: &'static [u8], class: CommandClass, deco
         exception: None,
         attention: Attention::Reported,
         needs: Needs::ReadyUnit,
+        thin_only: false,
         decoder,
     }
 }
@@ -224,6 +242,11 @@ impl Opcode {
 
     const fn passes_attention(mut self) -> Self {
         self.attention = Attention::Passed;
+        self
+    }
+
+    const fn thin_only(mut self) -> Self {
+        self.thin_only = true;
         self
     }
 
@@ -319,6 +342,7 @@ pub static TABLE: &[Opcode] = &[
         Write,
         Decoder::WriteSame,
     ),
+    row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Write, Decoder::Unmap).thin_only(),
     row("MODE SELECT (10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
         .needs_nothing(),
     row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
@@ -404,6 +428,14 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReadCapacity16,
     )
     .service_action(0x10),
+    row(
+        "GET LBA STATUS",
+        &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Read,
+        Decoder::GetLbaStatus,
+    )
+    .service_action(0x12)
+    .thin_only(),
     row(
         "REPORT LUNS",
         &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -494,6 +526,9 @@ mod tests {
         assert!(matches!(look_up(&[0x9e, 0x1f]), Lookup::UnknownServiceAction(_)));
         assert!(matches!(look_up(&[0x5e, 0x04]), Lookup::UnknownServiceAction(_)));
         assert!(matches!(look_up(&[0x5c, 0x00]), Lookup::UnknownOperationCode));
+        assert!(matches!(look_up(&[0x9e, 0x12]), Lookup::Served(_)));
+        assert!(matches!(look_up(&[0x9e, 0x12]).at(false), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0x42]).at(false), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[]), Lookup::UnknownOperationCode));
     }
 

@@ -49,39 +49,41 @@ const NOT_SUPPORTED: u8 = 0x01;
 /// # Errors
 /// INVALID FIELD IN CDB when the reporting option does not fit the operation code (SPC-4 table 256).
 pub(crate) fn operation_codes(
+    thin: bool,
     reporting: Reporting,
     timeouts: bool,
     operation_code: u8,
     service_action: u16,
     reply: &mut Reply<'_>,
 ) -> Result<(), Outcome> {
-    let rows = opcodes::rows(operation_code);
-    let has_service_actions = rows.first().is_some_and(|row| row.service_action.is_some());
-    let with = |action| rows.iter().find(|row| row.service_action == Some(action));
+    let rows = || opcodes::rows(operation_code).iter().filter(|row| thin || !row.thin_only);
+    let is_served = rows().next().is_some();
+    let has_service_actions = rows().any(|row| row.service_action.is_some());
+    let with = |action| rows().find(|row| row.service_action == Some(action));
     let found = match reporting {
         Reporting::All => {
-            all_commands(timeouts, reply);
+            all_commands(thin, timeouts, reply);
             return Ok(());
         }
         // The option and the operation code do not go together: point at REPORTING OPTIONS.
         Reporting::OperationCode if has_service_actions => {
             return Err(Outcome::invalid_cdb_field(2, Some(2)));
         }
-        Reporting::ServiceAction if !rows.is_empty() && !has_service_actions => {
+        Reporting::ServiceAction if is_served && !has_service_actions => {
             return Err(Outcome::invalid_cdb_field(2, Some(2)));
         }
-        Reporting::OperationCode => rows.first(),
+        Reporting::OperationCode => rows().next(),
         Reporting::ServiceAction => with(service_action),
         Reporting::Either if has_service_actions => with(service_action),
-        Reporting::Either => rows.first().filter(|_| service_action == 0),
+        Reporting::Either => rows().next().filter(|_| service_action == 0),
     };
     one_command(found, timeouts, reply);
     Ok(())
 }
 
-fn all_commands(timeouts: bool, reply: &mut Reply<'_>) {
+fn all_commands(thin: bool, timeouts: bool, reply: &mut Reply<'_>) {
     reply.be32(0);
-    for row in opcodes::TABLE {
+    for row in opcodes::TABLE.iter().filter(|row| thin || !row.thin_only) {
         let valid = if row.service_action.is_some() { SERVICE_ACTION_VALID } else { 0 };
         reply.bytes(&[row.operation_code, 0]);
         reply.be16(row.service_action.unwrap_or(0));

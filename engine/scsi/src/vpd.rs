@@ -4,7 +4,6 @@
 
 use crate::bits::PERIPHERAL_DISK;
 use crate::block;
-use crate::capacity::provisioning_managed;
 use crate::device_server::Context;
 use crate::reply::Reply;
 use crate::unit::LogicalUnit;
@@ -108,16 +107,26 @@ fn extended_inquiry(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) 
 /// Optimal transfers begin and end at multiples of this many bytes.
 const GRANULARITY_BYTES: u32 = 4096;
 
+/// The UNMAP GRANULARITY ALIGNMENT field counts: from block 0.
+const UGAVALID: u32 = 1 << 31;
+
 /// SBC-3 §6.6.4. Limits of commands that are not served are zero, "not reported".
 fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     let geometry = &unit.geometry;
     let granularity =
         (GRANULARITY_BYTES / geometry.block_length()).max(1 << geometry.physical_block_exponent());
-    // WSNZ: WRITE SAME of zero blocks is refused.
-    reply.bytes(&[0x01, 0]);
+    // WSNZ is zero: WRITE SAME of zero blocks goes to the end. MAXIMUM COMPARE AND WRITE LENGTH: it is not served.
+    reply.bytes(&[0, 0]);
     reply.be16(u16::try_from(granularity).expect("at most 2^15 blocks"));
     reply.be32(geometry.transfer_blocks_max());
     reply.be32(geometry.optimal_transfer_blocks());
+    reply.be32(0); // MAXIMUM PREFETCH LENGTH: any
+    if unit.thin_provisioned {
+        reply.be32(block::UNMAP_BLOCKS_MAX);
+        reply.be32(block::UNMAP_DESCRIPTORS_MAX);
+        reply.be32(granularity);
+        reply.be32(UGAVALID);
+    }
     reply.zeros_to(36);
     reply.be64(block::write_same_blocks_max(geometry));
     reply.zeros_to(64);
@@ -129,9 +138,10 @@ fn block_device_characteristics(unit: &LogicalUnit, _: &Context<'_>, reply: &mut
     reply.zeros_to(64);
 }
 
-/// SBC-3 §6.6.5: PROVISIONING TYPE 2 for a thin unit that can be managed as one.
+/// SBC-3 §6.6.5: PROVISIONING TYPE 2 for a thin unit.
 fn logical_block_provisioning(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
-    reply.bytes(&[0, 0]);
-    reply.byte(if provisioning_managed(unit) { 0x02 } else { 0 });
+    // LBPU, LBPWS, LBPWS10, LBPRZ; ANC_SUP is zero. No threshold, no provisioning group.
+    reply.bytes(&[0, if unit.thin_provisioned { 0xe4 } else { 0 }]);
+    reply.byte(if unit.thin_provisioned { 0x02 } else { 0 });
     reply.byte(0);
 }

@@ -5,10 +5,12 @@
 mod common;
 
 use common::*;
-use portico_scsi::block::{MediumCommand, Series, Transfer};
+use portico_scsi::block::{
+    LBA_STATUS_BYTES_MAX, MediumCommand, Series, Transfer, lba_status, unmap_descriptors,
+};
 use portico_scsi::cdb::Compare;
 use portico_scsi::reservation::CommandClass;
-use portico_scsi::sense::{AdditionalSense, Outcome, SenseKey};
+use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
 use portico_scsi::unit::{Geometry, Lba, LogicalUnit, Readiness, WriteCache};
 
 fn out_of_range(lba: u64) -> Answer {
@@ -240,7 +242,7 @@ fn write_same_takes_one_block_or_none() {
     let same = world.medium(0, &rw16(0x93, 0, 7, 1000));
     assert_eq!(same.transfer(512), Transfer::Out { bytes: 512 });
     assert_eq!(world.send(0, &rw10(0x41, 0, 7, 1000)), Answer::Medium(same));
-    let zeroes = series(7, 1000, Series::WriteZeroes);
+    let zeroes = series(7, 1000, Series::WriteZeroes { unmap: false });
     assert_eq!(world.send(0, &rw16(0x93, 0x01, 7, 1000)), zeroes, "NDOB");
     assert_eq!(
         world.send(0, &rw10(0x41, 0x01, 7, 1000)),
@@ -248,21 +250,104 @@ fn write_same_takes_one_block_or_none() {
         "NDOB is WRITE SAME (16)'s"
     );
     assert_eq!(world.send(0, &rw10(0x41, 0, 1999, 2)), out_of_range(2000));
+    assert_eq!(world.medium(0, &rw10(0x41, 0, 7, 0)).range(), (Lba(7), 1993), "zero blocks: to the end");
 }
 
 #[test]
-fn write_same_of_nothing_and_of_more_than_the_limit_is_refused_at_its_length() {
+fn write_same_of_more_than_the_limit_is_refused_at_its_length() {
     let geometry = Geometry::new(512, 1 << 30, 0, 1 << 20).unwrap();
     let mut world = World::new(LogicalUnit { geometry, ..disk() });
-    assert_eq!(world.send(0, &rw10(0x41, 0, 0, 0)), wrong_field(7, None), "WSNZ");
-    assert_eq!(world.send(0, &rw16(0x93, 0, 0, 0)), wrong_field(10, None), "WSNZ");
-    assert_eq!(world.send(0, &rw16(0x93, 0, 0, 0x80_0001)), wrong_field(10, None));
-    assert_eq!(world.medium(0, &rw16(0x93, 0, 0, 0x80_0000)).range(), (Lba(0), 0x80_0000));
+    assert_eq!(world.send(0, &rw10(0x41, 0, 0, 0)), wrong_field(7, None), "to the end is too far");
+    assert_eq!(world.send(0, &rw16(0x93, 0, 0, 2049)), wrong_field(10, None));
+    assert_eq!(world.medium(0, &rw16(0x93, 0, 0, 2048)).range(), (Lba(0), 2048));
 }
 
 #[test]
-fn write_same_neither_unmaps_nor_anchors_on_a_unit_that_is_not_thin() {
+fn a_unit_that_is_not_thin_neither_unmaps_nor_anchors_nor_tells_what_is_mapped() {
     let mut world = World::new(disk());
     assert_eq!(world.send(0, &rw16(0x93, 0x08, 0, 1)), wrong_field(1, Some(3)), "UNMAP");
     assert_eq!(world.send(0, &rw16(0x93, 0x10, 0, 1)), wrong_field(1, Some(4)), "ANCHOR");
+    assert_eq!(world.send(0, &rw10(0x42, 0, 0, 24)), illegal(AdditionalSense::INVALID_OPERATION_CODE));
+    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 0, 24)), wrong_field(1, Some(4)));
+}
+
+#[test]
+fn write_same_with_unmap_may_give_space_back_on_a_thin_unit() {
+    let mut world = World::new(thin());
+    assert_eq!(world.send(0, &rw10(0x41, 0x08, 5, 9)), series(5, 9, Series::WriteSame { unmap: true }));
+    assert_eq!(world.send(0, &rw16(0x93, 0x09, 5, 9)), series(5, 9, Series::WriteZeroes { unmap: true }));
+    assert_eq!(world.send(0, &rw16(0x93, 0x18, 5, 9)), wrong_field(1, Some(4)), "ANC_SUP is zero");
+}
+
+/// A parameter list of UNMAP.
+fn unmap_list(descriptors: &[(u64, u32)]) -> Vec<u8> {
+    let bytes = u16::try_from(descriptors.len() * 16).unwrap();
+    let mut list = [(bytes + 6).to_be_bytes(), bytes.to_be_bytes(), [0; 2], [0; 2]].concat();
+    for (lba, blocks) in descriptors {
+        list.extend_from_slice(&lba.to_be_bytes());
+        list.extend_from_slice(&blocks.to_be_bytes());
+        list.extend_from_slice(&[0; 4]);
+    }
+    list
+}
+
+fn unmap(world: &mut World, list: &[u8]) -> Answer {
+    world.send_with(0, &rw10(0x42, 0, 0, u16::try_from(list.len()).unwrap()), list)
+}
+
+#[test]
+fn unmap_takes_descriptors_and_passes_over_those_of_nothing() {
+    let mut world = World::new(thin());
+    let list = unmap_list(&[(4, 0), (8, 3), (100, 7)]);
+    assert_eq!(unmap(&mut world, &list), series(8, 3, Series::Unmap));
+    let ranges: Vec<(Lba, u32)> = unmap_descriptors(&list).collect();
+    assert_eq!(ranges, [(Lba(4), 0), (Lba(8), 3), (Lba(100), 7)]);
+    assert_eq!(unmap(&mut world, &unmap_list(&[(4, 0), (2000, 0)])), GOOD, "nothing, at the end");
+    assert_eq!(unmap(&mut world, &unmap_list(&[(2001, 0)])), out_of_range(2001));
+    assert_eq!(unmap(&mut world, &unmap_list(&[])), GOOD);
+    assert_eq!(world.send(0, &rw10(0x42, 0, 0, 0)), GOOD, "no list at all");
+    assert_eq!(unmap_descriptors(&list[..list.len() - 1]).count(), 2, "a descriptor that breaks off is none");
+}
+
+#[test]
+fn unmap_refuses_what_is_beyond_the_end_or_the_limits() {
+    let mut world = World::new(thin());
+    assert_eq!(unmap(&mut world, &unmap_list(&[(0, 1), (1999, 2)])), out_of_range(2000));
+    assert_eq!(unmap(&mut world, &[0; 7]), illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR));
+    let geometry = Geometry::new(512, 1 << 30, 0, 1 << 20).unwrap();
+    let mut world = World::new(LogicalUnit { geometry, ..thin() });
+    let refused = Answer::Ended(Outcome::check(Sense::invalid_parameter(2, None)));
+    assert_eq!(unmap(&mut world, &unmap_list(&[(0, 1 << 19), (1 << 20, 1 << 19), (0, 1)])), refused);
+    let whole = series(0, 1 << 20, Series::Unmap);
+    assert_eq!(unmap(&mut world, &unmap_list(&[(0, 1 << 20)])), whole);
+    world.read_only = true;
+    let protected = Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED);
+    assert_eq!(unmap(&mut world, &unmap_list(&[(0, 1)])), Answer::Ended(Outcome::check(protected)));
+}
+
+#[test]
+fn the_status_of_blocks_begins_where_it_was_asked_for_and_ends_with_the_unit() {
+    let mut world = World::new(thin());
+    let asked = Series::LbaStatus { allocation_length: 24 };
+    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 9, 24)), series(9, 512, asked));
+    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 1990, 24)), series(1990, 10, asked));
+    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 2000, 24)), out_of_range(2000));
+    assert_eq!(world.medium(0, &rw16(0x9e, 0x12, 9, 24)).class(), CommandClass::Read);
+}
+
+#[test]
+fn blocks_of_one_status_are_one_descriptor() {
+    let mut buffer = [0xee; LBA_STATUS_BYTES_MAX];
+    let length = lba_status(Lba(9), [true, true, false].into_iter(), 1000, &mut buffer);
+    let expected = [
+        [0, 0, 0, 36, 0, 0, 0, 0].as_slice(),
+        &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 1, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 1, 0, 0, 0, 0],
+    ];
+    assert_eq!(buffer[..length], expected.concat());
+    assert_eq!(lba_status(Lba(9), [true].into_iter(), 20, &mut buffer), 20, "ALLOCATION LENGTH cuts");
+    let alternating = (0..1000).map(|at| at % 2 == 0);
+    let length = lba_status(Lba(0), alternating, u32::MAX, &mut buffer);
+    assert_eq!(length, LBA_STATUS_BYTES_MAX, "as many as there is room for");
+    assert_eq!(buffer[..4], (4 + 16 * 255u32).to_be_bytes());
 }

@@ -120,7 +120,7 @@ const STRANGER: usize = 2;
 
 /// A unit whose reservation of this type nexus 0 holds, nexus 1 being registered as well and nexus 2 not.
 fn held(kind: u8) -> World {
-    let mut world = World::new(removable());
+    let mut world = World::new(thin());
     world.join("iqn.test:3,i,0x1", "iqn.test:t,t,0x1");
     assert_eq!(world.out(HOLDER, 0, 0, 0, 0xa), GOOD);
     assert_eq!(world.out(REGISTERED, 0, 0, 0, 0xb), GOOD);
@@ -167,7 +167,7 @@ proptest! {
     fn every_command_served_keeps_to_the_table_of_reserve(row in 0..opcodes::TABLE.len(), bytes: [u8; 16]) {
         let opcode = &opcodes::TABLE[row];
         let cdb = any_form(opcode, bytes);
-        let mut world = World::new(removable());
+        let mut world = World::new(thin());
         prop_assert_eq!(world.send(0, &RESERVE), GOOD);
         let (other, holder) = match opcode.operation_code {
             0x16 | 0x56 => ('C', 'A'),
@@ -238,7 +238,7 @@ fn reserve_and_release_conflict_with_registrations_but_for_the_exceptions() {
             assert_eq!(world.send(STRANGER, command), CONFLICT);
             assert_eq!(world.data(STRANGER, &in_cdb(3)), before, "none of them does anything");
         }
-        let mut world = World::new(removable());
+        let mut world = World::new(thin());
         assert_eq!(world.out(0, 0, 0, 0, 1), GOOD);
         assert_eq!(world.send(0, command), CONFLICT, "registered, and nothing held");
         assert_eq!(world.send(1, command), CONFLICT);

@@ -128,10 +128,19 @@ fn device_identification_with_everything_set() {
 fn block_limits_are_those_of_the_unit() {
     let limits = World::new(disk()).data(0, &inquiry_page(0xb0));
     assert_eq!(limits.len(), 64);
-    assert_eq!(limits[..20], [0, 0xb0, 0, 0x3c, 1, 0, 0, 8, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    assert_eq!(limits[36..44], 0x80_0000u64.to_be_bytes(), "WRITE SAME of 4 GiB");
+    assert_eq!(limits[..20], [0, 0xb0, 0, 0x3c, 0, 0, 0, 8, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    assert_eq!(limits[36..44], 2048u64.to_be_bytes(), "WRITE SAME");
     assert_eq!((&limits[20..36], &limits[44..]), (&[0; 16][..], &[0; 20][..]));
     let geometry = Geometry::new(4096, 10, 0, 64 * 1024).unwrap();
+    let limits = World::new(LogicalUnit { geometry, ..disk() }).data(0, &inquiry_page(0xb0));
+    assert_eq!(limits[20..36], [0; 16]);
+    let thin = LogicalUnit { thin_provisioned: true, ..disk() };
+    let limits = World::new(thin).data(0, &inquiry_page(0xb0));
+    assert_eq!(
+        limits[20..36],
+        [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0],
+        "UNMAP: blocks, descriptors, granularity, alignment"
+    );
     let limits = World::new(LogicalUnit { geometry, ..disk() }).data(0, &inquiry_page(0xb0));
     assert_eq!(
         limits[6..16],
@@ -145,6 +154,9 @@ fn characteristics_and_provisioning_pages() {
     let mut world = World::new(disk());
     assert_eq!(world.data(0, &inquiry_page(0xb1))[..6], [0, 0xb1, 0, 0x3c, 0x3a, 0x98]);
     assert_eq!(world.data(0, &inquiry_page(0xb2)), [0, 0xb2, 0, 4, 0, 0, 0, 0]);
+    let mut thin = World::new(LogicalUnit { thin_provisioned: true, ..disk() });
+    assert_eq!(thin.data(0, &inquiry_page(0xb2)), [0, 0xb2, 0, 4, 0, 0xe4, 2, 0]);
+    assert_eq!(thin.data(0, &rw16(0x9e, 0x10, 0, 32))[14], 0xc0, "LBPME and LBPRZ");
     let mut flash = World::new(LogicalUnit { rotational: false, ..disk() });
     assert_eq!(flash.data(0, &inquiry_page(0xb1))[4..6], [0, 1]);
 }
@@ -259,7 +271,10 @@ fn report_luns_lists_what_is_asked_for() {
 
 #[test]
 fn supported_operation_codes_are_the_table() {
-    let mut world = World::new(disk());
+    let thick = World::new(disk()).data(0, &[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    let served = opcodes::TABLE.iter().filter(|row| !row.thin_only).count();
+    assert_eq!(thick.len(), 4 + 8 * served, "UNMAP and GET LBA STATUS are a thin unit's");
+    let mut world = World::new(LogicalUnit { thin_provisioned: true, ..disk() });
     let all =
         |world: &mut World, rctd: u8| world.data(0, &[0xa3, 0x0c, rctd, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
     let plain = all(&mut world, 0);

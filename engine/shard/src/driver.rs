@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use portico_backstores::Source;
 use portico_iscsi::moment::Moment;
-use portico_ring::{Arena, Completion, Counters, Fd, Full, Message, Ring, Segments, Wait, socket};
+use portico_ring::{Arena, Clearing, Completion, Counters, Fd, Full, Message, Ring, Segments, Wait, socket};
 
 /// The world of one shard. The operations are those of [`Ring`], with its promises: what is handed in comes back in the
 /// completion, and a send completes when all of it is sent or the connection broke.
@@ -98,6 +98,18 @@ pub trait Driver {
     /// # Errors
     /// No room for another operation.
     fn sync(&mut self, fd: Fd, tag: u64, data_only: bool) -> Result<(), Full<()>>;
+    /// Makes a range of a file read as zeroes, giving its space back or keeping it.
+    ///
+    /// # Errors
+    /// No room for another operation.
+    fn clear(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        length_bytes: u64,
+        deallocate: bool,
+    ) -> Result<(), Full<()>>;
     /// Submits what is queued and waits for the first completion.
     ///
     /// # Errors
@@ -208,6 +220,18 @@ impl Driver for Reactor {
 
     fn sync(&mut self, fd: Fd, tag: u64, data_only: bool) -> Result<(), Full<()>> {
         self.ring.sync(fd, tag, data_only)
+    }
+
+    fn clear(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        length_bytes: u64,
+        deallocate: bool,
+    ) -> Result<(), Full<()>> {
+        let how = if deallocate { Clearing::Deallocate } else { Clearing::Zero };
+        self.ring.clear(fd, tag, how, offset_bytes, length_bytes)
     }
 
     fn turn(&mut self, wait: Wait, spin: Duration) -> io::Result<()> {

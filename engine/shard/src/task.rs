@@ -185,6 +185,8 @@ pub struct Series {
     pub data: Vec<u8>,
     /// Bytes of Data-Out that come.
     pub data_bytes: u32,
+    /// Further ranges that the first pass goes over, last first: offset and length in bytes.
+    pub more: Vec<(u64, u64)>,
     /// What is done to all of the blocks now, and after it.
     pub passes: [Option<Pass>; PASSES_MAX],
     /// How far the first pass has come, in bytes.
@@ -199,10 +201,27 @@ pub enum Pass {
         /// On stable storage before the next pass.
         durable: bool,
     },
+    /// As `Store`, or as `Clear` where the Data-Out are zeroes.
+    Same {
+        /// Their space is given back.
+        deallocate: bool,
+    },
     /// The blocks are read.
     Check,
     /// The blocks are read, and compared with Data-Out.
     Compare,
+    /// The blocks become zeroes.
+    Clear {
+        /// Their space is given back.
+        deallocate: bool,
+    },
+    /// The first blocks are read, and the initiator is told which are zeroes (GET LBA STATUS).
+    Survey {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+    /// All that was written is made durable.
+    Flush,
 }
 
 /// What VERIFY compares the medium with: Data-Out, of which the task's inflow has what is not compared yet.

@@ -58,7 +58,7 @@ impl Hub {
     fn cancel(&mut self, shard: usize, id: u64) {
         let operation = self.desks[shard].operations.remove(&id).expect("it was just found");
         let payload = match operation.work {
-            Work::Accept | Work::Sync(_) => Payload::None,
+            Work::Accept | Work::Sync(_) | Work::Clear(_) => Payload::None,
             Work::Receive(segments) => Payload::Segments(segments),
             Work::Send(message) => Payload::Message(message),
             Work::Transfer(transfer) => Payload::Segments(transfer.segments),
@@ -214,6 +214,23 @@ impl Driver for SimDriver {
             return Err(Full(()));
         }
         hub.begin_sync(self.shard, place(fd), tag, disk);
+        Ok(())
+    }
+
+    fn clear(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        length_bytes: u64,
+        _deallocate: bool,
+    ) -> Result<(), Full<()>> {
+        let hub = &mut *self.hub.borrow_mut();
+        let Thing::Disk(disk) = hub.thing(self.shard, fd) else { panic!("only media are cleared") };
+        if !hub.has_room(self.shard) {
+            return Err(Full(()));
+        }
+        hub.begin_clear(self.shard, place(fd), tag, disk, offset_bytes, length_bytes);
         Ok(())
     }
 

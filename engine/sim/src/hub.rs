@@ -129,6 +129,7 @@ pub(crate) enum Work {
     Send(Message),
     Transfer(crate::media::Transfer),
     Sync(crate::media::Sync),
+    Clear(crate::media::Clear),
 }
 
 /// A shard's ring and its letters.

@@ -39,7 +39,30 @@ pub(crate) struct Sync {
     fails: bool,
 }
 
+/// A range that becomes zeroes.
+#[derive(Debug)]
+pub(crate) struct Clear {
+    disk: usize,
+    sectors: Range<u64>,
+}
+
 impl Hub {
+    /// Begins to make a range zeroes.
+    pub(crate) fn begin_clear(
+        &mut self,
+        shard: usize,
+        file: usize,
+        tag: u64,
+        disk: usize,
+        offset_bytes: u64,
+        length_bytes: u64,
+    ) {
+        let sector = SECTOR_BYTES as u64;
+        let sectors = offset_bytes / sector..(offset_bytes + length_bytes) / sector;
+        let id = self.start(shard, file, tag, Work::Clear(Clear { disk, sectors }));
+        self.plan_stage(shard, id);
+    }
+
     /// Begins a read or write of what `segments` hold after the first `skip_bytes`.
     pub(crate) fn begin_transfer(&mut self, shard: usize, file: usize, tag: u64, mut transfer: Transfer) {
         let sectors = (transfer.segments.length_bytes() - transfer.skip_bytes) / SECTOR_BYTES;
@@ -107,6 +130,7 @@ impl Hub {
         let disk = match &operation.work {
             Work::Transfer(transfer) => transfer.disk,
             Work::Sync(sync) => sync.disk,
+            Work::Clear(clear) => clear.disk,
             other => unreachable!("not at a medium: {other:?}"),
         };
         if self.disks[disk].hangs_until > self.now {
@@ -124,6 +148,10 @@ impl Hub {
         let (result, payload) = match operation.work {
             Work::Transfer(transfer) => self.end_transfer(transfer),
             Work::Sync(sync) => (self.end_sync(&sync), Payload::None),
+            Work::Clear(clear) => {
+                clear.sectors.for_each(|sector| self.disks[disk].write(sector, &[0; SECTOR_BYTES]));
+                (Ok(0), Payload::None)
+            }
             other => unreachable!("not at a medium: {other:?}"),
         };
         self.complete(shard, Completion { tag: operation.tag, result, payload, more: false });

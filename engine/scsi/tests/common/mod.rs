@@ -47,6 +47,11 @@ pub(crate) fn removable() -> LogicalUnit {
     LogicalUnit { removable: true, ..disk() }
 }
 
+/// A unit that serves every command of the table.
+pub(crate) fn thin() -> LogicalUnit {
+    LogicalUnit { thin_provisioned: true, ..removable() }
+}
+
 impl World {
     /// `unit` with two nexuses that have been told of the power on.
     pub(crate) fn new(unit: LogicalUnit) -> Self {

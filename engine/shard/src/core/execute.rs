@@ -4,7 +4,7 @@ use portico_iscsi::session::TaskId;
 use portico_iscsi::wire::ahs::CDB_BYTES_MAX;
 use portico_model::message::ToControl;
 use portico_model::meter::Operation;
-use portico_scsi::block::MediumCommand;
+use portico_scsi::block::{MediumCommand, Series, Transfer};
 use portico_scsi::device_server::{self, Action};
 use portico_scsi::lun::Lun;
 use portico_scsi::no_unit;
@@ -127,7 +127,10 @@ impl<D: Driver> Core<D> {
             MediumCommand::Verify { .. } => self.begin_verify(key, command, block_bytes),
             MediumCommand::Series { lba, blocks, series } => {
                 let block = u64::from(block_bytes);
-                let required_bytes = command.transfer_bytes(block_bytes);
+                let required_bytes = match command.transfer(block_bytes) {
+                    Transfer::Out { bytes } => bytes,
+                    Transfer::In { .. } | Transfer::None => 0,
+                };
                 self.begin_series(key, lba.0 * block, blocks * block, required_bytes, series);
             }
             MediumCommand::Flush { immediate, .. } => {
@@ -152,7 +155,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// Data-in of the device server, which is in the pool's scratch.
-    fn reply(&mut self, key: Key<Task>, length: usize) {
+    pub(super) fn reply(&mut self, key: Key<Task>, length: usize) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let session = self.sessions.get_mut(task.session).expect("a task has a session");
         let moved = session.wire.begin_data_in(task.name, length as u64) as usize;
@@ -233,8 +236,12 @@ impl<D: Driver> Core<D> {
         self.unshelve(key);
         let Some(task) = self.tasks.get_mut(key) else { return };
         let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("parameters are for a unit");
-        let action = device_server::parameters(&unit.state, list, &data);
-        self.act(key, action);
+        match device_server::parameters(&unit.state, list, &data) {
+            Action::Medium(MediumCommand::Series { series: Series::Unmap, .. }) => {
+                self.begin_unmap(key, &data);
+            }
+            action => self.act(key, action),
+        }
     }
 
     /// Mails a change to control; the task waits for the answer.

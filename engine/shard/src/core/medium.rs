@@ -71,6 +71,11 @@ pub enum OpKind {
         /// Its length.
         length_bytes: u64,
     },
+    /// A piece of blocks that become zeroes.
+    Clear {
+        /// Its length.
+        length_bytes: u64,
+    },
     /// SYNCHRONIZE CACHE.
     Flush,
     /// The flush that an Install waits for.
@@ -120,7 +125,7 @@ impl<D: Driver> Core<D> {
                 self.ops.remove(op);
                 Err(Refused::Full(match request {
                     Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
-                    Request::Flush => None,
+                    Request::Clear { .. } | Request::Flush => None,
                 }))
             }
             Ok(submitted) => {
@@ -191,6 +196,9 @@ impl<D: Driver> Core<D> {
             self.settle(op.task);
             return;
         }
+        if result == Err(MediumError::Unsupported) && matches!(op.kind, OpKind::Clear { .. }) {
+            return self.write_zeroes_instead(op.task);
+        }
         if let Err(error) = result {
             // A closed medium says once that it is closed, not for each request that finds it so.
             if error != MediumError::BecomingReady {
@@ -210,6 +218,7 @@ impl<D: Driver> Core<D> {
                 self.pool.keep_list_if(segments);
                 self.stored(op.task, length_bytes);
             }
+            OpKind::Clear { length_bytes } => self.stored(op.task, length_bytes),
             OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => self.finish(op.task, Outcome::GOOD),
         }
     }
@@ -268,10 +277,12 @@ fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
             let timed_out = AdditionalSense::LOGICAL_UNIT_COMMUNICATION_TIMEOUT;
             Outcome::check(Sense::new(SenseKey::AbortedCommand, timed_out))
         }
-        MediumError::Refused | MediumError::Cancelled | MediumError::Other(_) => Outcome::internal_failure(),
+        MediumError::Refused | MediumError::Unsupported | MediumError::Cancelled | MediumError::Other(_) => {
+            Outcome::internal_failure()
+        }
         MediumError::Unrecovered | MediumError::DataLost | MediumError::BeyondEnd => match kind {
             OpKind::Fetch { .. } => Outcome::read_error(blocks.lba),
-            OpKind::Store { .. } => Outcome::write_error(blocks.lba),
+            OpKind::Store { .. } | OpKind::Clear { .. } => Outcome::write_error(blocks.lba),
             OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => {
                 Outcome::check(Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR))
             }
@@ -336,6 +347,18 @@ impl<D: Driver> portico_backstores::Ring for Adapter<'_, D> {
 
     fn alarm(&self) -> std::io::Result<Alarm> {
         self.driver.alarm().map(Alarm::new)
+    }
+
+    fn clear(
+        &mut self,
+        file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        length_bytes: u64,
+        deallocate: bool,
+    ) -> bool {
+        let tag = self.tag(slot);
+        self.driver.clear(Fd::from_bits(file.0), tag, offset_bytes, length_bytes, deallocate).is_ok()
     }
 
     fn length_bytes(segments: &Segments) -> usize {

@@ -1,4 +1,5 @@
-//! Commands that take their blocks in several passes: WRITE AND VERIFY, WRITE SAME, PRE-FETCH (SBC-3 §5.9, §5.45, §5.48).
+//! Commands that take their blocks in several passes: WRITE AND VERIFY, WRITE SAME, UNMAP, PRE-FETCH, GET LBA STATUS (SBC-3
+//! §5.4, §5.9, §5.35, §5.45, §5.48).
 //!
 //! They are rare or long: Data-Out is gathered first, on the heap and within the transfer limit, then one piece at a time is
 //! at the medium, and after each piece others have their turn. A piece is judged by the state of its moment like any other,
@@ -7,7 +8,9 @@
 use portico_backstores::Request;
 use portico_ring::Segments;
 use portico_scsi::block;
+use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::{AdditionalSense, Outcome};
+use portico_scsi::unit::Lba;
 
 use super::medium::Refused;
 use super::verify::first_difference;
@@ -43,15 +46,41 @@ impl<D: Driver> Core<D> {
         if required_bytes > 0 {
             session.wire.want_data(task.name, required_bytes);
         }
+        let stable = unit.state.mode.write_cache.must_be_stable(false);
         task.work = Work::Series(Box::new(Series {
             offset_bytes,
             length_bytes,
             data: Vec::with_capacity(moved as usize),
             data_bytes: moved,
-            passes: passes(series),
+            more: Vec::new(),
+            passes: passes(series, stable),
             at_bytes: 0,
         }));
         self.data_came(key);
+    }
+
+    /// UNMAP of the descriptors in `list`, which the device server has checked.
+    pub(super) fn begin_unmap(&mut self, key: Key<Task>, list: &[u8]) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.class = CommandClass::Write;
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a medium command has a unit");
+        let block = u64::from(unit.state.geometry.block_length());
+        let stable = unit.state.mode.write_cache.must_be_stable(false);
+        let ranges = block::unmap_descriptors(list).filter(|(_, blocks)| *blocks > 0);
+        let mut more: Vec<(u64, u64)> =
+            ranges.map(|(lba, blocks)| (lba.0 * block, u64::from(blocks) * block)).collect();
+        more.reverse();
+        let (offset_bytes, length_bytes) = more.pop().expect("a list of nothing ends at the device server");
+        task.work = Work::Series(Box::new(Series {
+            offset_bytes,
+            length_bytes,
+            data: Vec::new(),
+            data_bytes: 0,
+            more,
+            passes: passes(block::Series::Unmap, stable),
+            at_bytes: 0,
+        }));
+        self.pump_series(key);
     }
 
     /// Hands the next piece over, once the Data-Out is there.
@@ -74,8 +103,17 @@ impl<D: Driver> Core<D> {
         }
         if series.at_bytes == series.length_bytes {
             series.at_bytes = 0;
-            series.passes.rotate_left(1);
-            series.passes[PASSES_MAX - 1] = None;
+            if let Some((offset_bytes, length_bytes)) = series.more.pop() {
+                (series.offset_bytes, series.length_bytes) = (offset_bytes, length_bytes);
+            } else {
+                series.passes.rotate_left(1);
+                series.passes[PASSES_MAX - 1] = None;
+            }
+        }
+        if let Some(Pass::Same { deallocate }) = series.passes[0] {
+            let zeroes = series.data.iter().all(|byte| *byte == 0);
+            let pass = if zeroes { Pass::Clear { deallocate } } else { Pass::Store { durable: false } };
+            series.passes[0] = Some(pass);
         }
         let Some(pass) = series.passes[0].filter(|_| series.length_bytes > 0) else {
             return self.finish(key, Outcome::GOOD);
@@ -85,14 +123,18 @@ impl<D: Driver> Core<D> {
         }
         let refused = match pass {
             Pass::Store { durable } => self.store_piece(key, durable),
-            Pass::Check | Pass::Compare => self.fetch_piece(key),
+            Pass::Check | Pass::Compare | Pass::Survey { .. } => self.fetch_piece(key),
+            Pass::Same { .. } => unreachable!("it has just become one of the others"),
+            Pass::Clear { deallocate } => self.clear_piece(key, deallocate),
+            Pass::Flush => self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush),
         };
         match refused {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
             Err(Refused::Full(list)) => {
-                // Without a list it was the buffers that there were too few of.
-                let line = if list.is_some() { Line::Room } else { Line::Swift };
+                // Without a list it was the buffers that there were too few of, where it takes any.
+                let takes_none = matches!(pass, Pass::Clear { .. } | Pass::Flush);
+                let line = if list.is_some() || takes_none { Line::Room } else { Line::Swift };
                 self.pool.keep_list_if(list);
                 self.wait_for(key, Some(line), Short::Unit);
             }
@@ -101,7 +143,8 @@ impl<D: Driver> Core<D> {
 
     /// Writes the next piece of the data, which begin anew where they are shorter than the blocks.
     fn store_piece(&mut self, key: Key<Task>, durable: bool) -> Result<(), Refused> {
-        let (offset_bytes, at_bytes, length, blocks, durable) = self.next_piece(key, durable);
+        let (offset_bytes, at_bytes, length, blocks, durable) =
+            self.next_piece(key, durable, PIECE_BYTES_MAX);
         let mut segments = self.take_memory(length).ok_or(Refused::Full(None))?;
         let task = self.tasks.get(key).expect("the caller has it");
         let Work::Series(series) = &task.work else { unreachable!("the caller has seen it") };
@@ -112,17 +155,40 @@ impl<D: Driver> Core<D> {
     }
 
     fn fetch_piece(&mut self, key: Key<Task>) -> Result<(), Refused> {
-        let (offset_bytes, at_bytes, length, blocks, _) = self.next_piece(key, false);
+        let (offset_bytes, at_bytes, length, blocks, _) = self.next_piece(key, false, PIECE_BYTES_MAX);
         let segments = self.take_memory(length).ok_or(Refused::Full(None))?;
         self.hand_over(key, OpKind::Fetch { at_bytes }, blocks, Request::Read { offset_bytes, segments })
     }
 
+    fn clear_piece(&mut self, key: Key<Task>, deallocate: bool) -> Result<(), Refused> {
+        let (offset_bytes, _, length, blocks, _) = self.next_piece(key, false, CLEAR_BYTES_MAX);
+        let length_bytes = length as u64;
+        let request = Request::Clear { offset_bytes, length_bytes, deallocate };
+        self.hand_over(key, OpKind::Clear { length_bytes }, blocks, request)
+    }
+
+    /// The medium cannot clear ranges: zeroes are written, from where the series stands.
+    pub(super) fn write_zeroes_instead(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if let Work::Series(series) = &mut task.work {
+            series.data.clear();
+            series.data_bytes = 0;
+            series.passes[0] = Some(Pass::Store { durable: false });
+        }
+        self.series_stored(key, 0);
+    }
+
     /// Where the next piece is on the medium and in the series, how long, and whether it is to be durable.
-    fn next_piece(&self, key: Key<Task>, durable: bool) -> (u64, u64, usize, Blocks, bool) {
+    fn next_piece(
+        &self,
+        key: Key<Task>,
+        durable: bool,
+        length_bytes_max: usize,
+    ) -> (u64, u64, usize, Blocks, bool) {
         let task = self.tasks.get(key).expect("the caller has it");
         let Work::Series(series) = &task.work else { unreachable!("the caller has seen it") };
         let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a series has a unit");
-        let length_bytes = (series.length_bytes - series.at_bytes).min(PIECE_BYTES_MAX as u64);
+        let length_bytes = (series.length_bytes - series.at_bytes).min(length_bytes_max as u64);
         let offset_bytes = series.offset_bytes + series.at_bytes;
         let blocks = Blocks::at(offset_bytes, length_bytes, unit.state.geometry.block_length());
         let length = usize::try_from(length_bytes).expect("a piece is small");
@@ -145,6 +211,9 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Work::Series(series) = &mut task.work else { return };
         let length_bytes = segments.length_bytes() as u64;
+        if let Some(Pass::Survey { allocation_length }) = series.passes[0] {
+            return self.surveyed(key, segments, allocation_length);
+        }
         let difference = match series.passes[0] {
             Some(Pass::Compare) => {
                 let at = usize::try_from(at_bytes).expect("what is compared was sent");
@@ -159,13 +228,36 @@ impl<D: Driver> Core<D> {
             None => self.series_stored(key, length_bytes),
         }
     }
+
+    /// The first blocks are read: those of zeroes are reported as deallocated. With LBPRZ a device server may take any
+    /// block of zeroes for one at any time (SBC-3 §4.7.3.5), so that holes need not be looked up in the file system,
+    /// which could block.
+    fn surveyed(&mut self, key: Key<Task>, segments: Segments, allocation_length: u32) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Series(series) = &task.work else { return };
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a series has a unit");
+        let block_bytes = unit.state.geometry.block_length();
+        let lba = Lba(series.offset_bytes / u64::from(block_bytes));
+        let scratch = &mut self.pool.scratch;
+        if scratch.len() < block::LBA_STATUS_BYTES_MAX {
+            scratch.resize(block::LBA_STATUS_BYTES_MAX, 0);
+        }
+        let zeroes = zero_blocks(segments.slices(), block_bytes as usize);
+        let length = block::lba_status(lba, zeroes, allocation_length, scratch);
+        self.pool.keep_list(segments);
+        self.reply(key, length);
+    }
 }
+
+/// Bytes that one request clears at most.
+const CLEAR_BYTES_MAX: usize = 16 << 20;
 
 /// Passes that a series takes at most.
 pub const PASSES_MAX: usize = 2;
 
-/// What is done to all of the blocks before the next thing is.
-fn passes(series: block::Series) -> [Option<Pass>; PASSES_MAX] {
+/// What is done to all of the blocks before the next thing is. `stable`: nothing may stay in a volatile cache.
+fn passes(series: block::Series, stable: bool) -> [Option<Pass>; PASSES_MAX] {
+    let flush = stable.then_some(Pass::Flush);
     match series {
         // What is read back must have been on the medium, not in a cache above it (SBC-3 §5.45).
         block::Series::WriteAndVerify { compare: false } => {
@@ -175,8 +267,21 @@ fn passes(series: block::Series) -> [Option<Pass>; PASSES_MAX] {
             [Some(Pass::Store { durable: true }), Some(Pass::Compare)]
         }
         block::Series::PreFetch => [Some(Pass::Check), None],
-        block::Series::WriteSame | block::Series::WriteZeroes => [Some(Pass::Store { durable: false }), None],
+        block::Series::WriteSame { unmap } => [Some(Pass::Same { deallocate: unmap }), flush],
+        block::Series::WriteZeroes { unmap } => [Some(Pass::Clear { deallocate: unmap }), flush],
+        block::Series::Unmap => [Some(Pass::Clear { deallocate: true }), flush],
+        block::Series::LbaStatus { allocation_length } => [Some(Pass::Survey { allocation_length }), None],
     }
+}
+
+/// The blocks of `bytes`, each whether it is all zeroes.
+fn zero_blocks<'a>(slices: impl Iterator<Item = &'a [u8]>, block_bytes: usize) -> impl Iterator<Item = bool> {
+    let mut bytes = slices.flatten().copied();
+    std::iter::from_fn(move || {
+        let first = bytes.next()?;
+        // All of the block is taken, whatever its first bytes are.
+        Some(bytes.by_ref().take(block_bytes - 1).fold(first, |all, byte| all | byte) == 0)
+    })
 }
 
 /// Fills `target` with `data` from `at` on, which begins anew at its end; no data are zeroes.
@@ -200,7 +305,14 @@ fn fill<'a>(target: impl Iterator<Item = &'a mut [u8]>, data: &[u8], at: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{fill, zero_blocks};
+
+    #[test]
+    fn a_block_is_zero_when_all_of_it_is_however_it_is_cut() {
+        let found = |slices: &[&[u8]]| zero_blocks(slices.iter().copied(), 2).collect::<Vec<bool>>();
+        assert_eq!(found(&[&[0, 0, 0], &[1, 1, 0], &[0, 0]]), [true, false, false, true]);
+        assert_eq!(found(&[]), []);
+    }
 
     #[test]
     fn data_begin_anew_across_the_cuts_of_the_memory() {

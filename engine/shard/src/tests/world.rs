@@ -68,6 +68,7 @@ pub(super) struct Operation {
 pub(super) enum What {
     Read { offset_bytes: u64, length_bytes: usize },
     Write { offset_bytes: u64, length_bytes: usize, durable: bool },
+    Clear { offset_bytes: u64, length_bytes: u64, deallocate: bool },
     Sync,
 }
 
@@ -113,7 +114,7 @@ impl World {
         let operation = self.at_medium.pop_front()?;
         let Operation { tag, what, segments, skip_bytes, .. } = operation;
         let length = match what {
-            What::Sync => 0,
+            What::Sync | What::Clear { .. } => 0,
             What::Write { length_bytes, .. } | What::Read { length_bytes, .. } => length_bytes,
         };
         let mut segments = segments;
@@ -273,6 +274,18 @@ impl Driver for TestDriver {
 
     fn sync(&mut self, fd: Fd, tag: u64, _data_only: bool) -> Result<(), Full<()>> {
         self.begin(fd, tag, What::Sync, None, 0);
+        Ok(())
+    }
+
+    fn clear(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        length_bytes: u64,
+        deallocate: bool,
+    ) -> Result<(), Full<()>> {
+        self.begin(fd, tag, What::Clear { offset_bytes, length_bytes, deallocate }, None, 0);
         Ok(())
     }
 

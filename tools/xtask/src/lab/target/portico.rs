@@ -40,13 +40,15 @@ pub(super) fn start(target: &Target) -> Result<Started> {
 fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
     let (handler, attributes) = match medium {
         Medium::Embedded => return None,
-        Medium::Ram { size_bytes } => ("vdisk_ram", format!("size {size_bytes}")),
+        Medium::Ram { size_bytes } => ("vdisk_ram", format!("size {size_bytes}\n\t\tthin_provisioned 1")),
         Medium::Null { size_bytes } => ("vdisk_nullio", format!("size {size_bytes}")),
         Medium::File(path) => {
             let direct = if tuning.is_direct { "\n\t\to_direct 1" } else { "" };
-            ("vdisk_fileio", format!("filename {}{direct}", path.display()))
+            ("vdisk_fileio", format!("filename {}{direct}\n\t\tthin_provisioned 1", path.display()))
         }
-        Medium::Loop(device) => ("vdisk_blockio", format!("filename {}", device.path().display())),
+        Medium::Loop(device) => {
+            ("vdisk_blockio", format!("filename {}\n\t\tthin_provisioned 1", device.path().display()))
+        }
     };
     let spin = if tuning.poll_us > 0 { format!("poll_us {}\n", tuning.poll_us) } else { String::new() };
     let window = tuning.queued_commands.map(|count| format!("\t\tQueuedCommands {count}\n"));
@@ -114,6 +116,6 @@ mod tests {
     fn the_configuration_closes_every_section_that_it_opens() {
         let text = configuration(&Medium::Ram { size_bytes: 4096 }, &Tuning::default()).unwrap();
         assert_eq!(text.matches('{').count(), text.matches('}').count());
-        assert!(text.contains("\tDEVICE unit {\n\t\tsize 4096\n\t}\n"));
+        assert!(text.contains("\tDEVICE unit {\n\t\tsize 4096\n\t\tthin_provisioned 1\n\t}\n"));
     }
 }
