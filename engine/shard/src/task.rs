@@ -191,6 +191,8 @@ pub struct Series {
     pub passes: [Option<Pass>; PASSES_MAX],
     /// How far the first pass has come, in bytes.
     pub at_bytes: u64,
+    /// Something was written that a volatile cache may hold.
+    pub unstable: bool,
 }
 
 /// One thing that is done to all of a series' blocks.

@@ -46,15 +46,15 @@ impl<D: Driver> Core<D> {
         if required_bytes > 0 {
             session.wire.want_data(task.name, required_bytes);
         }
-        let stable = unit.state.mode.write_cache.must_be_stable(false);
         task.work = Work::Series(Box::new(Series {
             offset_bytes,
             length_bytes,
             data: Vec::with_capacity(moved as usize),
             data_bytes: moved,
             more: Vec::new(),
-            passes: passes(series, stable),
+            passes: passes(series),
             at_bytes: 0,
+            unstable: false,
         }));
         self.data_came(key);
     }
@@ -65,7 +65,6 @@ impl<D: Driver> Core<D> {
         task.class = CommandClass::Write;
         let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a medium command has a unit");
         let block = u64::from(unit.state.geometry.block_length());
-        let stable = unit.state.mode.write_cache.must_be_stable(false);
         let ranges = block::unmap_descriptors(list).filter(|(_, blocks)| *blocks > 0);
         let mut more: Vec<(u64, u64)> =
             ranges.map(|(lba, blocks)| (lba.0 * block, u64::from(blocks) * block)).collect();
@@ -77,8 +76,9 @@ impl<D: Driver> Core<D> {
             data: Vec::new(),
             data_bytes: 0,
             more,
-            passes: passes(block::Series::Unmap, stable),
+            passes: passes(block::Series::Unmap),
             at_bytes: 0,
+            unstable: false,
         }));
         self.pump_series(key);
     }
@@ -115,6 +115,14 @@ impl<D: Driver> Core<D> {
             let pass = if zeroes { Pass::Clear { deallocate } } else { Pass::Store { durable: false } };
             series.passes[0] = Some(pass);
         }
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a series has a unit");
+        if series.passes[0].is_none()
+            && std::mem::take(&mut series.unstable)
+            && unit.state.mode.write_cache.must_be_stable(false)
+        {
+            // By the state of now: the write cache may have been turned off meanwhile.
+            series.passes[0] = Some(Pass::Flush);
+        }
         let Some(pass) = series.passes[0].filter(|_| series.length_bytes > 0) else {
             return self.finish(key, Outcome::GOOD);
         };
@@ -146,8 +154,9 @@ impl<D: Driver> Core<D> {
         let (offset_bytes, at_bytes, length, blocks, durable) =
             self.next_piece(key, durable, PIECE_BYTES_MAX);
         let mut segments = self.take_memory(length).ok_or(Refused::Full(None))?;
-        let task = self.tasks.get(key).expect("the caller has it");
-        let Work::Series(series) = &task.work else { unreachable!("the caller has seen it") };
+        let task = self.tasks.get_mut(key).expect("the caller has it");
+        let Work::Series(series) = &mut task.work else { unreachable!("the caller has seen it") };
+        series.unstable |= !durable;
         fill(segments.slices_mut(), &series.data, at_bytes);
         self.counters.copied_bytes += length as u64;
         let request = Request::Write { offset_bytes, segments, durable };
@@ -163,6 +172,9 @@ impl<D: Driver> Core<D> {
     fn clear_piece(&mut self, key: Key<Task>, deallocate: bool) -> Result<(), Refused> {
         let (offset_bytes, _, length, blocks, _) = self.next_piece(key, false, CLEAR_BYTES_MAX);
         let length_bytes = length as u64;
+        if let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) {
+            series.unstable = true;
+        }
         let request = Request::Clear { offset_bytes, length_bytes, deallocate };
         self.hand_over(key, OpKind::Clear { length_bytes }, blocks, request)
     }
@@ -255,9 +267,8 @@ const CLEAR_BYTES_MAX: usize = 16 << 20;
 /// Passes that a series takes at most.
 pub const PASSES_MAX: usize = 2;
 
-/// What is done to all of the blocks before the next thing is. `stable`: nothing may stay in a volatile cache.
-fn passes(series: block::Series, stable: bool) -> [Option<Pass>; PASSES_MAX] {
-    let flush = stable.then_some(Pass::Flush);
+/// What is done to all of the blocks before the next thing is.
+fn passes(series: block::Series) -> [Option<Pass>; PASSES_MAX] {
     match series {
         // What is read back must have been on the medium, not in a cache above it (SBC-3 §5.45).
         block::Series::WriteAndVerify { compare: false } => {
@@ -267,9 +278,9 @@ fn passes(series: block::Series, stable: bool) -> [Option<Pass>; PASSES_MAX] {
             [Some(Pass::Store { durable: true }), Some(Pass::Compare)]
         }
         block::Series::PreFetch => [Some(Pass::Check), None],
-        block::Series::WriteSame { unmap } => [Some(Pass::Same { deallocate: unmap }), flush],
-        block::Series::WriteZeroes { unmap } => [Some(Pass::Clear { deallocate: unmap }), flush],
-        block::Series::Unmap => [Some(Pass::Clear { deallocate: true }), flush],
+        block::Series::WriteSame { unmap } => [Some(Pass::Same { deallocate: unmap }), None],
+        block::Series::WriteZeroes { unmap } => [Some(Pass::Clear { deallocate: unmap }), None],
+        block::Series::Unmap => [Some(Pass::Clear { deallocate: true }), None],
         block::Series::LbaStatus { allocation_length } => [Some(Pass::Survey { allocation_length }), None],
     }
 }

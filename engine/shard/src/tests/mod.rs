@@ -2,6 +2,7 @@
 
 mod fence;
 mod scarcity;
+mod series;
 mod verify;
 mod world;
 
@@ -107,7 +108,17 @@ impl Bench {
 
     /// The unit's write cache is from now on like this.
     fn install(&mut self, unit: u32, generation: u64, write_cache: WriteCache) {
-        let mut state = disk();
+        self.install_state(unit, generation, write_cache, disk());
+    }
+
+    /// The unit is thin, and its write cache is like this; what the Install waits for is over.
+    fn install_thin(&mut self, unit: u32, generation: u64, write_cache: WriteCache) {
+        let thin = LogicalUnit { thin_provisioned: true, ..disk() };
+        self.install_state(unit, generation, write_cache, thin);
+        self.land_all();
+    }
+
+    fn install_state(&mut self, unit: u32, generation: u64, write_cache: WriteCache, mut state: LogicalUnit) {
         state.mode.write_cache = write_cache;
         self.mail(ToShard::Install(Arc::new(Install {
             unit: UnitId(unit),

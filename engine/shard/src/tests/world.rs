@@ -18,6 +18,7 @@ use crate::driver::Driver;
 use crate::turn::{Mail, Mailbox};
 
 const EIO: i32 = 5;
+const EOPNOTSUPP: i32 = 95;
 
 pub(super) type Shared = Rc<RefCell<World>>;
 
@@ -137,6 +138,14 @@ impl World {
         let completion =
             Completion { tag: operation.tag, result: Err(Errno(EIO)), payload: Payload::None, more: false };
         self.done.push_back(completion);
+    }
+
+    /// The first operation at a medium, which is a clearing, is none that the medium can do.
+    pub(super) fn refuse_to_clear(&mut self) {
+        let operation = self.at_medium.pop_front().expect("something is at a medium");
+        assert!(matches!(operation.what, What::Clear { .. }));
+        let result = Err(Errno(EOPNOTSUPP));
+        self.done.push_back(Completion { tag: operation.tag, result, payload: Payload::None, more: false });
     }
 
     pub(super) fn is_quiet(&self) -> bool {
