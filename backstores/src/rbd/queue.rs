@@ -64,7 +64,9 @@ pub(super) enum Kind {
     Read,
     Write,
     /// Zeroes, and where it gives the space back: see `deallocate`.
-    Clear { deallocate: bool },
+    Clear {
+        deallocate: bool,
+    },
     Flush,
 }
 
@@ -204,7 +206,14 @@ impl<S> RbdQueue<S> {
                     }
                     Kind::Clear { deallocate } => {
                         let flags = if deallocate { 0 } else { THICK_PROVISION };
-                        (api.rbd_aio_write_zeroes)(image, offset_bytes, work.total_bytes, completion, flags, 0)
+                        (api.rbd_aio_write_zeroes)(
+                            image,
+                            offset_bytes,
+                            work.total_bytes,
+                            completion,
+                            flags,
+                            0,
+                        )
                     }
                     Kind::Flush => (api.rbd_aio_flush)(image, completion),
                 };

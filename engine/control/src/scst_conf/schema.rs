@@ -189,7 +189,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Device(FILE), "async", Kind::Flag, "0").fixed().later("all input and output is asynchronous"),
     row(Level::Device(ALL_DISKS), "removable", Kind::Flag, "0").fixed(),
     row(Level::Device(ALL_DISKS), "rotational", Kind::Flag, "1").fixed(),
-    row(Level::Device(FILE | BLOCK | RAM), "thin_provisioned", Kind::Flag, "0").fixed(),
+    row(Level::Device(FILE | BLOCK | RAM | RBD), "thin_provisioned", Kind::Flag, "0").fixed(),
     row(Level::Device(ALL_DISKS | CDROM), "tst", Kind::Number { min: 0, max: 1 }, "1")
         .fixed()
         .later(ONE_TASK_SET),
