@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use portico_iscsi::chap::{NONCE_BYTES, Nonce};
 use portico_iscsi::digest;
 use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::initiator::{
@@ -93,7 +94,9 @@ impl Link {
         limit(&stream, PATIENCE)?;
         let demanded = |key| plan.offer.value_of(key) == Some("CRC32C");
         let digests = Digests { header: demanded("HeaderDigest"), data: demanded("DataDigest") };
-        let mut login = Login::new(plan);
+        let mut random = [0; NONCE_BYTES];
+        getrandom::fill(&mut random).map_err(|error| at(&error))?;
+        let mut login = Login::with_challenge(plan, Nonce::new(random));
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut request = Vec::new();

@@ -149,6 +149,7 @@ fn load(
         units: Vec::new(),
         sessions,
         initiator: options.initiator.clone(),
+        credentials: options.credentials()?,
         digests: Digests { header: options.header_digest, data: options.data_digest },
         strictness: if options.strict { Strictness::Strict } else { Strictness::Usual },
         silence_max,

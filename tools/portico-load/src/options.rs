@@ -1,9 +1,11 @@
 //! The command line, and the plan that comes of it once the size of the logical unit is known.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use portico_iscsi::chap::{Credentials, User};
 
 use crate::address::Address;
 use crate::pace::{self, Arrival};
@@ -99,6 +101,18 @@ pub(crate) struct Options {
     /// The name to log in with.
     #[arg(long, value_name = "IQN", default_value = "iqn.2026-11.io.portico:load")]
     pub(crate) initiator: String,
+    /// Logs in with CHAP, by this name.
+    #[arg(long, value_name = "NAME", requires = "chap_secret_file")]
+    pub(crate) chap_user: Option<String>,
+    /// The file with that name's secret; a line's end behind it does not count.
+    #[arg(long, value_name = "FILE", requires = "chap_user")]
+    pub(crate) chap_secret_file: Option<PathBuf>,
+    /// Mutual CHAP: the target has to prove to be this one.
+    #[arg(long, value_name = "NAME", requires_all = ["chap_user", "chap_target_secret_file"])]
+    pub(crate) chap_target_user: Option<String>,
+    /// The file with the target's secret.
+    #[arg(long, value_name = "FILE", requires = "chap_target_user")]
+    pub(crate) chap_target_secret_file: Option<PathBuf>,
     /// Of the random numbers, to repeat a run's choice of blocks.
     #[arg(long, alias = "randseed", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -280,6 +294,21 @@ impl Options {
         let urls = u32::try_from(self.target.len()).unwrap_or(u32::MAX);
         let all = self.sessions.checked_mul(urls).filter(|all| i64::from(*all) <= SESSIONS_MAX);
         all.ok_or_else(|| format!("all URLs together have at most {SESSIONS_MAX} sessions"))
+    }
+
+    /// What to log in with.
+    ///
+    /// # Errors
+    /// If a secret cannot be read.
+    pub(crate) fn credentials(&self) -> Result<Option<Credentials>, String> {
+        let read = |name: &Option<String>, file: &Option<PathBuf>| {
+            let (Some(name), Some(file)) = (name, file) else { return Ok(None) };
+            let secret = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            Ok::<_, String>(Some(User::new(name, secret.trim_end_matches(['\n', '\r']))))
+        };
+        let Some(user) = read(&self.chap_user, &self.chap_secret_file)? else { return Ok(None) };
+        let target = read(&self.chap_target_user, &self.chap_target_secret_file)?;
+        Ok(Some(Credentials { target, ..Credentials::new(user) }))
     }
 
     /// The lengths that commands really have.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use portico_iscsi::chap::Credentials;
 use portico_iscsi::framing::Digests;
 use portico_iscsi::initiator::{LoginPlan, Offer};
 use portico_iscsi::wire::Isid;
@@ -49,6 +50,8 @@ pub(crate) struct Field {
     /// Of all units together.
     pub(crate) sessions: u32,
     pub(crate) initiator: String,
+    /// For CHAP; `None`: not offered.
+    pub(crate) credentials: Option<Credentials>,
     /// Which both sides have to agree to.
     pub(crate) digests: Digests,
     pub(crate) strictness: Strictness,
@@ -130,7 +133,8 @@ impl Field {
         let offer = Offer::default()
             .with("HeaderDigest", digest(self.digests.header))
             .with("DataDigest", digest(self.digests.data));
-        LoginPlan { isid, offer, ..LoginPlan::normal(&self.initiator, target) }
+        let credentials = self.credentials.clone();
+        LoginPlan { isid, offer, credentials, ..LoginPlan::normal(&self.initiator, target) }
     }
 
     /// The unit of a session, by its place.

@@ -1,5 +1,6 @@
 //! Whole loads against a target that a test plays, over loopback: what a good one brings, and what is said of a bad one.
 
+mod authentication;
 mod open_loop;
 mod reconnect;
 mod target;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use portico_iscsi::chap::{NONCE_BYTES, Nonce, Users};
+use portico_iscsi::chap::{NONCE_BYTES, Nonce, User, Users};
 use portico_iscsi::digest::field_of;
 use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Step, TargetLogin};
@@ -59,6 +59,8 @@ pub(super) enum Fault {
     Mute(u32),
     /// It has no header digests.
     NoDigests,
+    /// Who logs in has to be joe, and the target is jane.
+    AsksForChap,
     /// A new session is not ready for a while, and then has two unit attentions.
     SlowStart,
 }
@@ -69,6 +71,8 @@ pub(super) struct Disk {
     reads: AtomicU32,
     writes: AtomicU32,
     commands: AtomicU32,
+    incoming: [User; 1],
+    outgoing: Option<User>,
 }
 
 impl Disk {
@@ -91,7 +95,10 @@ impl Directory for Disk {
     }
 
     fn users(&self, _target: Option<&str>) -> Users<'_> {
-        Users::default()
+        if self.fault != Fault::AsksForChap {
+            return Users::default();
+        }
+        Users { incoming: &self.incoming, outgoing: self.outgoing.as_ref() }
     }
 }
 
@@ -105,6 +112,8 @@ pub(super) fn start(fault: Fault) -> (SocketAddr, Arc<Disk>) {
         reads: AtomicU32::new(0),
         writes: AtomicU32::new(0),
         commands: AtomicU32::new(0),
+        incoming: [User::new("joe", "a secret of joe's")],
+        outgoing: Some(User::new("jane", "a secret of jane's")),
     });
     let of_target = Arc::clone(&disk);
     thread::spawn(move || {
@@ -163,20 +172,16 @@ fn log_in(stream: &TcpStream, disk: &Disk) -> Option<Completed> {
     loop {
         let (bhs, data) = receive(stream, Digests::NONE)?;
         let Ok(InitiatorPdu::Login(request)) = InitiatorPdu::parse(&bhs) else { panic!("no login: {bhs:?}") };
-        let (reply, completed) = match login.receive(&request, &data, disk).unwrap() {
-            Step::More(reply) => (reply, None),
-            Step::Complete(completed) => (completed.accept(Tsih(1)), Some(*completed)),
-            Step::Refused(reply) => {
-                let mut bhs = [0; BHS_BYTES];
-                reply.response.emit(&mut bhs);
-                send(stream, &bhs, &reply.text, Digests::NONE);
-                return None;
-            }
+        let (reply, completed, goes_on) = match login.receive(&request, &data, disk) {
+            Ok(Step::More(reply)) => (reply, None, true),
+            Ok(Step::Complete(completed)) => (completed.accept(Tsih(1)), Some(*completed), false),
+            Ok(Step::Refused(reply)) => (reply, None, false),
+            Err(violation) => (login.refusal(&bhs, &violation)?, None, false),
         };
         let mut bhs = [0; BHS_BYTES];
         reply.response.emit(&mut bhs);
         send(stream, &bhs, &reply.text, Digests::NONE);
-        if completed.is_some() {
+        if !goes_on {
             return completed;
         }
     }
