@@ -9,6 +9,7 @@ mod access;
 mod allocations;
 mod bad_input;
 mod bench;
+mod capture;
 mod ceph;
 mod ci;
 mod conformance;
@@ -55,6 +56,8 @@ enum Task {
     BadInput(bad_input::Arguments),
     /// Count what the data path allocates and copies
     Allocations(allocations::Arguments),
+    /// Let tshark read what initiators and the gateway say
+    Capture(capture::Arguments),
     /// Many sessions on one unit, over both shards, with verification
     Sessions(sessions::Arguments),
     /// Kill the gateway under write load; what was answered is there
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Task::Access(arguments) => access::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),
         Task::Allocations(arguments) => allocations::command(&arguments),
+        Task::Capture(arguments) => capture::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),
         Task::Durability(arguments) => durability::command(&arguments),
         Task::Ceph => ceph::command(),
