@@ -197,7 +197,8 @@ pub struct Install {
     pub state: Arc<LogicalUnit>,
     /// Unit attentions to queue before the next command of these nexuses is looked at.
     pub attentions: Vec<(Whom, UnitAttention)>,
-    /// Tasks that end with this change. Those that are parked at control are control's to end.
+    /// Tasks that end with this change. Those that wait at control are control's to end; one that is parked still when this
+    /// comes was mailed later, and is withdrawn.
     pub aborts: Option<Whom>,
     /// The shard flushes the medium before it answers [`ToControl::Installed`]: what it answered GOOD from a volatile
     /// cache, before this state, is then stable.

@@ -6,7 +6,6 @@ use portico_backstores::{Medium, Queue as _, Request, Submitted, Tag};
 use portico_model::identity::{Ticket, UnitId};
 use portico_model::message::{Install, Opening, ToControl};
 use portico_model::meter::{Meters, UnitMeter};
-use portico_scsi::ledger::Whom;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
 
@@ -134,10 +133,9 @@ impl<D: Driver> Core<D> {
         let Some(scope) = &install.aborts else { return };
         let tasks = self.tasks_where(|task| {
             let nexus = self.sessions.get(task.session).map(|session| session.nexus);
-            // A parked task asked for this very change, or one that control judges after it. A reset is asked for by no
-            // task and ends them all: control makes of a parked change what it can, and answers nobody.
-            let parked = matches!(task.work, Work::Parked(_)) && *scope != Whom::All;
-            task.unit == Some(key) && !parked && nexus.is_some_and(|nexus| scope.includes(nexus))
+            // One that is parked still was mailed after control had taken this up, though it may have come before it was
+            // asked for: it is withdrawn before control judges it. No asker is within the scope of its own change.
+            task.unit == Some(key) && nexus.is_some_and(|nexus| scope.includes(nexus))
         });
         for task in tasks {
             self.abort(task, None);
