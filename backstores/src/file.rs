@@ -14,7 +14,7 @@
 
 use crate::request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
 use crate::ring::{FileHandle, Ring, Slot, Source};
-use crate::{Backstore, Geometry, Queue};
+use crate::{Backstore, BlockCount, Geometry, Queue};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -68,7 +68,10 @@ impl Default for Caching {
 #[derive(Debug)]
 pub struct FileStore {
     geometry: Geometry,
+    pub(crate) blocks: BlockCount,
     caching: Caching,
+    /// It has grown, and may have holes that it had not when it was opened.
+    pub(crate) grown: AtomicBool,
     medium: Held,
     /// A sync has failed. Read by flushes only.
     data_lost: AtomicBool,
@@ -98,7 +101,9 @@ impl FileStore {
 
     fn held(medium: Held, geometry: Geometry, caching: Caching) -> Arc<Self> {
         assert!(caching.depth > 0 && caching.punted_max > 0, "a queue with room for nothing");
-        Arc::new(Self { geometry, caching, medium, data_lost: AtomicBool::new(false) })
+        let blocks = BlockCount::new(geometry.blocks);
+        let (grown, data_lost) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { geometry, blocks, caching, grown, medium, data_lost })
     }
 
     /// How writes are kept.
@@ -146,7 +151,7 @@ impl Backstore for FileStore {
     type Queue<S> = FileQueue<S>;
 
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { blocks: self.blocks.now(), ..self.geometry }
     }
 
     fn open_queue<R: Ring>(self: &Arc<Self>, ring: &mut R) -> io::Result<FileQueue<R::Segments>> {
@@ -191,6 +196,8 @@ struct Work<S> {
     total_bytes: usize,
     done_bytes: usize,
     retries: u8,
+    /// It is begun, and among the queue's `punted`.
+    punted: bool,
     /// A durable write found no space. Was it the write, or the sync at its end? Written again without the sync, to see.
     probing: bool,
     /// While the ring does not have them.
@@ -215,20 +222,20 @@ impl<S> FileQueue<S> {
     fn may_punt(&self, kind: Kind) -> bool {
         match kind {
             Kind::Read { .. } => false,
-            Kind::Write { .. } => self.store.caching.writes_punt,
+            Kind::Write { .. } => self.store.caching.writes_punt || self.store.grown.load(Ordering::Relaxed),
             Kind::Clear { .. } | Kind::Flush => true,
         }
     }
 
     /// What can be answered without the medium.
     fn judge(&self, kind: Kind, total_bytes: usize) -> Option<Result<(), MediumError>> {
-        let Geometry { read_only, .. } = self.store.geometry;
+        let geometry = self.store.geometry();
         match kind {
-            Kind::Read { offset_bytes } if !self.store.geometry.contains(offset_bytes, total_bytes) => {
+            Kind::Read { offset_bytes } if !geometry.contains(offset_bytes, total_bytes) => {
                 Some(Err(MediumError::BeyondEnd))
             }
             Kind::Write { offset_bytes, .. } | Kind::Clear { offset_bytes, .. } => {
-                match self.store.geometry.admits_write(offset_bytes, total_bytes) {
+                match geometry.admits_write(offset_bytes, total_bytes) {
                     Ok(()) if total_bytes == 0 => Some(Ok(())),
                     Ok(()) => None,
                     refused => Some(refused),
@@ -236,7 +243,7 @@ impl<S> FileQueue<S> {
             }
             Kind::Read { .. } => (total_bytes == 0).then_some(Ok(())),
             Kind::Flush if self.store.has_lost_data() => Some(Err(MediumError::DataLost)),
-            Kind::Flush => (self.store.caching.nv_cache || read_only).then_some(Ok(())),
+            Kind::Flush => (self.store.caching.nv_cache || geometry.read_only).then_some(Ok(())),
         }
     }
 
@@ -263,6 +270,7 @@ impl<S> FileQueue<S> {
         };
         if begun && self.may_punt(self.kind(slot)) {
             self.punted += 1;
+            self.slots[slot as usize].as_mut().expect("just looked at").punted = true;
         }
         begun
     }
@@ -380,7 +388,16 @@ impl<S> Queue<S> for FileQueue<S> {
         if let Some(result) = self.judge(kind, total_bytes) {
             return Ok(Submitted::done(tag, result, segments));
         }
-        let work = Work { tag, kind, total_bytes, done_bytes: 0, retries: 0, probing: false, segments };
+        let work = Work {
+            tag,
+            kind,
+            total_bytes,
+            done_bytes: 0,
+            retries: 0,
+            punted: false,
+            probing: false,
+            segments,
+        };
         let Some(slot) = self.free.pop() else { return Err(QueueFull(work.into_request())) };
         self.slots[slot as usize] = Some(work);
         if self.may_punt(kind) && (self.punted >= punted_max || !self.waiting.is_empty()) {
@@ -399,10 +416,11 @@ impl<S> Queue<S> for FileQueue<S> {
         segments: Option<S>,
     ) -> Option<Completion<S>> {
         let Slot(slot) = slot;
-        if self.may_punt(self.kind(slot)) {
+        let work = self.slots[slot as usize].as_mut().expect("an operation belongs to a request");
+        if std::mem::take(&mut work.punted) {
             self.punted -= 1;
         }
-        self.slots[slot as usize].as_mut().expect("just looked at").segments = segments;
+        work.segments = segments;
         match self.judge_end(slot, result) {
             Next::Continue => {
                 if !self.begin(ring, slot) {

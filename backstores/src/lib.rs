@@ -17,6 +17,7 @@
 //! | [`null`], [`ram`] | media without I/O |
 //! | [`rbd`] | images of a Ceph cluster, through librbd |
 //! | [`mod@file`] | files and block devices: short transfers, failed syncs, the cap on what the kernel punts |
+//! | [`resize`] | another size while they are open |
 //! | [`open`] | opening them, on a helper thread: exclusive use, alignment, size |
 //! | [`memory`] | [`SharedMemory`], which several shards read and write |
 //!
@@ -31,6 +32,7 @@ pub mod open;
 pub mod ram;
 pub mod rbd;
 pub mod request;
+pub mod resize;
 pub mod ring;
 
 pub use file::{Caching, FileQueue, FileStore};
@@ -40,6 +42,7 @@ pub use null::{NullQueue, NullStore};
 pub use ram::{RamQueue, RamStore};
 pub use rbd::{RbdOptions, RbdQueue, RbdStore};
 pub use request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
+pub use resize::BlockCount;
 pub use ring::{Alarm, FileHandle, Ring, Slot, Source};
 
 use std::io;

@@ -13,12 +13,16 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// A mapping that threads share. It begins as zeroes, and takes real memory as it is written.
+/// A mapping that threads share. It begins as zeroes, and takes real memory as it is written. It may grow into addresses
+/// that were reserved for it, and never shrinks.
 pub struct SharedMemory {
     start: NonNull<u8>,
-    length: usize,
+    /// Bytes that may be touched.
+    length: AtomicUsize,
+    /// Bytes of addresses that are ours.
+    reserved: usize,
 }
 
 // SAFETY: the mapping belongs to no thread; `munmap` may be called by any.
@@ -34,7 +38,17 @@ impl SharedMemory {
     /// # Errors
     /// What `mmap` says, or `InvalidInput` for no bytes.
     pub fn new(length_bytes: usize) -> io::Result<Self> {
-        Self::map(length_bytes, libc::MADV_HUGEPAGE)
+        Self::map(length_bytes, length_bytes, libc::MADV_HUGEPAGE)
+    }
+
+    /// Maps `length_bytes` of zeroes, with addresses behind them into which it can [`SharedMemory::grow`] up to
+    /// `reserved_bytes`, where the system has as many.
+    ///
+    /// # Errors
+    /// As [`SharedMemory::new`].
+    pub fn growing(length_bytes: usize, reserved_bytes: usize) -> io::Result<Self> {
+        let reserved = Self::map(length_bytes, reserved_bytes.max(length_bytes), libc::MADV_HUGEPAGE);
+        reserved.or_else(|_| Self::new(length_bytes))
     }
 
     /// Maps `length_bytes` that are meant to stay zeroes: each page of it that is only read is the kernel's one page of
@@ -43,26 +57,47 @@ impl SharedMemory {
     /// # Errors
     /// As [`SharedMemory::new`].
     pub fn zeroes(length_bytes: usize) -> io::Result<Self> {
-        Self::map(length_bytes, libc::MADV_NOHUGEPAGE)
+        Self::map(length_bytes, length_bytes, libc::MADV_NOHUGEPAGE)
     }
 
-    fn map(length: usize, advice: i32) -> io::Result<Self> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+    fn map(length: usize, reserved: usize, advice: i32) -> io::Result<Self> {
+        let protection = libc::PROT_NONE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: asks for new memory at an address of the kernel's choice; no memory of ours is affected.
-        let mapped = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        let mapped = unsafe { libc::mmap(std::ptr::null_mut(), reserved, protection, flags, -1, 0) };
         if mapped == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the range was just mapped by us. The advice changes no contents, and a refusal costs only speed.
-        unsafe { libc::madvise(mapped, length, advice) };
+        unsafe { libc::madvise(mapped, reserved, advice) };
         let start = NonNull::new(mapped.cast()).expect("mmap maps address 0 only where it is asked to");
-        Ok(Self { start, length })
+        let memory = Self { start, length: AtomicUsize::new(0), reserved };
+        memory.grow(length)?;
+        Ok(memory)
     }
 
-    /// Bytes mapped.
+    /// Makes sure that there are `length_bytes`; what is new are zeroes. There may be more.
+    ///
+    /// # Errors
+    /// `OutOfMemory` beyond the addresses that were reserved, and what the kernel says.
+    pub fn grow(&self, length_bytes: usize) -> io::Result<()> {
+        if length_bytes > self.reserved {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is the beginning of our own mapping. Nothing of it loses a right that it had.
+        let result = unsafe { libc::mprotect(self.start.as_ptr().cast(), length_bytes, protection) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Whoever sees the new length sees memory that may be touched.
+        self.length.fetch_max(length_bytes, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Bytes that may be touched.
     pub fn length_bytes(&self) -> usize {
-        self.length
+        self.length.load(Ordering::Acquire)
     }
 
     /// Copies `source` to `offset_bytes`. Who reads meanwhile sees old and new bytes mixed.
@@ -123,8 +158,9 @@ impl SharedMemory {
     /// Where `length` bytes from `offset` on lie.
     fn range(&self, offset: usize, length: usize) -> *mut u8 {
         let end = offset.checked_add(length);
-        assert!(end.is_some_and(|end| end <= self.length), "{length} bytes at {offset} of {}", self.length);
-        // SAFETY: `offset` is at most the length of the mapping.
+        let size = self.length_bytes();
+        assert!(end.is_some_and(|end| end <= size), "{length} bytes at {offset} of {size}");
+        // SAFETY: `offset` is at most the length of what is mapped and may be touched.
         unsafe { self.start.add(offset) }.as_ptr()
     }
 }
@@ -134,9 +170,9 @@ const PAGE_BYTES: usize = 4096;
 
 impl AsRef<[AtomicU8]> for SharedMemory {
     fn as_ref(&self) -> &[AtomicU8] {
-        // SAFETY: the mapping is as long as `self`, zeroed when made, and reached by nobody but as atomics and by the
-        // opaque copies. Atomics allow it to change under a shared reference.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length) }
+        // SAFETY: so many bytes are mapped and may be touched for as long as `self` lives, were zeroed when made, and are
+        // reached by nobody but as atomics and by the opaque copies. Atomics allow them to change under a shared reference.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length_bytes()) }
     }
 }
 
@@ -144,13 +180,13 @@ impl Drop for SharedMemory {
     fn drop(&mut self) {
         // SAFETY: this is what `mmap` gave. Every slice of it borrows from `self`, and whoever lends it to the kernel
         // holds the `Arc` that it is in.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.reserved) };
     }
 }
 
 impl fmt::Debug for SharedMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SharedMemory({} bytes)", self.length)
+        write!(f, "SharedMemory({} bytes)", self.length_bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::memory::{Lent, Memory, SharedMemory};
 use crate::request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
 use crate::ring::{Ring, Slot};
-use crate::{Backstore, Geometry, Queue};
+use crate::{Backstore, BlockCount, Geometry, Queue};
 use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -16,6 +16,7 @@ pub const LENT_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub struct NullStore {
     geometry: Geometry,
+    pub(crate) blocks: BlockCount,
     zeroes: Arc<SharedMemory>,
 }
 
@@ -26,7 +27,8 @@ impl NullStore {
     /// Where the address space for [`LENT_BYTES_MAX`] zeroes is refused.
     pub fn new(block_length: u32, blocks: u64, read_only: bool) -> io::Result<Arc<Self>> {
         let zeroes = Arc::new(SharedMemory::zeroes(LENT_BYTES_MAX)?);
-        Ok(Arc::new(Self { geometry: Geometry::in_memory(block_length, blocks, read_only), zeroes }))
+        let geometry = Geometry::in_memory(block_length, blocks, read_only);
+        Ok(Arc::new(Self { geometry, blocks: BlockCount::new(blocks), zeroes }))
     }
 }
 
@@ -34,19 +36,19 @@ impl Backstore for NullStore {
     type Queue<S> = NullQueue<S>;
 
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { blocks: self.blocks.now(), ..self.geometry }
     }
 
     fn open_queue<R: Ring>(self: &Arc<Self>, _ring: &mut R) -> io::Result<NullQueue<R::Segments>> {
         let zeroes = Rc::new(Memory::new(Arc::clone(&self.zeroes)));
-        Ok(NullQueue { geometry: self.geometry, zeroes, _segments: PhantomData })
+        Ok(NullQueue { store: Arc::clone(self), zeroes, _segments: PhantomData })
     }
 }
 
 /// A shard's access to a null medium. All requests are done at once.
 #[derive(Debug)]
 pub struct NullQueue<S> {
-    geometry: Geometry,
+    store: Arc<NullStore>,
     zeroes: Rc<Memory>,
     _segments: PhantomData<S>,
 }
@@ -60,7 +62,7 @@ impl<S> Queue<S> for NullQueue<S> {
     ) -> Result<Submitted<S>, QueueFull<S>> {
         Ok(match request {
             Request::Read { offset_bytes, mut segments } => {
-                let inside = self.geometry.contains(offset_bytes, R::length_bytes(&segments));
+                let inside = self.store.geometry().contains(offset_bytes, R::length_bytes(&segments));
                 if inside {
                     R::slices_mut(&mut segments).for_each(|slice| slice.fill(0));
                 }
@@ -68,12 +70,12 @@ impl<S> Queue<S> for NullQueue<S> {
                 Submitted::done(tag, result, Some(segments))
             }
             Request::Write { offset_bytes, segments, .. } => {
-                let result = self.geometry.admits_write(offset_bytes, R::length_bytes(&segments));
+                let result = self.store.geometry().admits_write(offset_bytes, R::length_bytes(&segments));
                 Submitted::done(tag, result, Some(segments))
             }
             Request::Clear { offset_bytes, length_bytes, .. } => {
                 let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
-                Submitted::done(tag, self.geometry.admits_write(offset_bytes, length), None)
+                Submitted::done(tag, self.store.geometry().admits_write(offset_bytes, length), None)
             }
             Request::Flush => Submitted::done(tag, Ok(()), None),
         })
@@ -90,7 +92,7 @@ impl<S> Queue<S> for NullQueue<S> {
     }
 
     fn lend(&self, offset_bytes: u64, length_bytes: usize) -> Option<Lent> {
-        let inside = self.geometry.contains(offset_bytes, length_bytes);
+        let inside = self.store.geometry().contains(offset_bytes, length_bytes);
         // All zeroes are alike, and the first ones are warm.
         inside.then(|| Lent::new(&self.zeroes, 0, length_bytes)).flatten()
     }

@@ -4,7 +4,7 @@
 use crate::memory::{Lent, Memory, SharedMemory};
 use crate::request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
 use crate::ring::{Ring, Slot};
-use crate::{Backstore, Geometry, Queue};
+use crate::{Backstore, BlockCount, Geometry, Queue};
 use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -14,8 +14,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct RamStore {
     geometry: Geometry,
-    memory: Arc<SharedMemory>,
+    pub(crate) blocks: BlockCount,
+    pub(crate) memory: Arc<SharedMemory>,
 }
+
+/// A RAM disk may grow to so many times the size with which it was opened, or to [`GROWTH_BYTES_MIN`], while it is open.
+pub const GROWTH: usize = 16;
+/// See [`GROWTH`]. Addresses only: memory is taken as it is written.
+pub const GROWTH_BYTES_MIN: usize = 64 << 30;
 
 impl RamStore {
     /// Of `blocks` blocks of `block_length` bytes, all zero. Memory is taken as it is first written.
@@ -24,8 +30,11 @@ impl RamStore {
     /// Where the size does not fit the address space, is zero, or is refused by the kernel.
     pub fn new(block_length: u32, blocks: u64, read_only: bool) -> io::Result<Arc<Self>> {
         let size = blocks.checked_mul(u64::from(block_length)).and_then(|bytes| usize::try_from(bytes).ok());
-        let memory = Arc::new(SharedMemory::new(size.ok_or(io::ErrorKind::InvalidInput)?)?);
-        Ok(Arc::new(Self { geometry: Geometry::in_memory(block_length, blocks, read_only), memory }))
+        let size = size.ok_or(io::ErrorKind::InvalidInput)?;
+        let reserved = size.saturating_mul(GROWTH).max(GROWTH_BYTES_MIN);
+        let memory = Arc::new(SharedMemory::growing(size, reserved)?);
+        let geometry = Geometry::in_memory(block_length, blocks, read_only);
+        Ok(Arc::new(Self { geometry, blocks: BlockCount::new(blocks), memory }))
     }
 }
 
@@ -33,43 +42,41 @@ impl Backstore for RamStore {
     type Queue<S> = RamQueue<S>;
 
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { blocks: self.blocks.now(), ..self.geometry }
     }
 
     fn open_queue<R: Ring>(self: &Arc<Self>, _ring: &mut R) -> io::Result<RamQueue<R::Segments>> {
-        let memory = Arc::clone(&self.memory);
-        let lender = Rc::new(Memory::new(Arc::clone(&memory)));
-        Ok(RamQueue { geometry: self.geometry, memory, lender, _segments: PhantomData })
+        let lender = Rc::new(Memory::new(Arc::clone(&self.memory)));
+        Ok(RamQueue { store: Arc::clone(self), lender, _segments: PhantomData })
     }
 }
 
 /// A shard's access to a RAM disk. All requests are done at once.
 #[derive(Debug)]
 pub struct RamQueue<S> {
-    geometry: Geometry,
-    memory: Arc<SharedMemory>,
+    store: Arc<RamStore>,
     lender: Rc<Memory>,
     _segments: PhantomData<S>,
 }
 
 impl<S> RamQueue<S> {
     fn read<R: Ring<Segments = S>>(&self, offset_bytes: u64, segments: &mut S) -> Result<(), MediumError> {
-        if !self.geometry.contains(offset_bytes, R::length_bytes(segments)) {
+        if !self.store.geometry().contains(offset_bytes, R::length_bytes(segments)) {
             return Err(MediumError::BeyondEnd);
         }
         let mut offset = position(offset_bytes);
         for slice in R::slices_mut(segments) {
-            self.memory.copy_out(offset, slice);
+            self.store.memory.copy_out(offset, slice);
             offset += slice.len();
         }
         Ok(())
     }
 
     fn write<R: Ring<Segments = S>>(&self, offset_bytes: u64, segments: &S) -> Result<(), MediumError> {
-        self.geometry.admits_write(offset_bytes, R::length_bytes(segments))?;
+        self.store.geometry().admits_write(offset_bytes, R::length_bytes(segments))?;
         let mut offset = position(offset_bytes);
         for slice in R::slices(segments) {
-            self.memory.copy_in(offset, slice);
+            self.store.memory.copy_in(offset, slice);
             offset += slice.len();
         }
         Ok(())
@@ -99,9 +106,9 @@ impl<S> Queue<S> for RamQueue<S> {
             }
             Request::Clear { offset_bytes, length_bytes, .. } => {
                 let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
-                let admitted = self.geometry.admits_write(offset_bytes, length);
+                let admitted = self.store.geometry().admits_write(offset_bytes, length);
                 if admitted.is_ok() {
-                    self.memory.clear(position(offset_bytes), length);
+                    self.store.memory.clear(position(offset_bytes), length);
                 }
                 Submitted::done(tag, admitted, None)
             }

@@ -200,14 +200,24 @@ fn one_medium_has_one_identity_whatever_its_name() {
 }
 
 #[test]
-fn an_existing_size_is_kept_and_a_strange_one_refused() {
+fn a_short_file_grows_of_a_long_one_a_part_is_served_and_a_strange_size_is_refused() {
     let folder = Folder::new("size");
     let path = folder.0.join("medium");
     fs::write(&path, vec![0; 3 * 512]).unwrap();
-    let opened = open_file(&options(&folder)).unwrap();
-    let kept = Warning::SizeKept { size_bytes: 3 * 512, asked_bytes: SIZE_BYTES };
-    assert_eq!((opened.store.geometry().blocks, opened.warnings), (3, vec![kept]));
+    let short = FileOptions { read_only: true, ..options(&folder) };
+    let opened = open_file(&short).unwrap();
+    let shorter = Warning::Shorter { size_bytes: 3 * 512, asked_bytes: SIZE_BYTES };
+    assert_eq!((opened.store.geometry().blocks, opened.warnings), (3, vec![shorter]));
     drop(opened.store);
+    let part = FileOptions { size_bytes: Some(1024), ..options(&folder) };
+    let opened = open_file(&part).unwrap();
+    let served = Warning::ServedInPart { size_bytes: 3 * 512, asked_bytes: 1024 };
+    assert_eq!((opened.store.geometry().blocks, opened.warnings), (2, vec![served]));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 3 * 512, "and the rest is left alone");
+    drop(opened.store);
+    assert_eq!(open_file(&options(&folder)).unwrap().store.geometry().size_bytes(), SIZE_BYTES);
+    assert_eq!(fs::metadata(&path).unwrap().len(), SIZE_BYTES);
+    fs::write(&path, vec![0; 3 * 512]).unwrap();
 
     let large_blocks = FileOptions { block_length: 4096, size_bytes: None, ..options(&folder) };
     assert!(matches!(open_file(&large_blocks).unwrap_err(), OpenError::UnevenSize { size_bytes: 1536, .. }));
@@ -276,6 +286,43 @@ fn a_resized_file_is_noticed() {
     file.write_all(&[0; 4096]).unwrap();
     assert_eq!(current_size_bytes(&opened.store).unwrap(), Some(SIZE_BYTES + 4096));
     assert_eq!(opened.store.geometry().size_bytes(), SIZE_BYTES, "what is served does not change by itself");
+    let medium = Medium::File(opened.store);
+    assert_eq!(medium.resize(None).unwrap(), SIZE_BYTES + 4096);
+    assert_eq!(medium.geometry().size_bytes(), SIZE_BYTES + 4096);
+}
+
+#[test]
+fn every_medium_with_a_size_of_its_own_grows_under_its_queues_and_never_forgets() {
+    let folder = Folder::new("grow");
+    let file = open_file(&options(&folder)).unwrap().store;
+    let ram = RamStore::new(512, SIZE_BYTES / 512, false).unwrap();
+    let null = NullStore::new(512, SIZE_BYTES / 512, false).unwrap();
+    for medium in [Medium::File(file), Medium::Ram(ram), Medium::Null(null)] {
+        let keeps = !matches!(medium, Medium::Null(_));
+        let mut ring = Blocking::new();
+        let mut queue = medium.open_queue(&mut ring).unwrap();
+        let at_the_end = |offset_bytes| Request::Read { offset_bytes, segments: vec![vec![0xff; 512]] };
+        let beyond = ring.run(&mut queue, at_the_end(SIZE_BYTES));
+        assert_eq!(beyond.result, Err(MediumError::BeyondEnd));
+        assert_eq!(medium.resize(Some(2 * SIZE_BYTES)), Ok(2 * SIZE_BYTES));
+        let fresh = ring.run(&mut queue, at_the_end(SIZE_BYTES));
+        assert_eq!((fresh.result, fresh.segments), (Ok(()), Some(vec![vec![0; 512]])));
+        let offset_bytes = 2 * SIZE_BYTES - 512;
+        let request = Request::Write { offset_bytes, segments: vec![pattern(512, 9)], durable: false };
+        assert_eq!(ring.run(&mut queue, request).result, Ok(()));
+        assert_eq!(medium.resize(Some(512)), Ok(512), "the unit shrinks, the medium need not");
+        assert_eq!(medium.resize(Some(2 * SIZE_BYTES)), Ok(2 * SIZE_BYTES));
+        let read = ring.run(&mut queue, at_the_end(offset_bytes)).segments.unwrap();
+        assert_eq!(read[0] == pattern(512, 9), keeps);
+        queue.close(&mut ring);
+    }
+}
+
+#[test]
+fn a_ram_disk_refuses_more_than_there_are_addresses_for() {
+    let medium = Medium::Ram(RamStore::new(512, SIZE_BYTES / 512, false).unwrap());
+    assert!(medium.resize(Some(1 << 60)).unwrap_err().contains("bytes of memory"));
+    assert_eq!(medium.geometry().size_bytes(), SIZE_BYTES);
 }
 
 /// A folder of this test's own, removed with it.

@@ -101,8 +101,15 @@ pub enum Warning {
         /// The least with which O_DIRECT works here.
         block_length_min: Option<u32>,
     },
-    /// The file exists with another size, which is kept.
-    SizeKept {
+    /// The medium is longer than what is to be served of it.
+    ServedInPart {
+        /// Its size.
+        size_bytes: u64,
+        /// The size that was asked for.
+        asked_bytes: u64,
+    },
+    /// The medium is shorter than was asked for, and cannot be made longer.
+    Shorter {
         /// Its size.
         size_bytes: u64,
         /// The size that was asked for.
@@ -122,11 +129,11 @@ impl fmt::Display for Warning {
             Self::NotDirect { block_length_min: None, .. } => {
                 f.write_str("the file system has no o_direct: using the page cache")
             }
-            Self::SizeKept { size_bytes, asked_bytes } => {
-                write!(
-                    f,
-                    "the file has {size_bytes} bytes, not the {asked_bytes} asked for; its size is kept"
-                )
+            Self::ServedInPart { size_bytes, asked_bytes } => {
+                write!(f, "{asked_bytes} bytes are served of the {size_bytes} that it has")
+            }
+            Self::Shorter { size_bytes, asked_bytes } => {
+                write!(f, "it has {size_bytes} bytes, not the {asked_bytes} asked for")
             }
             Self::NotPreallocated => f.write_str("the file system cannot allocate space in advance"),
         }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct FileOptions {
     /// Where it is.
     pub path: PathBuf,
-    /// The size to create it with, sparse, where it does not exist (or is empty). An existing size is kept.
+    /// How many bytes of it are served: a file that is shorter, or is not there, is made as long, sparse; of a longer one
+    /// the rest is left alone.
     pub size_bytes: Option<u64>,
     /// Bytes of a logical block.
     pub block_length: u32,
@@ -143,7 +144,7 @@ fn claim(options: &FileOptions) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The file's size; an empty file is given the size that was asked for.
+/// How much is served. A file that is too short is made longer, never a long one shorter.
 fn settle_size(file: &File, options: &FileOptions, warnings: &mut Vec<Warning>) -> Result<u64, OpenError> {
     let path = &options.path;
     let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
@@ -152,12 +153,16 @@ fn settle_size(file: &File, options: &FileOptions, warnings: &mut Vec<Warning>) 
     let found =
         if is_file { metadata.len() } else { system::block_device_bytes(file).map_err(kernel("measure"))? };
     match options.size_bytes {
-        Some(asked) if found == 0 && is_file && !options.read_only => {
+        Some(asked) if asked > found && is_file && !options.read_only => {
             file.set_len(asked).map_err(kernel("give a size to"))?;
             Ok(asked)
         }
-        Some(asked) if asked != found => {
-            warnings.push(Warning::SizeKept { size_bytes: found, asked_bytes: asked });
+        Some(asked) if asked < found => {
+            warnings.push(Warning::ServedInPart { size_bytes: found, asked_bytes: asked });
+            Ok(asked)
+        }
+        Some(asked) if asked > found => {
+            warnings.push(Warning::Shorter { size_bytes: found, asked_bytes: asked });
             check_size(found, options)
         }
         _ => check_size(found, options),

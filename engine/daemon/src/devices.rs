@@ -7,7 +7,7 @@ use portico_backstores::open::{BlockOptions, FileOptions, open_block, open_file}
 use portico_backstores::rbd::open_rbd;
 use portico_backstores::{Medium, NullStore, RamStore, RbdOptions};
 use portico_control::core::Opened;
-use portico_control::runtime::Devices;
+use portico_control::runtime::{Devices, SizeWatch};
 use portico_model::configuration::{Device, Handler, RbdImage};
 
 /// Opens devices for so many shards.
@@ -20,7 +20,7 @@ pub(crate) struct Media {
 impl Devices for Media {
     type Medium = Medium;
 
-    fn open(&self, device: &Device) -> Result<Opened<Medium>, String> {
+    fn open(&self, device: &Device, _watch: SizeWatch<Medium>) -> Result<Opened<Medium>, String> {
         let medium = self.medium(device)?;
         let geometry = medium.geometry();
         Ok(Opened {
@@ -28,6 +28,15 @@ impl Devices for Media {
             size_bytes: geometry.size_bytes(),
             physical_block_bytes: Some(geometry.physical_block_bytes),
             read_only: geometry.read_only,
+        })
+    }
+
+    fn resize(&self, medium: &Medium, device: &Device) -> Result<u64, String> {
+        medium.resize(match &device.handler {
+            Handler::NullIo { size_bytes, .. } | Handler::Ram { size_bytes } => Some(*size_bytes),
+            Handler::FileIo { size_bytes, .. } => *size_bytes,
+            // The disk or the cluster says it.
+            Handler::BlockIo { .. } | Handler::Rbd(_) => None,
         })
     }
 }

@@ -8,7 +8,7 @@ use portico_model::message::{Opening, Orphan};
 use portico_model::meter::{Latencies, Operation, UnitMeter};
 use portico_ring::Segments;
 use portico_scsi::reservation::{CommandClass, NexusId};
-use portico_scsi::sense::Outcome;
+use portico_scsi::sense::{AdditionalSense, Outcome};
 use portico_scsi::unit::LogicalUnit;
 
 use crate::budget::Share;
@@ -105,11 +105,15 @@ impl Unit {
     /// Whether a piece of `class` by `nexus` at these blocks may be handed to the medium now.
     ///
     /// # Errors
-    /// What the command ends with instead: what the current state says, or BUSY where a write without an owner may still
+    /// What the command ends with instead: what the current state says, its size included, or BUSY where a write without an owner may still
     /// land on those blocks.
     #[inline]
     pub fn admits(&self, nexus: NexusId, class: CommandClass, blocks: Blocks) -> Result<(), Outcome> {
         self.state.recheck(nexus, class)?;
+        if blocks.end() > self.state.geometry.blocks() {
+            // It has shrunk since the command was looked at.
+            return Err(Outcome::illegal(AdditionalSense::LBA_OUT_OF_RANGE));
+        }
         if !self.orphans.is_empty() && self.orphans.iter().any(|orphan| blocks.overlaps(Blocks::of(orphan))) {
             return Err(Outcome::BUSY);
         }
@@ -173,10 +177,16 @@ impl Blocks {
         Self { lba: orphan.lba, count: orphan.blocks }
     }
 
+    /// The block behind the last.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        self.lba.saturating_add(self.count)
+    }
+
     /// Whether the two have a block in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
-        self.lba < other.lba.saturating_add(other.count) && other.lba < self.lba.saturating_add(self.count)
+        self.lba < other.end() && other.lba < self.end()
     }
 }
 

@@ -355,7 +355,11 @@ impl World {
                     hub.history.forgive(number);
                 }
             }
-            Order::ResizeDevice { .. } | Order::Answer(..) | Order::Log(..) | Order::Ready(_) => {}
+            Order::ResizeDevice { unit, device, medium } => {
+                let result = medium.resize(device.handler.size_bytes());
+                self.help(hub, Mail::DeviceResized { unit, result });
+            }
+            Order::Answer(..) | Order::Log(..) | Order::Ready(_) => {}
         }
     }
 

@@ -80,6 +80,7 @@ const STEPS: &[Step] = &[
     ("`--check` says the same of the same file", check_refused),
     ("`--check` takes what porticod runs with", check_taken),
     ("the same file again changes nothing", again),
+    ("a device grows and shrinks, and its sessions are told", resize),
     ("a target that nobody uses goes away", remove),
 ];
 
@@ -211,6 +212,36 @@ fn again(stage: &mut Stage) -> Result<()> {
     until(|| Ok(stage.gateway.log()[before..].contains("applied")))?;
     // Nothing to tell anybody: not even a unit attention.
     good(&mut stage.idle, Io::read(2, 0, BLOCK_BYTES)).map(drop)
+}
+
+fn resize(stage: &mut Stage) -> Result<()> {
+    let usual = with_second(&stage.gateway);
+    let unit = format!("size {UNIT_BYTES}");
+    for size in [2 * UNIT_BYTES, UNIT_BYTES / 2, UNIT_BYTES] {
+        // All of them but the one at work, whose session is to notice nothing.
+        let (busy, rest) = usual.split_once("HANDLER vdisk_ram").expect("there are RAM disks");
+        let text = format!("{busy}HANDLER vdisk_ram{}", rest.replace(&unit, &format!("size {size}")));
+        stage.gateway.configure(&text)?;
+        stage.gateway.reload()?;
+        let told = |stage: &mut Stage| {
+            let mut ios = [Io::read(2, 0, BLOCK_BYTES)];
+            stage.idle.run(&mut ios)?;
+            Ok(matches!(&ios[0].outcome, Some((2, sense)) if sense_of(sense) == (6, 0x2a, 0x09)))
+        };
+        until(|| told(stage))?;
+        let blocks = size / BLOCK_BYTES as u64;
+        let capacity = good(&mut stage.idle, Io::read_capacity(2))?.data;
+        if capacity[..8] != (blocks - 1).to_be_bytes() {
+            return Err(Failure::new(format!("{size} bytes: READ CAPACITY says {capacity:02x?}")));
+        }
+        let mut ends = [blocks - 1, blocks].map(|lba| Io::read(2, lba, BLOCK_BYTES));
+        stage.idle.run(&mut ends)?;
+        ends[0].expect_good()?;
+        if !matches!(&ends[1].outcome, Some((2, sense)) if sense_of(sense) == (5, 0x21, 0)) {
+            return Err(Failure::new(format!("{size} bytes: behind the last block {:?}", ends[1].outcome)));
+        }
+    }
+    Ok(())
 }
 
 fn remove(stage: &mut Stage) -> Result<()> {

@@ -30,12 +30,19 @@ pub enum Mail<M> {
         /// The medium, or why there is none, for people.
         result: Result<Opened<M>, String>,
     },
-    /// The device below a unit has another size than before.
+    /// The device below a unit has got another size from outside. Its medium takes it already.
     Resized {
         /// Which.
         unit: UnitId,
         /// What it has now.
         size_bytes: u64,
+    },
+    /// Answer to [`Order::ResizeDevice`].
+    DeviceResized {
+        /// As ordered.
+        unit: UnitId,
+        /// How many bytes of it can be served from now on, or why it is as it was, for people.
+        result: Result<u64, String>,
     },
     /// Answer to [`Order::ReadLedger`].
     LedgerRead {
@@ -102,7 +109,8 @@ pub enum Order<M> {
         /// What to open.
         device: Arc<Device>,
     },
-    /// Blocks: answered by [`Mail::Resized`] if the medium can take the size that the device is configured to have.
+    /// Blocks: give the medium the size that the device is configured to have, or find out which one it has got from
+    /// outside. Answered by [`Mail::DeviceResized`]. Of one device there is one at a time.
     ResizeDevice {
         /// To be named in the answer.
         unit: UnitId,

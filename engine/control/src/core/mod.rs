@@ -7,7 +7,8 @@
 //! | file | what |
 //! |---|---|
 //! | `login` | sessions: granted, refused, reinstated, ended |
-//! | `units` | logical units: opened, made ready, resized, closed; what their fences want done |
+//! | `units` | logical units: opened, made ready, closed; what their fences want done |
+//! | `sizes` | another size of a device while it is open |
 //! | `ledgers` | who reads or writes which ledger now, and who waits for it |
 //! | `planning`, `applying` | the configuration: how much of it can be now, and bringing that into force |
 //! | `ending` | the end of the process |
@@ -20,6 +21,7 @@ mod ledgers;
 mod login;
 mod mail;
 mod planning;
+mod sizes;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -145,6 +147,7 @@ impl<M: Clone> Control<M> {
             Mail::Apply { configuration, force } => self.apply(configuration, force, now, orders),
             Mail::DeviceOpened { unit, result } => self.device_opened(unit, result, now, orders),
             Mail::Resized { unit, size_bytes } => self.resized(unit, size_bytes, now, orders),
+            Mail::DeviceResized { unit, result } => self.device_resized(unit, result, now, orders),
             Mail::LedgerRead { unit, result } => {
                 self.ledger_is_free(unit, orders);
                 self.ledger_read(unit, result, now, orders);

@@ -19,6 +19,7 @@ use portico_scsi::sense::{AdditionalSense, Outcome};
 use portico_scsi::unit::Readiness;
 
 use super::ledgers::Work;
+use super::sizes::Sizing;
 use super::{Control, Level, Opened, Order, Orders};
 use crate::fence::{Asker, Effect, Errand, Fence, Request};
 use crate::identity::{Extent, logical_unit};
@@ -39,6 +40,7 @@ pub(super) struct Unit<M> {
     pub(super) name: Arc<str>,
     pub(super) fence: Fence,
     pub(super) medium: Medium<M>,
+    pub(super) sizing: Sizing,
     pub(super) ledger: LedgerKnown,
     /// Whether its ledger was written under this kernel: its initiators have been here before.
     pub(super) known_before: bool,
@@ -140,6 +142,7 @@ impl<M: Clone> Control<M> {
             name,
             fence,
             medium,
+            sizing: Sizing::default(),
             ledger: LedgerKnown::Reading,
             known_before: false,
             users: 0,
@@ -167,7 +170,7 @@ impl<M: Clone> Control<M> {
         let Medium::Opening { failures } = unit.medium else { unreachable!("it was not being opened") };
         let checked = result.and_then(|opened| {
             let extent = Extent {
-                size_bytes: opened.size_bytes,
+                size_bytes: unit.sizing.announced_bytes.take().unwrap_or(opened.size_bytes),
                 physical_block_bytes: opened.physical_block_bytes,
                 read_only: opened.read_only,
             };
@@ -253,48 +256,21 @@ impl<M: Clone> Control<M> {
         self.errand(id, Errand::Device(Readiness::Ready, attention), now, orders);
     }
 
-    /// The device below has another size.
-    pub(super) fn resized(&mut self, id: UnitId, size_bytes: u64, now: Moment, orders: &mut Orders<M>) {
-        let Some(unit) = self.units.get_mut(&id) else { return };
-        let Medium::Open { extent, .. } = &mut unit.medium else { return };
-        let resized = Extent { size_bytes, ..*extent };
-        match logical_unit(&unit.device, self.setup_id, Some(resized)) {
-            Ok(state) => {
-                *extent = resized;
-                let blocks = state.geometry.blocks();
-                let line = format!("device {} has {blocks} blocks now", unit.name);
-                orders.push(Order::Log(Level::Info, line));
-                self.errand(id, Errand::Reconfigured(Box::new(state)), now, orders);
-            }
-            Err(reason) => {
-                let line = format!("device {} keeps its size: {reason}", unit.name);
-                orders.push(Order::Log(Level::Error, line));
-            }
-        }
-    }
-
     /// The configuration names a device that is there.
     pub(super) fn revise_unit(&mut self, id: UnitId, device: &Device, now: Moment, orders: &mut Orders<M>) {
         self.doomed.remove(&id);
         let unit = self.units.get_mut(&id).expect("the caller has just found it");
         if *unit.device == *device {
-            return;
+            return self.look_at_size(id, orders);
         }
         if is_reopened(&unit.device, device) {
             // Another unit under the same name: sessions are remapped to it, and it opens when the old one has let go.
             self.doomed.insert(id);
             return self.create_unit(device, Some(now + OPEN_RETRY_MIN), orders);
         }
-        let resized = unit.device.handler.size_bytes() != device.handler.size_bytes();
         unit.device = Arc::new(device.clone());
         let extent = match &unit.medium {
-            Medium::Open { medium, extent } => {
-                if resized {
-                    let (medium, device) = (medium.clone(), Arc::clone(&unit.device));
-                    orders.push(Order::ResizeDevice { unit: id, device, medium });
-                }
-                Some(*extent)
-            }
+            Medium::Open { extent, .. } => Some(*extent),
             _ => None,
         };
         match logical_unit(device, self.setup_id, extent) {
@@ -304,6 +280,7 @@ impl<M: Clone> Control<M> {
                 orders.push(Order::Log(Level::Error, line));
             }
         }
+        self.look_at_size(id, orders);
     }
 
     /// Reads damaged ledgers again: an administrator may have mended them.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use portico_iscsi::moment::Moment;
 use portico_model::configuration::{Configuration, Device, Portal};
-use portico_model::identity::ShardId;
+use portico_model::identity::{ShardId, UnitId};
 use portico_model::message::{ToControl, ToShard};
 use portico_scsi::ledger::BootId;
 use tokio::sync::oneshot;
@@ -43,20 +43,18 @@ pub trait Devices: Send + Sync + 'static {
     /// The medium as the data path knows it: a handle, cheap to clone.
     type Medium: Clone + Send + 'static;
 
-    /// Opens a device.
+    /// Opens a device. A medium that hears by itself when it gets another size keeps the watch and tells it.
     ///
     /// # Errors
     /// Why not, for people, with the remedy where there is one.
-    fn open(&self, device: &Device) -> Result<Opened<Self::Medium>, String>;
+    fn open(&self, device: &Device, watch: SizeWatch<Self::Medium>) -> Result<Opened<Self::Medium>, String>;
 
-    /// Gives an open medium the size that its device is configured to have now. The size in bytes that it has then.
+    /// Gives an open medium the size that its device is configured to have now, or finds out which size it has got from
+    /// outside. How many bytes of it can be served from now on.
     ///
     /// # Errors
     /// Why not, for people.
-    fn resize(&self, medium: &Self::Medium, device: &Device) -> Result<u64, String> {
-        let _ = medium;
-        Err(format!("a {} keeps its size while it is open", device.handler.name()))
-    }
+    fn resize(&self, medium: &Self::Medium, device: &Device) -> Result<u64, String>;
 
     /// Closes a medium that no shard uses any more.
     fn close(&self, medium: Self::Medium) {
@@ -129,6 +127,22 @@ impl<M> Post<M> {
     /// Sends a piece of mail; waits where the queue is full. When control is gone, nothing happens.
     pub fn send(&self, mail: Mail<M>) {
         let _ = self.sender.send(Letter::Mail(mail));
+    }
+}
+
+/// By which a medium tells that it has got another size, as RBD images do: *this device now has so many bytes*.
+#[derive(Clone, Debug)]
+pub struct SizeWatch<M> {
+    post: Post<M>,
+    unit: UnitId,
+}
+
+impl<M> SizeWatch<M> {
+    /// The medium has so many bytes now, and takes requests up to there already. What is told before
+    /// [`Devices::open`] has returned counts more than the size that it returns, so that whoever registers for changes
+    /// first and looks then misses none. The last word holds. Waits where control's queue is full.
+    pub fn announce(&self, size_bytes: u64) {
+        self.post.send(Mail::Resized { unit: self.unit, size_bytes });
     }
 }
 
@@ -290,15 +304,18 @@ where
             Order::OpenDevice { unit, device } => {
                 let (devices, post) = (Arc::clone(&self.devices), self.inbox.post.clone());
                 self.helpers.lone(move || {
-                    let result = devices.open(&device);
+                    let watch = SizeWatch { post: post.clone(), unit };
+                    let result = devices.open(&device, watch);
                     post.send(Mail::DeviceOpened { unit, result });
                 });
             }
             Order::ResizeDevice { unit, device, medium } => {
                 let (devices, post) = (Arc::clone(&self.devices), self.inbox.post.clone());
-                self.helpers.lone(move || match devices.resize(&medium, &device) {
-                    Ok(size_bytes) => post.send(Mail::Resized { unit, size_bytes }),
-                    Err(reason) => tracing::warn!("device {} is not resized: {reason}", device.name),
+                self.helpers.lone(move || {
+                    let result = devices.resize(&medium, &device);
+                    // Before control hears of it: it may order the medium to be closed then.
+                    drop(medium);
+                    post.send(Mail::DeviceResized { unit, result });
                 });
             }
             Order::CloseDevice { unit: _, medium } => {

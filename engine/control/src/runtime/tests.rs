@@ -6,7 +6,6 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Mutex, mpsc};
 
 use portico_model::configuration::Handler;
-use portico_model::identity::UnitId;
 
 use super::*;
 use crate::http::{Limits, Server};
@@ -23,7 +22,10 @@ struct Workshop {
 impl Devices for Workshop {
     type Medium = u32;
 
-    fn open(&self, device: &Device) -> Result<Opened<u32>, String> {
+    fn open(&self, device: &Device, watch: SizeWatch<u32>) -> Result<Opened<u32>, String> {
+        if device.name == "growing" {
+            watch.announce(3 << 20);
+        }
         match device.name.as_str() {
             "bad" => Err("no such file".to_owned()),
             "hung" => {
@@ -32,6 +34,10 @@ impl Devices for Workshop {
             }
             _ => Ok(Opened { medium: 42, size_bytes: 1 << 20, physical_block_bytes: None, read_only: false }),
         }
+    }
+
+    fn resize(&self, _: &u32, device: &Device) -> Result<u64, String> {
+        Err(format!("a {} keeps its size", device.handler.name()))
     }
 
     fn close(&self, medium: u32) {
@@ -155,6 +161,18 @@ fn an_open_that_hangs_and_one_that_fails_stop_nobody() {
     gateway.ready.recv_timeout(PATIENCE).unwrap();
     let opened: Vec<String> = gateway.seen.try_iter().filter(|word| word == "0 open").collect();
     assert_eq!(opened.len(), 4, "three units, and the medium of one");
+    gateway.post.shut_down();
+    assert_eq!(gateway.exit.join().unwrap(), Exit::Clean);
+}
+
+#[test]
+fn a_medium_that_hears_of_its_size_tells_control() {
+    let gateway = start(&["growing"]);
+    gateway.ready.recv_timeout(PATIENCE).unwrap();
+    let query = gateway.post.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let snapshot = runtime.block_on(query.snapshot()).unwrap();
+    assert_eq!(snapshot.units[0].capacity_blocks * 512, 3 << 20);
     gateway.post.shut_down();
     assert_eq!(gateway.exit.join().unwrap(), Exit::Clean);
 }

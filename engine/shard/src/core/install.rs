@@ -121,7 +121,8 @@ impl<D: Driver> Core<D> {
             let aborted =
                 install.aborts.as_ref().is_some_and(|scope| scope.includes(op.nexus) || op.orphan.is_some());
             let refused = !install.state.reservation.admits(op.nexus, op.class);
-            if aborted || refused {
+            let beyond = op.blocks.end() > install.state.geometry.blocks();
+            if aborted || refused || beyond {
                 op.fenced = Some(install.generation);
                 fenced += 1;
             }

@@ -63,6 +63,52 @@ fn a_cache_that_stays_on_flushes_nothing() {
     assert!(bench.world.borrow().at_medium.is_empty());
 }
 
+/// Generations that the shard has said to have installed, since somebody looked.
+fn installed(bench: &Bench) -> Vec<u64> {
+    let sent = std::mem::take(&mut bench.world.borrow_mut().sent);
+    let generation = |mail: &ToControl| match mail {
+        ToControl::Installed { generation, .. } => Some(generation.0),
+        _ => None,
+    };
+    sent.iter().filter_map(generation).collect()
+}
+
+#[test]
+fn a_unit_that_shrinks_waits_for_what_is_at_the_medium_beyond_its_new_end_and_for_nothing_else() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    bench.read(&mut peer, 0, 1, 4096);
+    bench.command(&mut peer, 0, 2, transfer(0x8f, 1000, 4096), 0, &[]);
+    installed(&bench);
+    bench.resize(1, 2, 1000);
+    assert_eq!(installed(&bench), [] as [u64; 0], "a VERIFY is at the medium beyond the end");
+    bench.land();
+    assert_eq!(installed(&bench), [] as [u64; 0], "that was the READ before it");
+    bench.land();
+    assert_eq!(installed(&bench), [2]);
+    bench.resize(1, 3, 8);
+    assert_eq!(installed(&bench), [3]);
+}
+
+#[test]
+fn a_command_that_reaches_beyond_the_end_that_moved_ends_at_its_next_piece() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    bench.write(&mut peer, 0, 1, 4096, &[]);
+    let [r2t] = &bench.heard(&peer)[..] else { panic!("one R2T") };
+    bench.resize(1, 2, 7);
+    bench.answer(&peer, r2t);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
+    assert!(bench.world.borrow().at_medium.is_empty(), "nothing of it has reached the medium");
+    bench.read(&mut peer, 0, 2, 3584);
+    assert_eq!(bench.heard(&peer), [Heard::Status(2, CHECK_CONDITION)], "the unit attention");
+    bench.read(&mut peer, 0, 3, 3584);
+    bench.land_all();
+    assert!(matches!(bench.heard(&peer)[..], [Heard::Data(3, _, true)]), "what is left is served");
+}
+
 /// Commands in hand at each LUN of the first session.
 fn in_hand(bench: &Bench) -> Vec<(u16, u32)> {
     let session = bench.shard.core.sessions.iter().next().expect("there is one").1;

@@ -23,10 +23,11 @@ use portico_iscsi::wire::{
 };
 use portico_model::identity::{Generation, SessionId, ShardId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
-use portico_model::message::{Adoption, Install, LoginQuestion, Opening, Service, ToShard};
+use portico_model::message::{Adoption, Install, LoginQuestion, Opening, Service, ToControl, ToShard};
 use portico_ring::{Arena, ArenaOptions};
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
+use portico_scsi::ledger::Whom;
 use portico_scsi::reservation::NexusId;
 use portico_scsi::unit::{Geometry, LogicalUnit, WriteCache};
 
@@ -120,11 +121,29 @@ impl Bench {
 
     fn install_state(&mut self, unit: u32, generation: u64, write_cache: WriteCache, mut state: LogicalUnit) {
         state.mode.write_cache = write_cache;
+        self.install_with(unit, generation, state, Vec::new());
+    }
+
+    /// The unit has so many blocks now, and everybody is told.
+    fn resize(&mut self, unit: u32, generation: u64, blocks: u64) {
+        let geometry = Geometry::new(512, blocks, 0, 16 << 20).expect("a right size");
+        let attentions = vec![(Whom::All, UnitAttention::CapacityChanged)];
+        self.install_with(unit, generation, LogicalUnit { geometry, ..disk() }, attentions);
+    }
+
+    fn install_with(
+        &mut self,
+        unit: u32,
+        generation: u64,
+        state: LogicalUnit,
+        attentions: Vec<(Whom, UnitAttention)>,
+    ) {
+        let write_cache = state.mode.write_cache;
         self.mail(ToShard::Install(Arc::new(Install {
             unit: UnitId(unit),
             generation: Generation(generation),
             state: Arc::new(state),
-            attentions: Vec::new(),
+            attentions,
             aborts: None,
             flush: write_cache != WriteCache::WriteBack,
             orphans: Arc::from([]),

@@ -51,6 +51,13 @@ impl Io {
         Io::transfer(0x8a, Direction::Write, lun, lba, data)
     }
 
+    /// READ CAPACITY(16).
+    pub(crate) fn read_capacity(lun: u8) -> Io {
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1], cdb[13]) = (0x9e, 0x10, 32);
+        Io { lun, cdb, direction: Direction::Read, data: vec![0; 32], outcome: None }
+    }
+
     /// TEST UNIT READY.
     fn test_unit_ready(lun: u8) -> Io {
         Io { lun, cdb: [0; 16], direction: Direction::None, data: Vec::new(), outcome: None }

@@ -130,13 +130,6 @@ fn an_identity_changes_while_the_device_runs() {
 }
 
 #[test]
-fn a_size_of_the_configuration_is_asked_of_the_medium() {
-    let mut world = World::serving(PLAIN);
-    world.apply(&PLAIN.replace("filename /a", "filename /a\n            size 2097152"));
-    assert!(world.said().contains(&"resize a".to_owned()));
-}
-
-#[test]
 fn a_portal_that_is_taken_ends_the_start_with_its_reason() {
     let portal = Portal("127.0.0.1:3260".parse().unwrap());
     let mut world = World::new(2);

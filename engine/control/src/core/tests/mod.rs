@@ -3,6 +3,7 @@
 mod applying;
 mod ending;
 mod sessions;
+mod sizes;
 mod units;
 
 use std::collections::VecDeque;
@@ -63,13 +64,14 @@ pub(super) struct Manners {
     pub(super) opens: bool,
     pub(super) ledgers: bool,
     pub(super) installs: bool,
+    pub(super) resizes: bool,
     pub(super) ends: bool,
     pub(super) closes: bool,
 }
 
 impl Manners {
     pub(super) const GOOD: Self =
-        Self { opens: true, ledgers: true, installs: true, ends: true, closes: true };
+        Self { opens: true, ledgers: true, installs: true, resizes: true, ends: true, closes: true };
 }
 
 /// Control among scripted shards and helpers.
@@ -196,7 +198,14 @@ impl World {
                     self.mail.push_back(Mail::DeviceOpened { unit, result: Ok(opened) });
                 }
             }
-            Order::ResizeDevice { device, .. } => self.words.push(format!("resize {}", device.name)),
+            Order::ResizeDevice { unit, device, .. } => {
+                if self.manners.resizes {
+                    let size_bytes = device.handler.size_bytes().unwrap_or(1 << 20);
+                    self.mail.push_back(Mail::DeviceResized { unit, result: Ok(size_bytes) });
+                } else {
+                    self.words.push(format!("resize {}", device.name));
+                }
+            }
             Order::CloseDevice { medium, .. } => self.words.push(format!("close medium {medium}")),
             Order::ReadLedger { unit, device } => {
                 if self.manners.ledgers {

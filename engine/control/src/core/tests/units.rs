@@ -182,19 +182,6 @@ fn a_damaged_ledger_keeps_its_unit_from_being_used_until_somebody_has_mended_it(
 }
 
 #[test]
-fn a_device_that_grows_is_installed_everywhere() {
-    let mut world = two_sessions();
-    let unit = world.unit("a");
-    world.tell(Mail::Resized { unit, size_bytes: 4 << 20 });
-    let said = world.said();
-    assert_eq!(said[0], "log: device a has 8192 blocks now");
-    assert!(said[1].starts_with("install"), "{said:?}");
-    world.tell(Mail::Resized { unit, size_bytes: 100 });
-    assert!(world.said()[0].starts_with("log: device a keeps its size"));
-    assert_eq!(world.control.units[&unit].fence.state().geometry.blocks(), 8192);
-}
-
-#[test]
 fn a_restart_under_the_same_kernel_is_told_as_a_loss_of_the_nexus() {
     use portico_scsi::attention::UnitAttention;
     let greeting = |restored: Restored| {
