@@ -30,6 +30,8 @@ pub struct TargetKeys {
     pub immediate_data: bool,
     /// How many R2Ts of one task may be outstanding, from 1.
     pub max_outstanding_r2t: u16,
+    /// How many connections a session may have, from 1.
+    pub max_connections: u16,
     /// The least time before a reconnection, in seconds, at most 3600.
     pub default_time2wait: u16,
     /// How long a task is kept for reassignment, in seconds, at most 3600.
@@ -152,13 +154,19 @@ pub struct Negotiator {
     result: Values,
     seen: u32,
     discovery: bool,
+    joins: bool,
 }
 
 impl Negotiator {
     /// A login to a target with these values. `discovery` makes the keys of normal sessions irrelevant.
     #[must_use]
     pub fn new(keys: &TargetKeys, discovery: bool) -> Self {
-        Self { own: keys.values(), result: default_values(), seen: 0, discovery }
+        Self { own: keys.values(), result: default_values(), seen: 0, discovery, joins: false }
+    }
+
+    /// The connection joins a session: what only the first one negotiates (§13, "Use: LO") stands.
+    pub fn join_session(&mut self) {
+        self.joins = true;
     }
 
     /// Of the authentication methods, CHAP alone is admitted, not None (§12.1).
@@ -184,7 +192,7 @@ impl Negotiator {
             return Err(Misuse::Repeated(key));
         }
         self.seen |= bit;
-        if self.discovery && rule.normal_session_only {
+        if (self.discovery && rule.normal_session_only) || (self.joins && key.is_leading_only()) {
             return Ok(Answer::Value(key, Value::Text(IRRELEVANT)));
         }
         self.negotiate(rule, value)
@@ -310,8 +318,8 @@ impl TargetKeys {
         in_range && self.first_burst_length <= self.max_burst_length
     }
 
-    /// Our side of every row. What the gateway does not do yet is negotiated away here, and only here: one
-    /// connection, recovery level 0, no authentication, RFC 7143's own protocol level.
+    /// Our side of every row. What the gateway does not do yet is negotiated away here, and only here: recovery level 0,
+    /// RFC 7143's own protocol level.
     fn values(&self) -> Values {
         let mut values = [0; KEYS];
         let mut own = |key: Key, value: u32| values[key as usize] = value;
@@ -319,7 +327,7 @@ impl TargetKeys {
         own(Key::DataDigest, self.data_digest.supported());
         own(Key::AuthMethod, ONLY_THE_FIRST);
         own(Key::TaskReporting, ONLY_THE_FIRST);
-        own(Key::MaxConnections, 1);
+        own(Key::MaxConnections, u32::from(self.max_connections));
         own(Key::InitialR2T, u32::from(self.initial_r2t));
         own(Key::ImmediateData, u32::from(self.immediate_data));
         own(Key::MaxRecvDataSegmentLength, self.max_recv_data_segment_length);
@@ -345,6 +353,7 @@ impl Default for TargetKeys {
             initial_r2t: false,
             immediate_data: true,
             max_outstanding_r2t: 32,
+            max_connections: 1,
             default_time2wait: 2,
             default_time2retain: 20,
             header_digest: DigestChoice::Either,

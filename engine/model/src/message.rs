@@ -41,6 +41,14 @@ pub enum ToShard<M> {
     Close(UnitId),
     /// A session to serve: its final Login Response has not been sent, and is this shard's to send.
     Adopt(Box<Adoption>),
+    /// A connection that is to join a session here, or to take the place of one of the same CID (RFC 7143 §6.3.4): the shard
+    /// sends its final Login Response, or refuses it.
+    Join {
+        /// Which session: of the login's nexus.
+        session: SessionId,
+        /// The login with its connection.
+        question: Box<LoginQuestion>,
+    },
     /// A login that control refuses: send the refusal, close.
     Refuse(Box<Refusal>),
     /// The answer to [`ToControl::Change`] or [`ToControl::Reset`].

@@ -9,6 +9,7 @@ use portico_iscsi::digest::Crc32c;
 use portico_iscsi::framing::{DIGEST_BYTES, Digests, HEADER_BYTES_MAX, Lengths};
 use portico_iscsi::login::{Completed, TargetLogin};
 use portico_iscsi::moment::Moment;
+use portico_iscsi::session::Seat;
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{BHS_BYTES, Bhs};
 use portico_model::message::EndReason;
@@ -68,8 +69,8 @@ pub enum Phase {
     Login(Box<TargetLogin>),
     /// Its login is complete; it goes to control when nothing is in flight.
     Leaving(Box<Completed>),
-    /// It belongs to a session.
-    FullFeature(Key<Session>),
+    /// It belongs to a session, and has this seat in it.
+    FullFeature(Key<Session>, Seat),
 }
 
 /// How far the PDU at hand is understood.
@@ -222,11 +223,11 @@ impl Connection {
         }
     }
 
-    /// The session that it belongs to.
+    /// The session that it belongs to, and its seat there.
     #[must_use]
-    pub fn session(&self) -> Option<Key<Session>> {
+    pub fn place(&self) -> Option<(Key<Session>, Seat)> {
         match self.phase {
-            Phase::FullFeature(session) => Some(session),
+            Phase::FullFeature(session, seat) => Some((session, seat)),
             Phase::Login(_) | Phase::Leaving(_) => None,
         }
     }
@@ -237,7 +238,7 @@ impl Connection {
         let waits = match self.phase {
             Phase::Login(_) => self.is_answering() || self.judged_at.is_some(),
             Phase::Leaving(_) => true,
-            Phase::FullFeature(_) => false,
+            Phase::FullFeature(..) => false,
         };
         !self.receiving && self.closing.is_none() && !waits
     }
@@ -275,7 +276,7 @@ mod tests {
     /// What becomes of a PDU that comes in pieces of `step` bytes: whether its data digest holds.
     fn received(bytes: &[u8], step: usize) -> Result<bool, Violation> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let phase = Phase::FullFeature(Key::nobody());
+        let phase = Phase::FullFeature(Key::nobody(), Seat::LEADING);
         let mut connection = Connection::new(Fd::from_bits(0), (address, address), phase, Moment::NEVER);
         connection.agree_on(BOTH);
         let arena = Arena::new(ArenaOptions { small: 2048, medium: 1, large: 1 }).unwrap();

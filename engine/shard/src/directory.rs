@@ -121,6 +121,7 @@ fn keys_of(target: &Target) -> TargetKeys {
             .min(max_burst_length),
         initial_r2t: file.initial_r2t.unwrap_or(default.initial_r2t),
         immediate_data: file.immediate_data.unwrap_or(default.immediate_data),
+        max_connections: file.max_connections.unwrap_or(default.max_connections),
         max_outstanding_r2t: file.max_outstanding_r2t.unwrap_or(default.max_outstanding_r2t),
         header_digest: digests_of(&file.header_digest),
         data_digest: digests_of(&file.data_digest),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portico_iscsi::session::Seat;
 use portico_model::message::EndReason;
 use portico_ring::Message;
 
@@ -13,7 +14,7 @@ use crate::slab::Key;
 use crate::turn::{LOGOUT_PATIENCE_S, Mailbox, Shard};
 
 impl<D: Driver, M: Mailbox> Shard<D, M> {
-    /// Closes a connection now, and ends its session with it.
+    /// Closes a connection now, and mostly ends its session with it.
     pub(crate) fn close(&mut self, key: Key<Connection>, reason: EndReason) {
         let Some(connection) = self.connections.remove(key) else { return };
         if reason == EndReason::Violation {
@@ -21,33 +22,57 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         }
         tracing::debug!(peer = %connection.peer, ?reason, "connection closed");
         self.core.driver.close(connection.fd);
-        if let Phase::FullFeature(session) = connection.phase {
-            self.core.end_session(session, reason);
+        if let Phase::FullFeature(session, seat) = connection.phase {
+            self.left(session, seat, reason);
+        }
+    }
+
+    /// A connection of a session is closed. At recovery level 0 the session fails with any of its connections that was not
+    /// logged out (RFC 7143 §7.14).
+    fn left(&mut self, session_key: Key<Session>, seat: Seat, reason: EndReason) {
+        let Some(session) = self.core.sessions.get(session_key) else { return };
+        let over = session.over;
+        let goes_on = session.link(seat).is_some_and(|link| link.leaves);
+        if session.connections().count() == 1 {
+            return self.core.end_session(session_key, over.unwrap_or(reason));
+        }
+        self.core.leave((session_key, seat));
+        if over.is_none() && !goes_on {
+            self.core.drop_session(session_key, reason);
         }
     }
 
     /// Control ends a session. Where that is no answer to something that its initiator did, it is told first.
     pub(crate) fn end_by_order(&mut self, key: Key<Session>, reason: EndReason) {
-        let Some(connection) = self.core.sessions.get(key).map(|session| session.connection) else { return };
         if reason == EndReason::TargetRemoved {
-            self.core.list_rare(key, Rare::Dropped);
-            self.core.ending.push((connection, reason));
-        } else {
-            self.close(connection, reason);
+            for seat in Seat::all() {
+                self.core.list_rare(key, seat, Rare::Dropped);
+            }
+            return self.core.end_after_list(key, reason);
         }
+        let Some(session) = self.core.sessions.get_mut(key) else { return };
+        session.over = Some(reason);
+        let connections: Vec<Key<Connection>> = session.connections().collect();
+        connections.into_iter().for_each(|connection| self.close(connection, reason));
+        // One whose only connection was about to be replaced has none.
+        self.core.end_session(key, reason);
     }
 
     /// Asks every initiator to log out (RFC 7143 §11.9.1, event 1).
     pub(crate) fn ask_for_logouts(&mut self) {
         for key in self.normal_sessions() {
-            self.core.list_rare(key, Rare::AskForLogout { seconds: LOGOUT_PATIENCE_S });
+            for seat in Seat::all() {
+                self.core.list_rare(key, seat, Rare::AskForLogout { seconds: LOGOUT_PATIENCE_S });
+            }
         }
     }
 
     /// Tells those who are still there that their sessions are dropped (event 3).
     pub(crate) fn announce_drops(&mut self) {
         for key in self.normal_sessions() {
-            self.core.list_rare(key, Rare::Dropped);
+            for seat in Seat::all() {
+                self.core.list_rare(key, seat, Rare::Dropped);
+            }
         }
     }
 
@@ -107,7 +132,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 _ if connection.closing.is_some() && connection.login_deadline <= self.core.now => {
                     self.close(key, EndReason::Silent);
                 }
-                Phase::FullFeature(session) => self.expire_session(key, session),
+                Phase::FullFeature(session, seat) => self.expire_session(key, (session, seat)),
                 Phase::Login(_) | Phase::Leaving(_) if connection.login_deadline <= self.core.now => {
                     tracing::info!(peer = %connection.peer, "login took too long");
                     self.close(key, EndReason::Silent);

@@ -3,7 +3,7 @@
 use portico_iscsi::login::Completed;
 use portico_iscsi::moment::Moment;
 use portico_iscsi::session::KeepaliveTimes;
-use portico_iscsi::session::{Expired, Received, Request, Spoilt, Start, TaskId};
+use portico_iscsi::session::{Expired, Received, Request, Seat, Spoilt, Start, TaskId};
 use portico_iscsi::violation::{Answer, Violation};
 use portico_iscsi::wire::ahs::AdditionalHeaders;
 use portico_iscsi::wire::{Bhs, InitiatorPdu, RejectReason, Tsih};
@@ -24,6 +24,9 @@ const PDUS_PER_TURN: usize = 128;
 /// reads costs so much. More than any window's commands.
 const OUTGOING_MAX: usize = 4096;
 
+/// A session, and the seat in it of the connection at hand.
+type Place = (Key<Session>, Seat);
+
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Understands what has come on a connection.
     pub(crate) fn advance(&mut self, key: Key<Connection>) {
@@ -31,11 +34,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         match connection.phase {
             Phase::Login(_) => self.advance_login(key),
             Phase::Leaving(_) => self.leave_if_still(key),
-            Phase::FullFeature(session) => self.advance_session(key, session),
+            Phase::FullFeature(session, seat) => self.advance_session(key, (session, seat)),
         }
     }
 
-    fn advance_session(&mut self, key: Key<Connection>, session: Key<Session>) {
+    fn advance_session(&mut self, key: Key<Connection>, (session, seat): Place) {
         for _ in 0..PDUS_PER_TURN {
             let Some(connection) = self.connections.get_mut(key) else { return };
             if connection.closing.is_some() {
@@ -44,25 +47,28 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             match connection.pdu {
                 Pdu::Header => {
                     let Some(state) = self.core.sessions.get(session) else { return };
-                    if connection.sending && state.outgoing.len() >= OUTGOING_MAX {
+                    let Some(link) = state.link(seat).filter(|link| !link.leaves) else { return };
+                    if connection.sending && link.outgoing.len() >= OUTGOING_MAX {
                         connection.stalled = true;
                         return;
                     }
-                    let limit = state.wire.parameters().own_max_recv_data_segment_length;
+                    let limit = state.wire.own_segment_bytes_max(seat);
                     match connection.frame(limit) {
                         Ok(Framed::Incomplete) => return,
                         Ok(Framed::Header(bhs, lengths)) => {
                             let ahs = std::mem::take(&mut connection.ahs);
-                            let purpose = match self.understand(session, &bhs, &ahs) {
+                            let purpose = match self.understand((session, seat), &bhs, &ahs) {
                                 Ok(purpose) => purpose,
-                                Err(violation) => self.answer_violation(key, session, &bhs, &violation),
+                                Err(violation) => {
+                                    self.answer_violation(key, (session, seat), &bhs, &violation)
+                                }
                             };
                             let Some(connection) = self.connections.get_mut(key) else { return };
                             connection.ahs = ahs;
                             connection.begin_data(bhs, lengths, purpose);
                         }
                         Err(violation) => {
-                            self.answer_violation(key, session, &[0; 48], &violation);
+                            self.answer_violation(key, (session, seat), &[0; 48], &violation);
                             return;
                         }
                     }
@@ -72,7 +78,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                     if !connection.has_data() {
                         return;
                     }
-                    self.data_segment(key, session);
+                    self.data_segment(key, (session, seat));
                 }
             }
         }
@@ -80,11 +86,14 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     /// What the data segment of a PDU is for.
-    fn understand(&mut self, session_key: Key<Session>, bhs: &Bhs, ahs: &[u8]) -> Result<Purpose, Violation> {
+    fn understand(&mut self, place: Place, bhs: &Bhs, ahs: &[u8]) -> Result<Purpose, Violation> {
+        let (session_key, seat) = place;
         let pdu = InitiatorPdu::parse(bhs)?;
         let now = self.core.now;
         let session = self.core.sessions.get_mut(session_key).expect("the caller has it");
-        match session.wire.receive(&pdu, ahs, now)? {
+        let received = session.wire.receive(seat, &pdu, ahs, now);
+        self.core.look_at_fences(session_key);
+        match received? {
             Received::Request { task: name, segment } => {
                 let task = self.core.arrive(session_key, name);
                 if let Some(rest) = AdditionalHeaders::parse(ahs)?.extended_cdb {
@@ -93,6 +102,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
             }
             Received::Data { task: name, segment } => {
+                let session = self.core.sessions.get(session_key).expect("it was just there");
                 let task = session.task(name).unwrap_or_else(Key::nobody);
                 Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
             }
@@ -101,7 +111,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     /// All of a data segment has come.
-    fn data_segment(&mut self, key: Key<Connection>, session_key: Key<Session>) {
+    fn data_segment(&mut self, key: Key<Connection>, place: Place) {
+        let (session_key, seat) = place;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let holds = connection.data_digest_holds();
         let header = connection.header;
@@ -111,38 +122,39 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let total = lengths.data_bytes() as usize;
         if !holds && !matches!(purpose, Purpose::Nothing) {
             connection.inbound.skip(total);
-            self.spoilt(key, session_key, &header, &purpose);
-            return self.serve_requests(key, session_key);
+            self.spoilt(key, place, &header, &purpose);
+            return self.serve_requests(session_key);
         }
         let Purpose::Request { task, name, keep_bytes } = purpose else {
             connection.inbound.skip(total);
             // A rejected request has used up its CmdSN: those behind it have their turn.
-            return self.serve_requests(key, session_key);
+            return self.serve_requests(session_key);
         };
         let kept = keep_bytes as usize;
         connection.inbound.take(kept, |buffer| self.core.data(task, buffer));
         connection.inbound.skip(total - kept);
         let Some(session) = self.core.sessions.get_mut(session_key) else { return };
-        session.wire.data_arrived(name);
+        session.wire.data_arrived(seat, name);
         self.core.data_came(task);
-        self.serve_requests(key, session_key);
+        self.serve_requests(session_key);
         self.core.shelve(task);
     }
 
     /// A data segment came with a wrong digest: it is discarded, and the initiator hears of it (RFC 7143 §7.8). A request
     /// counts as never sent; a write fails when the rest of its data has come.
-    fn spoilt(&mut self, key: Key<Connection>, session_key: Key<Session>, header: &Bhs, purpose: &Purpose) {
-        self.answer_violation(key, session_key, header, &Violation::DataDigestWrong);
+    fn spoilt(&mut self, key: Key<Connection>, place: Place, header: &Bhs, purpose: &Purpose) {
+        let (session_key, seat) = place;
+        self.answer_violation(key, place, header, &Violation::DataDigestWrong);
         let Purpose::Request { task, name, .. } = *purpose else { return };
         let Some(session) = self.core.sessions.get_mut(session_key) else { return };
-        match session.wire.data_spoilt(name) {
+        match session.wire.data_spoilt(seat, name) {
             Spoilt::Request => self.core.forget(task),
             Spoilt::Data(_) => self.core.data_came(task),
         }
     }
 
-    /// Requests whose turn it is.
-    fn serve_requests(&mut self, key: Key<Connection>, session_key: Key<Session>) {
+    /// Requests whose turn it is, by whichever connection they came.
+    fn serve_requests(&mut self, session_key: Key<Session>) {
         while let Some(session) = self.core.sessions.get_mut(session_key) {
             let Some(name) = session.wire.next_request() else { return };
             let task = session.task(name).and_then(|task| self.core.tasks.get(task));
@@ -153,16 +165,18 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 Request::NopOut(_) | Request::Text(_) if refused => {
                     // A command can be told; of anything else that comes in such numbers before its turn there is nothing
                     // to save.
-                    return self.close(key, EndReason::Violation);
+                    let link = session.link(session.wire.seat_of_task(name));
+                    let Some(connection) = link.map(|link| link.connection) else { return };
+                    return self.close(connection, EndReason::Violation);
                 }
                 Request::NopOut(_) => {
                     let data = self.core.take_data(session_key, name);
-                    self.core.list_rare(session_key, Rare::Pong { name, data });
+                    self.core.answer_rare(session_key, Rare::Pong { name, data });
                 }
-                Request::Text(_) => self.text(key, session_key, name),
+                Request::Text(_) => self.text(session_key, name),
                 Request::Logout(request) => {
-                    let result = session.wire.logout_result(&request);
-                    self.core.log_out(session_key, name, result);
+                    let asked = session.wire.logout(&request);
+                    self.core.log_out(session_key, name, asked);
                 }
             }
         }
@@ -172,7 +186,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn answer_violation(
         &mut self,
         key: Key<Connection>,
-        session: Key<Session>,
+        (session, seat): Place,
         bhs: &Bhs,
         violation: &Violation,
     ) -> Purpose {
@@ -187,7 +201,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 {
                     session.wire.consume_cmd_sn(bhs);
                 }
-                self.core.list_rare(session, Rare::Reject { reason, header: *bhs });
+                self.core.list_rare(session, seat, Rare::Reject { reason, header: *bhs });
             }
             Answer::DropConnection | Answer::DropSession | Answer::LoginStatus(_) => {
                 self.close(key, EndReason::Violation);
@@ -198,16 +212,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     /// Pings an initiator that is silent, and gives up one that stays so.
-    pub(crate) fn expire_session(&mut self, key: Key<Connection>, session_key: Key<Session>) {
+    pub(crate) fn expire_session(&mut self, key: Key<Connection>, (session_key, seat): Place) {
         let Some(session) = self.core.sessions.get(session_key) else { return };
-        match session.wire.expire(self.core.now) {
+        match session.wire.expire(seat, self.core.now) {
             Expired::Nothing => {}
-            Expired::Ping => {
-                let listed = session.outgoing.iter().any(|entry| entry.is_ping());
-                if !listed {
-                    self.core.list_rare(session_key, Rare::Ping);
-                }
-            }
+            Expired::Ping => self.core.ping(session_key, seat),
             Expired::PeerSilent => self.close(key, EndReason::Silent),
         }
     }

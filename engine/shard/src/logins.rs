@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_iscsi::chap::{NONCE_BYTES, Nonce};
-use portico_iscsi::discovery::TextExchange;
 use portico_iscsi::login::{
-    LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, SessionType, Step, TargetLogin,
+    Completed, LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, SessionType, Step, TargetLogin,
 };
+use portico_iscsi::session::{Joining, Seat};
 use portico_iscsi::sn::StatSn;
 use portico_iscsi::violation::{Answer, Violation};
 use portico_iscsi::wire::{Bhs, InitiatorPdu, LoginStatus, opcode};
+use portico_model::identity::SessionId;
 use portico_model::login_failures::LoginFailure;
 use portico_model::message::{Adoption, EndReason, LoginQuestion, Refusal, ToControl};
 
 use crate::budget::Holding;
 use crate::connection::{Connection, Framed, LOGIN_PATIENCE_S, Pdu, Phase};
-use crate::core::Core;
+use crate::core::{Core, Joiner};
 use crate::directory::{Place, Portico, discovery_keys};
 use crate::driver::Driver;
 use crate::full_feature::session_of;
 use crate::penalties::Verdict;
 use crate::purpose::Purpose;
-use crate::session::{Session, spell, states};
+use crate::session::{Link, SEND_BYTES_MAX, Session, spell, states};
 use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
 
@@ -36,7 +37,7 @@ const DISCOVERY_COMMANDS: u16 = 8;
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A connection was accepted.
     pub(crate) fn greet(&mut self, socket: OwnedFd) {
-        let logins = self.connections.len().saturating_sub(self.core.sessions.len());
+        let logins = self.connections.len().saturating_sub(self.core.seated);
         if logins >= LOGINS_MAX || self.core.quiescing {
             return;
         }
@@ -210,54 +211,121 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A session comes home.
     pub(crate) fn adopt(&mut self, adoption: Adoption) {
         let Adoption { session, nexus, tsih, target, map, greeting, service, question } = adoption;
-        let addresses = (question.peer, question.local);
-        let reply = question.completed.accept(tsih);
-        let Ok(fd) = self.core.driver.adopt(question.socket) else {
+        let LoginQuestion { completed, socket, unread, peer, local, .. } = question;
+        let reply = completed.accept(tsih);
+        let Ok(fd) = self.core.driver.adopt(socket) else {
             let (reason, orphans) = (EndReason::ConnectionLost, Vec::new());
             self.core.outbox.push_back(ToControl::SessionEnded { session, reason, orphans });
             return;
         };
-        let placeholder = Phase::FullFeature(Key::nobody());
-        let key = self.connections.insert(Connection::new(fd, addresses, placeholder, self.core.now));
-        let wire = session_of(&question.completed, tsih, &service, self.core.now);
-        let digests = wire.digests();
-        let place = Place::of(&self.core.configuration, &question.completed);
+        let wire = session_of(&completed, tsih, &service, self.core.now);
+        let place = Place::of(&self.core.configuration, &completed);
         let adopted = Session {
             id: session,
             nexus,
             target,
-            initiator: Arc::from(question.completed.initiator_name.as_str()),
+            initiator: Arc::from(completed.initiator_name.as_str()),
             tasks: vec![None; wire.task_slots()],
             wire,
-            connection: key,
-            exchange: TextExchange::new(
-                question.completed.session_type,
-                question.completed.target_name.clone(),
-            ),
+            links: Vec::with_capacity(1),
+            over: None,
             luns: states(&map, greeting, |unit| self.core.unit_keys.get(&unit).copied()),
             spelt: spell(&map, place.address_method),
             map,
             address_method: place.address_method,
             relative_target_port: place.relative_target_port,
-            outgoing: std::collections::VecDeque::new(),
-            flush_listed: false,
             wants_aligned: false,
-            asks_for_data: false,
             holding: Holding::default(),
             waiting: 0,
         };
         let home = self.core.adopt(adopted);
+        let connection =
+            Connection::new(fd, (peer, local), Phase::FullFeature(home, Seat::LEADING), self.core.now);
+        self.seat(connection, &completed, &unread, reply);
+    }
+
+    /// A connection sits down in its session; the final Login Response is sent to it.
+    fn seat(&mut self, connection: Connection, login: &Completed, unread: &[u8], reply: LoginReply) {
+        let (session_key, seat) = connection.place().expect("it has a seat");
+        let key = self.connections.insert(connection);
+        let session = self.core.sessions.get_mut(session_key).expect("the caller has it");
+        session.seat(seat, Link::new(key, login));
+        self.core.seated += 1;
+        let digests = session.wire.digests(seat);
         let connection = self.connections.get_mut(key).expect("it was just put there");
-        connection.phase = Phase::FullFeature(home);
         // The final Login Response goes without (RFC 7143 §13.1): `replies` are sent as they are.
         connection.agree_on(digests);
         connection.replies.push(framed(reply));
-        if !connection.inbound.inject(self.core.driver.arena(), &question.unread) {
+        if !connection.inbound.inject(self.core.driver.arena(), unread) {
             // Without these bytes nothing that follows could be understood.
             return self.close(key, EndReason::ConnectionLost);
         }
         self.core.to_flush.push(key);
         self.make_ready(key);
+    }
+
+    /// A connection comes to its session (RFC 7143 §6.3.4, §11.12.7).
+    pub(crate) fn join(&mut self, id: SessionId, question: Box<LoginQuestion>) {
+        let key = self.core.session_keys.get(&id).copied();
+        let live =
+            key.filter(|key| self.core.sessions.get(*key).is_some_and(|session| session.over.is_none()));
+        let Some(key) = live.filter(|_| !self.core.quiescing) else {
+            return self.refuse(Refusal { status: LoginStatus::SESSION_DOES_NOT_EXIST, question: *question });
+        };
+        let session = self.core.sessions.get(key).expect("it was just there");
+        let Some(seat) = session.wire.seat_of(question.completed.cid) else {
+            return self.take_in(key, question);
+        };
+        tracing::info!(peer = %question.peer, "a connection takes the place of one with the same CID");
+        if let Some(link) = session.link(seat)
+            && let Some(before) = self.connections.remove(link.connection)
+        {
+            self.core.driver.close(before.fd);
+        }
+        self.core.reinstate_connection((key, seat), question);
+    }
+
+    /// Connections that waited for what their predecessors had at media.
+    pub(crate) fn take_in_those_that_join(&mut self) {
+        for Joiner { session: key, question, refused } in std::mem::take(&mut self.core.joining) {
+            match refused {
+                None => self.take_in(key, question),
+                Some(status) => self.refuse(Refusal { status, question: *question }),
+            }
+            if self.core.sessions.get(key).is_some_and(|session| session.connections().count() == 0) {
+                // The one that it had is gone, and the one that was to take its place has not come.
+                self.core.end_session(key, EndReason::ConnectionLost);
+            }
+        }
+    }
+
+    fn take_in(&mut self, key: Key<Session>, question: Box<LoginQuestion>) {
+        let mut parameters = question.completed.parameters;
+        let longest = &mut parameters.peer_max_recv_data_segment_length;
+        *longest = (*longest).min(SEND_BYTES_MAX);
+        let joining = Joining {
+            cid: question.completed.cid,
+            stat_sn: question.completed.stat_sn.next(),
+            parameters: &parameters,
+            now: self.core.now,
+        };
+        let session = self.core.sessions.get_mut(key).filter(|session| session.over.is_none());
+        let seat = match session {
+            None => Err(LoginStatus::SESSION_DOES_NOT_EXIST),
+            // Another of this CID may have come while it waited.
+            Some(session) if session.wire.seat_of(joining.cid).is_some() => Err(LoginStatus::TARGET_ERROR),
+            Some(session) => session.wire.join(&joining).ok_or(LoginStatus::TOO_MANY_CONNECTIONS),
+        };
+        let seat = match seat {
+            Ok(seat) => seat,
+            Err(status) => return self.refuse(Refusal { status, question: *question }),
+        };
+        let session = self.core.sessions.get_mut(key).expect("it was just there");
+        let reply = question.completed.accept_joining(session.wire.window());
+        let LoginQuestion { completed, socket, unread, peer, local, .. } = *question;
+        let Ok(fd) = self.core.driver.adopt(socket) else { return session.wire.leave(seat) };
+        let connection = Connection::new(fd, (peer, local), Phase::FullFeature(key, seat), self.core.now);
+        self.seat(connection, &completed, &unread, reply);
     }
 
     /// A login that control refused.

@@ -1,8 +1,11 @@
 //! Task management functions that wait (RFC 7143 §11.5, §4.2.3.3): for tasks whose pieces are at a medium, or for control.
 
+use std::time::Duration;
+
 use portico_iscsi::moment::Moment;
-use portico_iscsi::session::TaskId;
-use portico_iscsi::wire::{LogoutResult, TaskManagementResult};
+use portico_iscsi::session::{Fence, Leaving, Seat, TaskId};
+use portico_iscsi::wire::TaskManagementResult;
+use portico_model::message::LoginQuestion;
 
 use crate::session::Session;
 use crate::slab::Key;
@@ -16,26 +19,51 @@ pub const PATIENCE_S: u64 = 20;
 pub struct Management {
     /// Who asked.
     pub session: Key<Session>,
-    /// The request.
-    pub name: TaskId,
+    /// The connection that the answer goes to, or that is to join.
+    pub seat: Seat,
     /// Aborted tasks that are still at a medium.
     pub tasks: u32,
     /// Resets and releases that control has not answered.
     pub resets: u32,
     /// What is answered when nothing is waited for any more.
     pub answer: Answer,
+    /// What the initiator has to acknowledge first, once nothing else is waited for (RFC 7143 §4.2.3.3).
+    pub fence: Option<Fence>,
     /// When it is given up.
     pub deadline: Moment,
+    /// It was given up: nothing is waited for any more.
+    pub late: bool,
     /// TARGET COLD RESET: all sessions of the target end when it is done.
     pub cold: bool,
 }
 
 /// What is answered in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Answer {
-    /// A Task Management Function Response; the worst result so far.
-    TaskManagement(TaskManagementResult),
-    /// A Logout Response, which waits until what the nexus had reserved is free on every shard: whoever hears of the logout
-    /// may reserve it (SPC-2 §5.5.1).
-    Logout(LogoutResult),
+    /// A Task Management Function Response.
+    TaskManagement {
+        /// The request.
+        name: TaskId,
+        /// The worst result so far.
+        result: TaskManagementResult,
+    },
+    /// A Logout Response. Where the session ends, it waits until what the nexus had reserved is free on every shard: whoever
+    /// hears of the logout may reserve it (SPC-2 §5.5.1).
+    Logout {
+        /// The request.
+        name: TaskId,
+        /// What ends.
+        leaving: Leaving,
+    },
+    /// The final Login Response of a connection that takes the place of one of the same CID (RFC 7143 §6.3.4).
+    Join(Box<LoginQuestion>),
+}
+
+impl Management {
+    /// One that waits for nothing yet.
+    #[must_use]
+    pub fn new(session: Key<Session>, seat: Seat, answer: Answer, now: Moment) -> Self {
+        let deadline = now + Duration::from_secs(PATIENCE_S);
+        Self { session, seat, tasks: 0, resets: 0, answer, fence: None, deadline, late: false, cold: false }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a connection has to send, by reference to what it is about. A PDU is made when it goes into a message: its
 //! StatSN, ExpCmdSN and MaxCmdSN are those of that moment (RFC 7143 §4.2.2).
 
-use portico_iscsi::session::{TaskId, TextPart};
+use portico_iscsi::session::{Leaving, TaskId, TextPart};
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{Bhs, LogoutResult, RejectReason, TaskManagementResult};
 
@@ -48,12 +48,14 @@ pub enum Rare {
         /// How it ended.
         result: TaskManagementResult,
     },
-    /// The answer to a Logout Request; the connection closes behind it.
+    /// The answer to a Logout Request.
     Logout {
         /// The request.
         name: TaskId,
         /// How it ended.
         result: LogoutResult,
+        /// What closes with it.
+        leaving: Option<Leaving>,
     },
     /// The answer to a Text Request.
     Text {
@@ -85,4 +87,19 @@ pub enum Rare {
         /// Within so many seconds.
         seconds: u16,
     },
+}
+
+impl Rare {
+    /// The request that it answers, whose connection it goes to.
+    #[must_use]
+    pub fn request(&self) -> Option<TaskId> {
+        match self {
+            Rare::Pong { name, .. }
+            | Rare::TaskManagement { name, .. }
+            | Rare::Logout { name, .. }
+            | Rare::Text { name, .. }
+            | Rare::RejectText { name, .. } => Some(*name),
+            Rare::Ping | Rare::Reject { .. } | Rare::Dropped | Rare::AskForLogout { .. } => None,
+        }
+    }
 }

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use portico_iscsi::discovery::TextExchange;
-use portico_iscsi::session::TaskId;
+use portico_iscsi::login::Completed;
+use portico_iscsi::session::{Seat, TaskId};
 use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
+use portico_model::message::EndReason;
 use portico_scsi::attention::{Attentions, UnitAttention};
 use portico_scsi::device_server::{Context, NexusState};
 use portico_scsi::lun::{AddressMethod, Lun};
@@ -37,10 +39,10 @@ pub struct Session {
     pub initiator: Arc<str>,
     /// RFC 7143's half.
     pub wire: portico_iscsi::session::Session,
-    /// What text it exchanges.
-    pub exchange: TextExchange,
-    /// Its connection.
-    pub connection: Key<Connection>,
+    /// Its connections, by their seats.
+    pub links: Vec<Option<Link>>,
+    /// It ends when its last connection does, for this reason: nothing more is understood of what comes.
+    pub over: Option<EndReason>,
     /// The logical units that it sees, ascending by LUN.
     pub luns: Vec<LunState>,
     /// As control gave it.
@@ -53,18 +55,29 @@ pub struct Session {
     pub relative_target_port: u16,
     /// The task of each name in `wire`.
     pub tasks: Vec<Option<Key<Task>>>,
-    /// PDUs to send, in order.
-    pub outgoing: VecDeque<Outgoing>,
-    /// Whether its connection stands in the list of those to flush.
-    pub flush_listed: bool,
     /// Whether one of its units wants memory aligned.
     pub wants_aligned: bool,
-    /// A write has begun whose data will be asked for: its connection is to expect them.
-    pub asks_for_data: bool,
     /// What it has of the shard's memory.
     pub holding: Holding,
     /// Commands that wait because it has had its share.
     pub waiting: u32,
+}
+
+/// A connection as its session sees it.
+#[derive(Debug)]
+pub struct Link {
+    /// Which one.
+    pub connection: Key<Connection>,
+    /// PDUs to send, in order.
+    pub outgoing: VecDeque<Outgoing>,
+    /// What text it exchanges.
+    pub exchange: TextExchange,
+    /// Whether it stands in the list of those to flush.
+    pub flush_listed: bool,
+    /// A write has begun whose data will be asked for: it is to expect them.
+    pub asks_for_data: bool,
+    /// It was logged out: nothing more is understood of what comes, and its end is not the session's.
+    pub leaves: bool,
 }
 
 /// One logical unit as one nexus sees it.
@@ -82,10 +95,56 @@ pub struct LunState {
     pub lines: Lines,
 }
 
+impl Link {
+    /// A connection that has nothing to send yet, logged in like this.
+    #[must_use]
+    pub fn new(connection: Key<Connection>, login: &Completed) -> Self {
+        Self {
+            connection,
+            outgoing: VecDeque::new(),
+            exchange: TextExchange::new(login.session_type, login.target_name.clone()),
+            flush_listed: false,
+            asks_for_data: false,
+            leaves: false,
+        }
+    }
+}
+
 impl Session {
-    /// The initiator takes data segments of this length from now on.
-    pub fn declare_segment_bytes(&mut self, length_bytes: u32) {
-        self.wire.set_peer_max_recv_data_segment_length(length_bytes.min(SEND_BYTES_MAX));
+    /// The connection of a seat, if it has not left.
+    #[must_use]
+    pub fn link(&self, seat: Seat) -> Option<&Link> {
+        self.links.get(seat.index())?.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn link_mut(&mut self, seat: Seat) -> Option<&mut Link> {
+        self.links.get_mut(seat.index())?.as_mut()
+    }
+
+    /// A connection sits down.
+    pub fn seat(&mut self, seat: Seat, link: Link) {
+        if self.links.len() <= seat.index() {
+            self.links.resize_with(seat.index() + 1, || None);
+        }
+        let before = self.links[seat.index()].replace(link);
+        assert!(before.is_none(), "a seat has one connection");
+    }
+
+    /// Its connections.
+    pub fn connections(&self) -> impl Iterator<Item = Key<Connection>> {
+        self.links.iter().flatten().map(|link| link.connection)
+    }
+
+    /// Where something is to be said that no connection in particular is for: that of `seat`, or any.
+    #[must_use]
+    pub fn speaker(&self, seat: Seat) -> Option<Key<Connection>> {
+        self.link(seat).map(|link| link.connection).or_else(|| self.connections().next())
+    }
+
+    /// The initiator takes data segments of this length on a connection from now on.
+    pub fn declare_segment_bytes(&mut self, seat: Seat, length_bytes: u32) {
+        self.wire.set_peer_segment_bytes_max(seat, length_bytes.min(SEND_BYTES_MAX));
     }
 
     /// The index of the unit at `lun`.

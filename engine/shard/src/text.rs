@@ -3,7 +3,6 @@
 use portico_iscsi::discovery::{Asked, TargetRecord};
 use portico_iscsi::session::{Request, TaskId};
 
-use crate::connection::Connection;
 use crate::directory::{PORTAL_GROUP_TAG, Portico};
 use crate::driver::Driver;
 use crate::outgoing::Rare;
@@ -13,10 +12,14 @@ use crate::turn::{Mailbox, Shard};
 
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A Text Request whose turn it is.
-    pub(crate) fn text(&mut self, key: Key<Connection>, session_key: Key<Session>, name: TaskId) {
+    pub(crate) fn text(&mut self, session_key: Key<Session>, name: TaskId) {
         let data = self.core.take_data(session_key, name);
-        let Some(connection) = self.connections.get(key) else { return };
         let Some(session) = self.core.sessions.get_mut(session_key) else { return };
+        let seat = session.wire.seat_of_task(name);
+        let Some(connection) = session.link(seat).and_then(|link| self.connections.get(link.connection))
+        else {
+            return;
+        };
         let Request::Text(request) = *session.wire.request(name) else { return };
         let directory = Portico { configuration: &self.core.configuration, local: connection.local };
         let initiator = std::sync::Arc::clone(&session.initiator);
@@ -28,22 +31,23 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             let targets = directory.targets_for(&initiator, named);
             targets.into_iter().map(|(name, addresses)| record(name, &addresses)).collect()
         };
-        let segment_bytes = session.wire.parameters().peer_max_recv_data_segment_length;
-        let answer = session.exchange.receive(&request, &data, segment_bytes, &list);
+        let segment_bytes = session.wire.peer_segment_bytes_max(seat);
+        let Some(link) = session.link_mut(seat) else { return };
+        let answer = link.exchange.receive(&request, &data, segment_bytes, &list);
         match answer {
             Ok(reply) => {
                 if let Some(bytes) = reply.declared_segment_bytes {
-                    session.declare_segment_bytes(bytes);
+                    session.declare_segment_bytes(seat, bytes);
                 }
                 if reply.is_cut {
                     tracing::warn!(initiator = &*initiator, "the list of targets is longer than an answer");
                 }
-                self.core.list_rare(session_key, Rare::Text { name, data: reply.text, part: reply.part });
+                self.core.answer_rare(session_key, Rare::Text { name, data: reply.text, part: reply.part });
             }
             Err(violation) => {
                 self.core.counters.violations += 1;
                 tracing::info!(peer = %connection.peer, %violation, "text refused");
-                self.core.list_rare(session_key, Rare::RejectText { name, violation });
+                self.core.answer_rare(session_key, Rare::RejectText { name, violation });
             }
         }
     }

@@ -150,6 +150,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.take_completions();
         self.core.reap_media();
         self.advance_ready();
+        self.take_in_those_that_join();
         self.core.feed_starved();
         self.core.flush_for_installs();
         self.tick();
@@ -198,6 +199,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ToShard::Install(install) => self.core.install(&install),
             ToShard::Close(unit) => self.core.close_unit(unit),
             ToShard::Adopt(adoption) => self.adopt(*adoption),
+            ToShard::Join { session, question } => self.join(session, question),
             ToShard::Refuse(refusal) => self.refuse(*refusal),
             ToShard::Changed { ticket, outcome } => self.core.changed(ticket, outcome),
             ToShard::Remap { session, map } => self.core.remap(session, map),
@@ -347,9 +349,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.core.counters.received_bytes += u64::from(bytes);
                 connection.inbound.fill(&mut list, bytes as usize);
                 self.core.counters.copied_bytes += connection.inbound.copied_bytes();
-                let session = connection.session();
-                if let Some(session) = session.and_then(|session| self.core.sessions.get_mut(session)) {
-                    session.wire.heard(self.core.now);
+                if let Some((session, seat)) = connection.place()
+                    && let Some(session) = self.core.sessions.get_mut(session)
+                {
+                    session.wire.heard(seat, self.core.now);
                 }
                 self.make_ready(key);
             }
@@ -411,10 +414,14 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         if !connection.wants_bytes() || connection.listed || connection.stalled {
             return;
         }
-        let session = connection.session().and_then(|session| self.core.sessions.get_mut(session));
-        let aligned = session.as_ref().is_some_and(|session| session.wants_aligned);
-        if session.is_some_and(|session| std::mem::take(&mut session.asks_for_data)) {
-            connection.inbound.expect_large_data();
+        let mut aligned = false;
+        if let Some((session, seat)) = connection.place()
+            && let Some(session) = self.core.sessions.get_mut(session)
+        {
+            aligned = session.wants_aligned;
+            if session.link_mut(seat).is_some_and(|link| std::mem::take(&mut link.asks_for_data)) {
+                connection.inbound.expect_large_data();
+            }
         }
         let mut list = self.core.pool.receive_list();
         connection.inbound.plan(self.core.driver.arena(), connection.expectation(aligned), &mut list);
@@ -457,17 +464,15 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.sending {
             // What is listed meanwhile goes with the next one.
-            if let Some(session) =
-                connection.session().and_then(|session| self.core.sessions.get_mut(session))
-            {
-                session.flush_listed = false;
+            if let Some((session, seat)) = connection.place() {
+                self.core.note_flushed(session, seat);
             }
             return;
         }
         let mut message = self.core.pool.message();
         connection.fill_replies(&mut message);
-        if let Some(session) = connection.session() {
-            self.core.emit(session, &mut message);
+        if let Some((session, seat)) = connection.place() {
+            self.core.emit(session, seat, &mut message);
         }
         if message.is_empty() {
             self.core.pool.keep_message(message);

@@ -37,6 +37,9 @@ impl<M: Clone> Control<M> {
             Ok(terms) => terms,
             Err(status) => return self.refuse(question, status, orders),
         };
+        if question.completed.tsih != Tsih::NEW {
+            return self.send_home(question, &terms.name, orders);
+        }
         match self.registry.of_nexus(&terms.name).filter(|_| terms.target.is_some()) {
             Some(before) => self.reinstate(before, question, orders),
             None => self.grant(question, terms, now, orders),
@@ -51,6 +54,10 @@ impl<M: Clone> Control<M> {
         let initiator = normalised(&completed.initiator_name);
         let isid = completed.isid.0;
         if completed.session_type == SessionType::Discovery {
+            if completed.tsih != Tsih::NEW {
+                // §4.3: a discovery session has one connection.
+                return Err(LoginStatus::SESSION_DOES_NOT_EXIST);
+            }
             prove(&self.configuration.iscsi.incoming_users, completed)?;
             let service = Service {
                 queued_commands: u32::from(completed.queued_commands),
@@ -76,10 +83,7 @@ impl<M: Clone> Control<M> {
             return Err(LoginStatus::SERVICE_UNAVAILABLE);
         }
         let name = nexus_name(&initiator, isid, target.name.as_str());
-        if completed.tsih != Tsih::NEW {
-            return Err(self.judge_joining(completed.tsih, &name));
-        }
-        // A session that is to be reinstated does not count against the limit.
+        // A session that is to be reinstated, or joined, does not count against the limit.
         let full = target.max_sessions.is_some_and(|max| self.registry.count_of(id) >= max as usize);
         if full && self.registry.of_nexus(&name).is_none() {
             return Err(LoginStatus::OUT_OF_RESOURCES);
@@ -87,12 +91,16 @@ impl<M: Clone> Control<M> {
         Ok(Terms { initiator, name, target: Some(id), map, service: service_of(target) })
     }
 
-    /// A connection that names a session wants to join it (§6.3.1, §11.12.6). Sessions have one connection each
-    /// (MaxConnections is negotiated to 1), so that there is no room in any.
-    fn judge_joining(&self, tsih: Tsih, name: &NexusName) -> LoginStatus {
-        match self.registry.of_handle(tsih) {
-            Some(session) if session.name() == name => LoginStatus::TOO_MANY_CONNECTIONS,
-            _ => LoginStatus::SESSION_DOES_NOT_EXIST,
+    /// A connection that names a session joins it (§6.3.4, §11.12.6), or takes the place of one of its connections: which, and
+    /// whether there is room, is known at the session's home.
+    fn send_home(&mut self, question: Box<LoginQuestion>, name: &NexusName, orders: &mut Orders<M>) {
+        let found = self.registry.of_handle(question.completed.tsih);
+        match found.filter(|(_, session)| session.name() == name && session.ending.is_none()) {
+            Some((id, session)) => {
+                self.counters.logins_granted += 1;
+                orders.push(Order::ToShard(session.shard, ToShard::Join { session: id, question }));
+            }
+            None => self.refuse(question, LoginStatus::SESSION_DOES_NOT_EXIST, orders),
         }
     }
 

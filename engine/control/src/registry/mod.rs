@@ -172,8 +172,8 @@ impl Registry {
     }
 
     /// The session that a handle stands for.
-    pub(crate) fn of_handle(&self, tsih: Tsih) -> Option<&Session> {
-        self.handles.find(tsih).and_then(|id| self.sessions.get(&id))
+    pub(crate) fn of_handle(&self, tsih: Tsih) -> Option<(SessionId, &Session)> {
+        self.handles.find(tsih).and_then(|id| Some((id, self.sessions.get(&id)?)))
     }
 
     /// How many sessions a target has.

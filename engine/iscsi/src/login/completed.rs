@@ -6,7 +6,7 @@
 use super::directory::QUEUED_COMMANDS_MAX;
 use super::{LoginReply, STAGE_OF_A_REFUSAL};
 use crate::negotiate::Parameters;
-use crate::sn::{CmdSn, StatSn};
+use crate::sn::{CmdSn, CommandWindow, StatSn};
 use crate::wire::login::VERSION;
 use crate::wire::{Cid, InitiatorTaskTag, Isid, LoginResponse, LoginStatus, Stage, Tsih};
 
@@ -54,15 +54,33 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// The final Login Response: the full feature phase begins (§6.3.4). `tsih` names the session and is never 0.
+    /// The final Login Response of a session's first connection: the full feature phase begins (§6.3.4). `tsih` names the
+    /// session and is never 0.
+    ///
+    /// # Panics
+    /// When the handle is 0.
     #[must_use]
     pub fn accept(&self, tsih: Tsih) -> LoginReply {
         assert_ne!(tsih, Tsih::NEW, "0 is no session's handle");
+        self.accepted(LoginResponse { tsih, ..self.response(LoginStatus::SUCCESS) })
+    }
+
+    /// The final Login Response of a connection that joins the session it has named, whose window is this.
+    #[must_use]
+    pub fn accept_joining(&self, window: CommandWindow) -> LoginReply {
+        self.accepted(LoginResponse {
+            tsih: self.tsih,
+            expected_cmd_sn: window.expected(),
+            maximum_cmd_sn: window.maximum(),
+            ..self.response(LoginStatus::SUCCESS)
+        })
+    }
+
+    fn accepted(&self, response: LoginResponse) -> LoginReply {
         let response = LoginResponse {
             next_stage: Some(Stage::FullFeaturePhase),
             data_segment_length: super::length_of(&self.text),
-            tsih,
-            ..self.response(LoginStatus::SUCCESS)
+            ..response
         };
         LoginReply { response, text: self.text.clone() }
     }
@@ -71,7 +89,11 @@ impl Completed {
     #[must_use]
     pub fn refuse(&self, status: LoginStatus) -> LoginReply {
         assert!(!status.is_success(), "a refusal has a reason");
-        let response = LoginResponse { current_stage: STAGE_OF_A_REFUSAL, ..self.response(status) };
+        let mut response = LoginResponse { current_stage: STAGE_OF_A_REFUSAL, ..self.response(status) };
+        if self.tsih != Tsih::NEW {
+            // Of the session that it has not joined, this says nothing (§4.2.2.1).
+            response.maximum_cmd_sn = self.cmd_sn.previous().previous();
+        }
         LoginReply { response, text: Vec::new() }
     }
 

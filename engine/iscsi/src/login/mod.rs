@@ -21,11 +21,11 @@ use crate::chap::{Keys, Nonce};
 use crate::negotiate::{
     Answer, DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Key, Negotiator, Phase, TargetKeys, Value,
 };
-use crate::sn::StatSn;
+use crate::sn::{CmdSn, StatSn};
 use crate::text::{self, Incoming, Outgoing, SIMPLE_VALUE_BYTES_MAX, STEP_BYTES_MAX};
 use crate::violation::{Answer as Verdict, LoginViolation, Violation};
 use crate::wire::login::VERSION;
-use crate::wire::{Bhs, LoginRequest, LoginResponse, LoginStatus, Stage, initiator_task_tag};
+use crate::wire::{Bhs, LoginRequest, LoginResponse, LoginStatus, Stage, Tsih, initiator_task_tag};
 use authentication::Authentication;
 use identity::{Identity, Unwelcome};
 
@@ -188,7 +188,7 @@ impl TargetLogin {
             initiator_task_tag: request.map_or(initiator_task_tag(bhs), |request| request.initiator_task_tag),
             stat_sn: self.stat_sn,
             expected_cmd_sn: request.map(|request| request.cmd_sn).unwrap_or_default(),
-            maximum_cmd_sn: request.map(|request| request.cmd_sn).unwrap_or_default(),
+            maximum_cmd_sn: request.as_ref().map(maximum_before_the_end).unwrap_or_default(),
             status,
         };
         Some(LoginReply { response, text: Vec::new() })
@@ -260,6 +260,9 @@ impl TargetLogin {
             let mut negotiator = Negotiator::new(&identity.admission.keys, discovery);
             if demanded {
                 negotiator.demand_chap();
+            }
+            if request.tsih != Tsih::NEW {
+                negotiator.join_session();
             }
             self.negotiator = Some(negotiator);
             self.introduce(&identity)?;
@@ -444,7 +447,7 @@ impl TargetLogin {
             initiator_task_tag: request.initiator_task_tag,
             stat_sn,
             expected_cmd_sn: request.cmd_sn,
-            maximum_cmd_sn: request.cmd_sn,
+            maximum_cmd_sn: maximum_before_the_end(request),
             status: LoginStatus::SUCCESS,
         }
     }
@@ -453,6 +456,15 @@ impl TargetLogin {
         let declared =
             self.negotiator.as_ref().map_or(u32::MAX, Negotiator::peer_max_recv_data_segment_length);
         declared.min(LOGIN_DATA_SEGMENT_BYTES_MAX) as usize
+    }
+}
+
+/// MaxCmdSN until the login is accepted. The window of a session that a connection would join is not known here: so far below
+/// ExpCmdSN, both are ignored (§4.2.2.1), which else would acknowledge what has come on other connections.
+fn maximum_before_the_end(request: &LoginRequest) -> CmdSn {
+    match request.tsih {
+        Tsih::NEW => request.cmd_sn,
+        _ => request.cmd_sn.previous().previous(),
     }
 }
 

@@ -192,6 +192,14 @@ impl Phases {
 }
 
 impl Key {
+    /// Whether only the first connection of a session negotiates it (§13, "Use: LO"). SessionType is one of them, too, and is
+    /// no negotiation.
+    pub(super) const fn is_leading_only(self) -> bool {
+        let rule = &RULES[self as usize];
+        rule.normal_session_only
+            || matches!(self, Self::DefaultTime2Wait | Self::DefaultTime2Retain | Self::ErrorRecoveryLevel)
+    }
+
     /// The key with this name; names are case-sensitive (§6.1).
     #[must_use]
     pub fn named(name: &str) -> Option<Key> {

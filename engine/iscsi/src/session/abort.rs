@@ -1,7 +1,7 @@
 //! What a task management request refers to, and how tasks end without a status (RFC 7143 §11.5, §11.6).
 
 use super::tasks::{Stage, TaskId};
-use super::{Request, Session};
+use super::{Request, Seat, Session};
 use crate::sn::CmdSn;
 use crate::wire::{Bhs, InitiatorTaskTag, LogoutReason, LogoutRequest, LogoutResult, TaskManagementRequest};
 use crate::wire::{NopOut, ScsiCommand, TextRequest, opcode};
@@ -16,6 +16,15 @@ pub enum Referenced {
     NeverArrived,
     /// Nothing: "task does not exist".
     Nothing,
+}
+
+/// What a logout ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// The session with all of its connections.
+    Session,
+    /// One connection, with the tasks that are allegiant to it (§7.6).
+    Connection(Seat),
 }
 
 impl Session {
@@ -72,7 +81,9 @@ impl Session {
     }
 
     fn takes_number_later(&self, task: TaskId) -> bool {
-        self.connection.incoming.is_some_and(|incoming| incoming.task == task && incoming.takes.is_some())
+        self.connections.iter().any(|(_, connection)| {
+            connection.incoming.is_some_and(|incoming| incoming.task == task && incoming.takes.is_some())
+        })
     }
 
     /// A non-immediate request that was rejected is considered as received: an initiator that was told so sends something
@@ -94,17 +105,20 @@ impl Session {
         }
     }
 
-    /// What is answered to a Logout Request (§11.15.1). After "closed" nothing more is sent on this connection.
-    #[must_use]
-    pub fn logout_result(&self, request: &LogoutRequest) -> LogoutResult {
+    /// What a Logout Request asks for (§11.14), where it can be had.
+    ///
+    /// # Errors
+    /// What is answered instead (§11.15.1).
+    pub fn logout(&self, request: &LogoutRequest) -> Result<Leaving, LogoutResult> {
         match request.reason {
-            LogoutReason::CloseSession => LogoutResult::Closed,
-            LogoutReason::CloseConnection if request.cid == self.cid() => LogoutResult::Closed,
-            LogoutReason::RemoveConnectionForRecovery if request.cid == self.cid() => {
-                LogoutResult::RecoveryNotSupported
-            }
+            LogoutReason::CloseSession => Ok(Leaving::Session),
             LogoutReason::CloseConnection | LogoutReason::RemoveConnectionForRecovery => {
-                LogoutResult::CidNotFound
+                let seat = self.seat_of(request.cid).ok_or(LogoutResult::CidNotFound)?;
+                match request.reason {
+                    // §11.14.1: it is for recovery level 2.
+                    LogoutReason::RemoveConnectionForRecovery => Err(LogoutResult::RecoveryNotSupported),
+                    _ => Ok(Leaving::Connection(seat)),
+                }
             }
         }
     }

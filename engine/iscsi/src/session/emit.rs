@@ -5,7 +5,7 @@
 //! place for the next one (RFC 7143 §4.2.2.1).
 
 use super::tasks::TaskId;
-use super::{IMMEDIATE_REQUESTS_MAX, Request, Session};
+use super::{IMMEDIATE_REQUESTS_MAX, Request, Seat, Session};
 use crate::moment::Moment;
 use crate::sn::{CmdSn, StatSn};
 use crate::transfer::residual;
@@ -73,14 +73,15 @@ impl Session {
         available_bytes: u32,
         header: &mut Bhs,
     ) -> Option<DataInSegment> {
-        let segment_max = self.connection.segment_bytes_max;
+        let seat = self.seat_of_task(task);
+        let segment_max = self.connections.at(seat).segment_bytes_max;
         let burst_max = self.parameters.max_burst_length;
         let cut = self.tasks.task_mut(task).read.next(available_bytes, segment_max, burst_max)?;
         let initiator_task_tag = self.request(task).task_tag();
         let status = cut.is_last.then(|| {
             let residual = self.residual(task);
             self.end(task);
-            DataInStatus { status: GOOD, stat_sn: self.next_stat_sn(), residual }
+            DataInStatus { status: GOOD, stat_sn: self.next_stat_sn(seat), residual }
         });
         let (expected_cmd_sn, maximum_cmd_sn) = self.tell_window();
         DataIn {
@@ -113,7 +114,7 @@ impl Session {
             initiator_task_tag: command.initiator_task_tag,
             target_transfer_tag: transfer_tag(task.ttt_base(), solicitation.r2t_sn),
             // §11.8.3: the next StatSN, which is not used up.
-            stat_sn: self.connection.stat_sn,
+            stat_sn: self.stat_sn(self.seat_of_task(task)),
             expected_cmd_sn,
             maximum_cmd_sn,
             r2t_sn: solicitation.r2t_sn,
@@ -202,31 +203,31 @@ impl Session {
     }
 
     /// Pings the initiator (§11.19), after [`Expired::Ping`](super::Expired::Ping).
-    pub fn ping(&mut self, now: Moment, header: &mut Bhs) {
-        let tag = self.connection.keepalive.ping(now);
-        self.unanswered_nop_in(tag, header);
+    pub fn ping(&mut self, seat: Seat, now: Moment, header: &mut Bhs) {
+        let tag = self.connections.at_mut(seat).keepalive.ping(now);
+        self.unanswered_nop_in(seat, tag, header);
     }
 
     /// Tells the initiator that the window it believes closed is open again, if that is so: with nothing in work there is
     /// no answer that would bring the news (§4.2.2.1). True where a header was written, of a NOP-In without data.
-    pub fn window_update(&mut self, header: &mut Bhs) -> bool {
+    pub fn window_update(&mut self, seat: Seat, header: &mut Bhs) -> bool {
         self.grant();
         let news = self.window.is_open_untold();
         if news {
-            self.unanswered_nop_in(TargetTransferTag::RESERVED, header);
+            self.unanswered_nop_in(seat, TargetTransferTag::RESERVED, header);
         }
         news
     }
 
     /// §11.19: a NOP-In that is no answer uses no StatSN up.
-    fn unanswered_nop_in(&mut self, target_transfer_tag: TargetTransferTag, header: &mut Bhs) {
+    fn unanswered_nop_in(&mut self, seat: Seat, target_transfer_tag: TargetTransferTag, header: &mut Bhs) {
         let (expected_cmd_sn, maximum_cmd_sn) = self.tell_window();
         NopIn {
             data_segment_length: 0,
             lun: LunField::default(),
             initiator_task_tag: InitiatorTaskTag::RESERVED,
             target_transfer_tag,
-            stat_sn: self.connection.stat_sn,
+            stat_sn: self.stat_sn(seat),
             expected_cmd_sn,
             maximum_cmd_sn,
         }
@@ -271,11 +272,11 @@ impl Session {
     /// Rejects a PDU (§11.17). The data segment is `rejected`, its header. A rejected request that has a place in the
     /// window is considered as received, unless it was discarded for its data digest: then the initiator may send all of it
     /// again (§7.3, §11.17.1 note 1).
-    pub fn reject(&mut self, reason: RejectReason, rejected: &Bhs, header: &mut Bhs) {
+    pub fn reject(&mut self, seat: Seat, reason: RejectReason, rejected: &Bhs, header: &mut Bhs) {
         if reason != RejectReason::DataDigestError {
             self.consume_cmd_sn(rejected);
         }
-        let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.number();
+        let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.number(seat);
         Reject {
             reason,
             data_segment_length: u32::try_from(BHS_BYTES).expect("48"),
@@ -293,54 +294,57 @@ impl Session {
         let Request::Text(text) = *self.request(task) else { panic!("{task:?} is no Text Request") };
         let mut rejected = [0; BHS_BYTES];
         text.emit(&mut rejected);
+        let seat = self.seat_of_task(task);
         self.end(task);
-        self.reject(reason, &rejected, header);
+        self.reject(seat, reason, &rejected, header);
         Some(rejected)
     }
 
     /// Asks the initiator to log out within `seconds` (§11.9.1, event 1).
-    pub fn ask_for_logout(&mut self, seconds: u16, header: &mut Bhs) {
+    pub fn ask_for_logout(&mut self, seat: Seat, seconds: u16, header: &mut Bhs) {
         let message =
             AsyncMessage { event: AsyncEvent::LogoutRequested, parameter_3: seconds, ..BLANK_MESSAGE };
-        self.async_message(message, header);
+        self.async_message(seat, message, header);
     }
 
     /// Tells the initiator that the session is dropped, and when it may come back (§11.9.1, event 3).
-    pub fn announce_drop(&mut self, header: &mut Bhs) {
+    pub fn announce_drop(&mut self, seat: Seat, header: &mut Bhs) {
         let message = AsyncMessage {
             event: AsyncEvent::SessionDropped,
             parameter_2: self.parameters.default_time2wait,
             ..BLANK_MESSAGE
         };
-        self.async_message(message, header);
+        self.async_message(seat, message, header);
     }
 
     /// Sends any Asynchronous Message (§11.9), numbered.
-    pub fn async_message(&mut self, message: AsyncMessage, header: &mut Bhs) {
-        let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.number();
+    pub fn async_message(&mut self, seat: Seat, message: AsyncMessage, header: &mut Bhs) {
+        let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.number(seat);
         AsyncMessage { stat_sn, expected_cmd_sn, maximum_cmd_sn, ..message }.emit(header);
     }
 
-    /// The StatSN of the next response.
+    /// The StatSN of the next response on a connection.
     #[must_use]
-    pub fn stat_sn(&self) -> StatSn {
-        self.connection.stat_sn
+    pub fn stat_sn(&self, seat: Seat) -> StatSn {
+        self.connections.at(seat).stat_sn
     }
 
     /// Ends a task, and numbers its answer.
     fn finish(&mut self, task: TaskId) -> (StatSn, CmdSn, CmdSn) {
+        let seat = self.seat_of_task(task);
         self.end(task);
-        self.number()
+        self.number(seat)
     }
 
-    fn number(&mut self) -> (StatSn, CmdSn, CmdSn) {
+    fn number(&mut self, seat: Seat) -> (StatSn, CmdSn, CmdSn) {
         let (expected, maximum) = self.tell_window();
-        (self.next_stat_sn(), expected, maximum)
+        (self.next_stat_sn(seat), expected, maximum)
     }
 
-    fn next_stat_sn(&mut self) -> StatSn {
-        let stat_sn = self.connection.stat_sn;
-        self.connection.stat_sn = stat_sn.next();
+    fn next_stat_sn(&mut self, seat: Seat) -> StatSn {
+        let connection = self.connections.at_mut(seat);
+        let stat_sn = connection.stat_sn;
+        connection.stat_sn = stat_sn.next();
         stat_sn
     }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `mod` | what comes in: [`Session::receive`], [`Session::data_arrived`], [`Session::next_request`] |
 //! | `emit` | what goes out: one method per PDU, with StatSN, ExpCmdSN, MaxCmdSN |
+//! | `connection` | what is a connection's and not its session's; joining, leaving |
 //! | `window` | the command window and the order of delivery |
 //! | `tasks` | the task table |
 //! | `abort` | what a task management request refers to; aborting, retiring |
@@ -20,9 +21,13 @@
 //! [`Session::abort`] ends it: its tag is free, its place in the window is given back, late data is absorbed. The caller
 //! keeps the [`TaskId`] as long as it has buffers to clean up, and then calls [`Session::retire`].
 //!
+//! # Several connections
+//! A session has one command window and one task table, however many connections it has. Each connection has a [`Seat`], by
+//! which the caller names it where a PDU comes in, or one goes out that answers no task. A task is allegiant to the
+//! connection that brought it (§4.2.5.1): its PDUs go there ([`Session::seat_of_task`]), and its data come from there.
+//!
 //! # What is not here yet, and where it goes
-//! One connection per session: what belongs to it (StatSN, CID, lengths, keepalive) is in [`Connection`], of which a session
-//! will have several. Recovery levels above 0 keep what `emit` writes until its StatSN is acknowledged.
+//! Recovery levels above 0 keep what `emit` writes until its StatSN is acknowledged.
 //!
 //! # Deviation
 //! §4.2.3.3 wants a target to wait for the answers to outstanding R2Ts before it answers a task management function that
@@ -30,6 +35,7 @@
 //! and the function would time out. Late data is absorbed.
 
 mod abort;
+mod connection;
 mod emit;
 mod keepalive;
 mod tasks;
@@ -38,7 +44,8 @@ mod tests;
 
 mod window;
 
-pub use abort::Referenced;
+pub use abort::{Leaving, Referenced};
+pub use connection::{CONNECTIONS_MAX, Fence, Joining, Seat};
 pub use emit::{Completion, DataInSegment, R2tRange, TextPart};
 pub use keepalive::{Expired, KeepaliveTimes};
 pub use tasks::{Request, TaskId};
@@ -57,7 +64,7 @@ use crate::wire::{
     Cid, DataOut, InitiatorPdu, InitiatorTaskTag, Isid, LoginRequest, NopOut, ScsiCommand,
     TaskManagementFunction, TaskManagementRequest, Tsih,
 };
-use keepalive::Keepalive;
+use connection::{Connections, Incoming};
 use tasks::{Stage, Tasks};
 use window::Window;
 
@@ -143,29 +150,9 @@ pub struct Session {
     tasks: Tasks,
     /// Immediate requests that have not been delivered, the oldest first.
     immediate: Vec<TaskId>,
-    connection: Connection,
-}
-
-/// What belongs to a connection, and not to its session.
-struct Connection {
-    cid: Cid,
-    stat_sn: StatSn,
-    /// MaxRecvDataSegmentLength of the initiator, which may declare a new one at any time (§13.12).
-    segment_bytes_max: u32,
-    /// The task whose data segment is coming in.
-    incoming: Option<Incoming>,
-    keepalive: Keepalive,
-}
-
-/// A data segment that is coming in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Incoming {
-    task: TaskId,
-    /// The number that the request takes in the window once its segment has come unspoilt; `None` of a Data-Out PDU and of
-    /// an immediate request.
-    takes: Option<CmdSn>,
-    /// A Data-Out PDU.
-    is_data: bool,
+    connections: Connections,
+    /// When to ping on each of them.
+    keepalive_times: KeepaliveTimes,
 }
 
 /// What becomes of a PDU whose data digest was wrong. A Reject is sent in any case.
@@ -183,7 +170,11 @@ impl Session {
     #[must_use]
     pub fn new(start: Start) -> Self {
         assert!((1..=QUEUED_COMMANDS_MAX).contains(&start.queued_commands));
+        let leading =
+            Joining { cid: start.cid, stat_sn: start.stat_sn, parameters: &start.parameters, now: start.now };
         Self {
+            connections: Connections::new(&leading, start.keepalive),
+            keepalive_times: start.keepalive,
             parameters: start.parameters,
             session_type: start.session_type,
             tsih: start.tsih,
@@ -193,13 +184,6 @@ impl Session {
             // still on their way out.
             tasks: Tasks::new(2 * start.queued_commands + IMMEDIATE_REQUESTS_MAX),
             immediate: Vec::with_capacity(usize::from(IMMEDIATE_REQUESTS_MAX)),
-            connection: Connection {
-                cid: start.cid,
-                stat_sn: start.stat_sn,
-                segment_bytes_max: start.parameters.peer_max_recv_data_segment_length,
-                incoming: None,
-                keepalive: Keepalive::new(start.keepalive, start.now),
-            },
         }
     }
 
@@ -209,23 +193,33 @@ impl Session {
     /// # Errors
     /// The PDU is not taken, and its data segment belongs nowhere. Where the violation earns a Reject, that is
     /// [`Session::reject`].
-    pub fn receive(&mut self, pdu: &InitiatorPdu, ahs: &[u8], now: Moment) -> Result<Received, Violation> {
-        assert!(self.connection.incoming.is_none(), "the last data segment has not been reported");
-        self.connection.keepalive.heard(now);
+    pub fn receive(
+        &mut self,
+        seat: Seat,
+        pdu: &InitiatorPdu,
+        ahs: &[u8],
+        now: Moment,
+    ) -> Result<Received, Violation> {
+        let connection = self.connections.at_mut(seat);
+        assert!(connection.incoming.is_none(), "the last data segment has not been reported");
+        connection.keepalive.heard(now);
+        connection.acknowledge(pdu.expected_stat_sn());
         match pdu {
             InitiatorPdu::ScsiCommand(command) => {
                 let headers = AdditionalHeaders::parse(ahs)?;
                 command.agrees_with(&headers)?;
-                self.command_received(command, headers.bidirectional_read_length)
+                self.command_received(seat, command, headers.bidirectional_read_length)
             }
-            InitiatorPdu::DataOut(data) => Ok(self.data_received(data)),
+            InitiatorPdu::DataOut(data) => self.data_received(seat, data),
             InitiatorPdu::TaskManagement(request) => {
                 self.refuse_in_discovery(TaskManagementRequest::OPCODE)?;
-                self.request_received(Request::TaskManagement(*request), 0)
+                self.request_received(seat, Request::TaskManagement(*request), 0)
             }
-            InitiatorPdu::NopOut(ping) => self.nop_received(ping),
-            InitiatorPdu::Text(text) => self.request_received(Request::Text(*text), text.data_segment_length),
-            InitiatorPdu::Logout(logout) => self.request_received(Request::Logout(*logout), 0),
+            InitiatorPdu::NopOut(ping) => self.nop_received(seat, ping),
+            InitiatorPdu::Text(text) => {
+                self.request_received(seat, Request::Text(*text), text.data_segment_length)
+            }
+            InitiatorPdu::Logout(logout) => self.request_received(seat, Request::Logout(*logout), 0),
             // §11.12: login is over.
             InitiatorPdu::Login(LoginRequest { .. }) => {
                 Err(Violation::Session(SessionViolation::LoginInFullFeaturePhase))
@@ -237,6 +231,7 @@ impl Session {
 
     fn command_received(
         &mut self,
+        seat: Seat,
         command: &ScsiCommand,
         bidirectional: Option<u32>,
     ) -> Result<Received, Violation> {
@@ -249,42 +244,48 @@ impl Session {
             (true, false) => Read::new(command.expected_data_transfer_length),
             _ => Read::bidirectional(bidirectional),
         };
-        Ok(self.take(Request::Command(*command), write, read, segment))
+        Ok(self.take(seat, Request::Command(*command), write, read, segment))
     }
 
-    fn request_received(&mut self, request: Request, length: u32) -> Result<Received, Violation> {
+    fn request_received(&mut self, seat: Seat, request: Request, length: u32) -> Result<Received, Violation> {
         if !self.is_admissible(&request)? {
             return Ok(Received::Absorb { length_bytes: length });
         }
         let segment = Segment { offset_bytes: 0, keep_bytes: length, discard_bytes: 0 };
-        Ok(self.take(request, Write::NONE, Read::default(), segment))
+        Ok(self.take(seat, request, Write::NONE, Read::default(), segment))
     }
 
-    fn nop_received(&mut self, ping: &NopOut) -> Result<Received, Violation> {
+    fn nop_received(&mut self, seat: Seat, ping: &NopOut) -> Result<Received, Violation> {
         if ping.initiator_task_tag.is_reserved() {
             // §11.18: the answer to a ping of ours, or no more than an ExpStatSN.
-            self.connection.keepalive.answered(ping.target_transfer_tag);
+            self.connections.at_mut(seat).keepalive.answered(ping.target_transfer_tag);
             return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
         }
         if !self.is_admissible(&Request::NopOut(*ping))? {
             return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
         }
         // §11.18.3: as much of the data comes back as the initiator can take.
-        let keep_bytes = ping.data_segment_length.min(self.connection.segment_bytes_max);
+        let keep_bytes = ping.data_segment_length.min(self.connections.at(seat).segment_bytes_max);
         let discard_bytes = ping.data_segment_length - keep_bytes;
         let segment = Segment { offset_bytes: 0, keep_bytes, discard_bytes };
-        Ok(self.take(Request::NopOut(*ping), Write::NONE, Read::default(), segment))
+        Ok(self.take(seat, Request::NopOut(*ping), Write::NONE, Read::default(), segment))
     }
 
-    fn data_received(&mut self, data: &DataOut) -> Received {
-        let absorb = Received::Absorb { length_bytes: data.data_segment_length };
+    fn data_received(&mut self, seat: Seat, data: &DataOut) -> Result<Received, Violation> {
+        let absorb = Ok(Received::Absorb { length_bytes: data.data_segment_length });
         // A task that has ended, or a command that was outside of the window: its data comes all the same.
         let Some(task) = self.tasks.find(data.initiator_task_tag) else { return absorb };
         let state = self.tasks.task_mut(task);
         let Request::Command(command) = &state.request else { return absorb };
+        // §4.2.5.1: the data of a write go over the connection that the command went over.
+        if state.seat != seat {
+            return Err(Violation::Session(SessionViolation::DataOnAnotherConnection(
+                data.initiator_task_tag,
+            )));
+        }
         let segment = state.write.data_out(data, command.lun, task.ttt_base());
-        self.connection.incoming = Some(Incoming { task, takes: None, is_data: true });
-        Received::Data { task, segment }
+        self.connections.at_mut(seat).incoming = Some(Incoming { task, takes: None, is_data: true });
+        Ok(Received::Data { task, segment })
     }
 
     /// Whether a request is to be taken. One outside of the window, or a duplicate inside, is silently ignored
@@ -302,15 +303,15 @@ impl Session {
         Ok(true)
     }
 
-    fn take(&mut self, request: Request, write: Write, read: Read, segment: Segment) -> Received {
-        let task = self.tasks.insert(request, write, read);
+    fn take(&mut self, seat: Seat, request: Request, write: Write, read: Read, segment: Segment) -> Received {
+        let task = self.tasks.insert(seat, request, write, read);
         let immediate = request.is_immediate();
         if immediate {
             self.immediate.push(task);
         }
         // §7.3, §7.8: the number of a request that may yet be discarded is not acknowledged.
         let takes = (!immediate).then(|| request.cmd_sn());
-        self.connection.incoming = Some(Incoming { task, takes, is_data: false });
+        self.connections.at_mut(seat).incoming = Some(Incoming { task, takes, is_data: false });
         Received::Request { task, segment }
     }
 
@@ -323,8 +324,8 @@ impl Session {
 
     /// The data segment of the last [`Received::Request`] or [`Received::Data`] is in, kept and discarded bytes both. Of a
     /// task that was retired meanwhile there is no progress to tell.
-    pub fn data_arrived(&mut self, task: TaskId) -> Progress {
-        let takes = self.take_incoming(task).takes;
+    pub fn data_arrived(&mut self, seat: Seat, task: TaskId) -> Progress {
+        let takes = self.take_incoming(seat, task).takes;
         if let Some(cmd_sn) = takes {
             if self.is_live(task) {
                 self.window.insert(cmd_sn, task);
@@ -340,8 +341,8 @@ impl Session {
     }
 
     /// The data segment of the last [`Received::Request`] or [`Received::Data`] is in, and its digest is wrong.
-    pub fn data_spoilt(&mut self, task: TaskId) -> Spoilt {
-        let incoming = self.take_incoming(task);
+    pub fn data_spoilt(&mut self, seat: Seat, task: TaskId) -> Spoilt {
+        let incoming = self.take_incoming(seat, task);
         if incoming.is_data {
             let known = self.tasks.lookup(task).is_some();
             return Spoilt::Data(if known {
@@ -357,28 +358,24 @@ impl Session {
         Spoilt::Request
     }
 
-    fn take_incoming(&mut self, task: TaskId) -> Incoming {
-        let incoming = self.connection.incoming.take();
+    fn take_incoming(&mut self, seat: Seat, task: TaskId) -> Incoming {
+        let incoming = self.connections.at_mut(seat).incoming.take();
         let incoming = incoming.expect("a segment is coming in");
         assert_eq!(incoming.task, task, "segments come in one at a time");
         incoming
     }
 
-    fn incoming_task(&self) -> Option<TaskId> {
-        self.connection.incoming.map(|incoming| incoming.task)
-    }
-
     /// Bytes have come from the initiator, though no whole header: it lives.
-    pub fn heard(&mut self, now: Moment) {
-        self.connection.keepalive.heard(now);
+    pub fn heard(&mut self, seat: Seat, now: Moment) {
+        self.connections.at_mut(seat).keepalive.heard(now);
     }
 
     /// The next request for the caller: immediate ones as they came, the others in the order of CmdSN. Call until there is
     /// none.
     pub fn next_request(&mut self) -> Option<TaskId> {
         let task = self.next_immediate().or_else(|| {
-            let incoming = self.incoming_task();
-            self.window.deliver(|task| Some(task) != incoming)
+            let connections = &self.connections;
+            self.window.deliver(|task| !connections.are_receiving(task))
         })?;
         let state = self.tasks.task_mut(task);
         assert_eq!(state.stage, Stage::Queued);
@@ -387,9 +384,8 @@ impl Session {
     }
 
     fn next_immediate(&mut self) -> Option<TaskId> {
-        let incoming = self.incoming_task();
         let position = self.immediate.iter().position(|&task| {
-            Some(task) != incoming
+            !self.connections.are_receiving(task)
                 && match &self.tasks.task(task).request {
                     // §4.2.3.3: a function on a whole task set waits for the commands that were sent before it.
                     Request::TaskManagement(request) if affects_task_set(request.function) => {
@@ -497,14 +493,14 @@ impl Session {
 
     /// When [`Session::expire`] has something to do next.
     #[must_use]
-    pub fn next_deadline(&self) -> Moment {
-        self.connection.keepalive.deadline()
+    pub fn next_deadline(&self, seat: Seat) -> Moment {
+        self.connections.at(seat).keepalive.deadline()
     }
 
     /// What the passing of time asks for.
     #[must_use]
-    pub fn expire(&self, now: Moment) -> Expired {
-        self.connection.keepalive.expire(now)
+    pub fn expire(&self, seat: Seat, now: Moment) -> Expired {
+        self.connections.at(seat).keepalive.expire(now)
     }
 
     /// How many slots the task table has: what [`TaskId::slot`] stays below.
@@ -513,22 +509,33 @@ impl Session {
         self.tasks.slots()
     }
 
-    /// What was negotiated.
+    /// What was negotiated for the session; what is a connection's is that of the first.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// What each PDU carries beside its bytes, both ways.
+    /// What each PDU of a connection carries beside its bytes, both ways.
     #[must_use]
-    pub fn digests(&self) -> Digests {
-        self.parameters.digests()
+    pub fn digests(&self, seat: Seat) -> Digests {
+        self.connections.at(seat).digests
     }
 
-    /// The initiator has declared a new MaxRecvDataSegmentLength (§13.12).
-    pub fn set_peer_max_recv_data_segment_length(&mut self, length_bytes: u32) {
-        self.connection.segment_bytes_max = length_bytes;
-        self.parameters.peer_max_recv_data_segment_length = length_bytes;
+    /// The longest data segment that may come on a connection.
+    #[must_use]
+    pub fn own_segment_bytes_max(&self, seat: Seat) -> u32 {
+        self.connections.at(seat).own_segment_bytes_max
+    }
+
+    /// The longest data segment that may go out on a connection.
+    #[must_use]
+    pub fn peer_segment_bytes_max(&self, seat: Seat) -> u32 {
+        self.connections.at(seat).segment_bytes_max
+    }
+
+    /// The initiator has declared a new MaxRecvDataSegmentLength on a connection (§13.12).
+    pub fn set_peer_segment_bytes_max(&mut self, seat: Seat, length_bytes: u32) {
+        self.connections.at_mut(seat).segment_bytes_max = length_bytes;
     }
 
     /// The session's handle.
@@ -543,10 +550,10 @@ impl Session {
         self.isid
     }
 
-    /// The connection.
+    /// The name of a connection.
     #[must_use]
-    pub fn cid(&self) -> Cid {
-        self.connection.cid
+    pub fn cid(&self, seat: Seat) -> Cid {
+        self.connections.at(seat).cid
     }
 
     /// Normal or discovery.

@@ -3,6 +3,7 @@
 //! All of it is allocated when the session begins, for a bounded number of tasks. Look-up by Initiator Task Tag costs one
 //! hash; a [`TaskId`] finds its slot directly, and one that has outlived its task finds nothing.
 
+use super::Seat;
 use crate::sn::CmdSn;
 use crate::transfer::read::Read;
 use crate::transfer::write::Write;
@@ -59,6 +60,8 @@ pub(super) enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task {
     pub(super) stage: Stage,
+    /// The connection that it is allegiant to (§4.2.5.1).
+    pub(super) seat: Seat,
     pub(super) request: Request,
     pub(super) write: Write,
     pub(super) read: Read,
@@ -86,6 +89,7 @@ impl Tasks {
         assert!(slots_max < NONE, "a slot of 0xffff would make a reserved transfer tag");
         let blank = Task {
             stage: Stage::Free,
+            seat: Seat::LEADING,
             request: Request::Logout(BLANK),
             write: Write::NONE,
             read: Read::default(),
@@ -102,14 +106,14 @@ impl Tasks {
     }
 
     /// A new task, queued. There is a free slot: the window and the bound on immediate requests see to that.
-    pub(super) fn insert(&mut self, request: Request, write: Write, read: Read) -> TaskId {
+    pub(super) fn insert(&mut self, seat: Seat, request: Request, write: Write, read: Read) -> TaskId {
         let slot = self.free.pop().expect("the window admits no more requests than there are slots");
         let bucket = self.bucket(request.task_tag());
         let next = core::mem::replace(&mut self.heads[bucket], slot);
         let task = &mut self.slots[usize::from(slot)];
         assert_eq!(task.stage, Stage::Free);
         let generation = task.generation;
-        *task = Task { stage: Stage::Queued, request, write, read, generation, next };
+        *task = Task { stage: Stage::Queued, seat, request, write, read, generation, next };
         self.immediate += u16::from(request.is_immediate());
         TaskId { slot, generation }
     }
@@ -259,12 +263,12 @@ mod tests {
     #[test]
     fn an_id_that_has_outlived_its_task_finds_nothing() {
         let mut tasks = Tasks::new(1);
-        let first = tasks.insert(request(7), Write::NONE, Read::default());
+        let first = tasks.insert(Seat::LEADING, request(7), Write::NONE, Read::default());
         tasks.end(first);
         assert!(tasks.lookup(first).is_some(), "ended, and kept until it is retired");
         assert_eq!(tasks.find(InitiatorTaskTag(7)), None);
         tasks.retire(first);
-        let second = tasks.insert(request(7), Write::NONE, Read::default());
+        let second = tasks.insert(Seat::LEADING, request(7), Write::NONE, Read::default());
         assert_eq!(second.slot(), first.slot());
         assert!(tasks.lookup(first).is_none());
         assert_eq!(tasks.find(InitiatorTaskTag(7)), Some(second));
@@ -279,7 +283,7 @@ mod tests {
             for (tag, ends) in steps {
                 let tag = u32::from(tag) << 24;
                 match (map.get(&tag).copied(), ends) {
-                    (None, _) => { map.insert(tag, tasks.insert(request(tag), Write::NONE, Read::default())); }
+                    (None, _) => { map.insert(tag, tasks.insert(Seat::LEADING, request(tag), Write::NONE, Read::default())); }
                     (Some(id), true) => { tasks.end(id); tasks.retire(id); map.remove(&tag); }
                     (Some(_), false) => {}
                 }

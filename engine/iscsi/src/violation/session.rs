@@ -18,6 +18,8 @@ pub enum SessionViolation {
     },
     /// The tag of a new task names one that has not ended (§11.2.1.8).
     TaskTagInUse(InitiatorTaskTag),
+    /// Data-Out came on another connection than its command (§4.2.5.1).
+    DataOnAnotherConnection(InitiatorTaskTag),
     /// More immediate requests at once than this end takes (§4.2.2.1).
     TooManyImmediateRequests,
     /// A SNACK that the negotiated recovery level does not have (§11.16).
@@ -31,9 +33,10 @@ pub enum SessionViolation {
 impl SessionViolation {
     pub(super) const fn answer(&self) -> Answer {
         match self {
-            Self::LoginInFullFeaturePhase | Self::TextTransferTagUnknown(_) | Self::TextKeyMisused(_) => {
-                Answer::Reject(RejectReason::ProtocolError)
-            }
+            Self::LoginInFullFeaturePhase
+            | Self::DataOnAnotherConnection(_)
+            | Self::TextTransferTagUnknown(_)
+            | Self::TextKeyMisused(_) => Answer::Reject(RejectReason::ProtocolError),
             Self::NotInDiscovery { .. } => Answer::Reject(RejectReason::CommandNotSupported),
             Self::TaskTagInUse(_) => Answer::Reject(RejectReason::InvalidPduField),
             Self::TooManyImmediateRequests => Answer::Reject(RejectReason::ImmediateCommandReject),
@@ -56,6 +59,9 @@ impl core::fmt::Display for SessionViolation {
                 write!(f, "a PDU of opcode {opcode:#04x} in a discovery session")
             }
             Self::TaskTagInUse(tag) => write!(f, "task tag {:#010x} names a task that has not ended", tag.0),
+            Self::DataOnAnotherConnection(tag) => {
+                write!(f, "data of task {:#010x} on another connection than its command", tag.0)
+            }
             Self::TooManyImmediateRequests => f.write_str("too many immediate requests at once"),
             Self::SnackNotSupported => f.write_str("SNACK at recovery level 0"),
             Self::TextTransferTagUnknown(tag) => {

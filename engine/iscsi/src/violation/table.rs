@@ -60,6 +60,7 @@
 //! | `LoginInFullFeaturePhase` | A Login Request on a connection that has logged in | §11.12 | Reject: protocol error | `what_a_session_has_no_use_for_is_rejected` |
 //! | `NotInDiscovery` | A PDU that a discovery session has no use for | §4.3 | Reject: command not supported | `a_discovery_session_takes_text_and_logout_and_no_commands` |
 //! | `TaskTagInUse` | The tag of a new task names one that has not ended | §11.2.1.8 | Reject: invalid PDU field | `a_task_tag_in_use_is_rejected_and_its_number_is_used_up` |
+//! | `DataOnAnotherConnection` | Data-Out came on another connection than its command | §4.2.5.1 | Reject: protocol error | `data_of_a_write_come_over_the_connection_of_its_command` |
 //! | `TooManyImmediateRequests` | More immediate requests at once than this end takes | §4.2.2.1 | Reject: immediate command reject | `immediate_requests_have_a_bound_and_the_next_is_told_so` |
 //! | `SnackNotSupported` | A SNACK that the negotiated recovery level does not have | §11.16 | Reject: SNACK reject | `what_a_session_has_no_use_for_is_rejected` |
 //! | `TextTransferTagUnknown` | A Text Request goes on with an exchange that there is not | §11.10.4 | Reject: protocol error | `a_new_exchange_forgets_one_that_was_left_unfinished` |

@@ -43,6 +43,7 @@ pub use task_management::{
 };
 pub use text::{TextRequest, TextResponse};
 
+use crate::sn::StatSn;
 use crate::violation::Violation;
 use field::{Octet, Word};
 
@@ -144,6 +145,21 @@ impl InitiatorPdu {
             LogoutRequest::OPCODE => LogoutRequest::parse(bhs).map(Self::Logout),
             Snack::OPCODE => Snack::parse(bhs).map(Self::Snack),
             opcode => Err(Violation::UnknownOpcode { opcode }),
+        }
+    }
+
+    /// ExpStatSN: all responses of this connection before it have been seen (§4.2.2.2).
+    #[must_use]
+    pub const fn expected_stat_sn(&self) -> StatSn {
+        match self {
+            Self::NopOut(pdu) => pdu.expected_stat_sn,
+            Self::ScsiCommand(pdu) => pdu.expected_stat_sn,
+            Self::TaskManagement(pdu) => pdu.expected_stat_sn,
+            Self::Login(pdu) => pdu.expected_stat_sn,
+            Self::Text(pdu) => pdu.expected_stat_sn,
+            Self::DataOut(pdu) => pdu.expected_stat_sn,
+            Self::Logout(pdu) => pdu.expected_stat_sn,
+            Self::Snack(pdu) => pdu.expected_stat_sn,
         }
     }
 

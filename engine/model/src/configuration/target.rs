@@ -148,6 +148,8 @@ pub struct NegotiatedKeys {
     pub first_burst_length: Option<u32>,
     /// MaxOutstandingR2T.
     pub max_outstanding_r2t: Option<u16>,
+    /// MaxConnections: how many connections a session may have; `None` is one.
+    pub max_connections: Option<u16>,
     /// HeaderDigest: those that may be used; empty is all. The order of preference is the initiator's (§13.1).
     pub header_digest: Vec<Digest>,
     /// DataDigest, likewise.

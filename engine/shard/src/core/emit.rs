@@ -2,9 +2,8 @@
 
 use portico_backstores::Queue as _;
 use portico_iscsi::moment::Moment;
-use portico_iscsi::session::{Completion, TaskId};
-use portico_iscsi::wire::{BHS_BYTES, Bhs, LogoutResult};
-use portico_model::message::EndReason;
+use portico_iscsi::session::{Completion, Seat, TaskId};
+use portico_iscsi::wire::{BHS_BYTES, Bhs};
 use portico_ring::{Buffer, Lent, Message};
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::Outcome;
@@ -35,6 +34,9 @@ const RARE_SLAB_MAX: usize = 4096;
 
 const _: () = assert!(RARE_SLAB_MAX + 2 * PDU_SLAB_BYTES <= MESSAGE_HEADER_BYTES);
 
+/// A session, and the seat in it of the connection that speaks.
+type Place = (Key<Session>, Seat);
+
 /// What became of one entry of the list.
 enum Emitted {
     /// It has said all that it has to say for now.
@@ -44,43 +46,55 @@ enum Emitted {
 }
 
 impl<D: Driver> Core<D> {
-    /// Fills a message from the list of a session.
-    pub fn emit(&mut self, session_key: Key<Session>, message: &mut Message) {
+    /// Fills a message from the list of a session's connection.
+    pub fn emit(&mut self, session_key: Key<Session>, seat: Seat, message: &mut Message) {
         let scarce = self.budget.is_scarce();
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.wire.hold_window(scarce || session.is_short());
-            session.flush_listed = false;
         }
+        self.note_flushed(session_key, seat);
         loop {
             let Some(session) = self.sessions.get_mut(session_key) else { return };
-            let Some(entry) = session.outgoing.pop_front() else {
+            let over = session.over.is_some();
+            let Some(link) = session.link_mut(seat) else { return };
+            let Some(entry) = link.outgoing.pop_front() else {
                 // With nothing in work there is no answer that would tell of a window that is open again.
                 let mut bhs = [0; BHS_BYTES];
-                if message.admits(1, PDU_SLAB_BYTES) && session.wire.window_update(&mut bhs) {
-                    Pdu::begin(message, &bhs, session.wire.digests()).end();
+                let goes_on = !over && !link.leaves;
+                if goes_on && message.admits(1, PDU_SLAB_BYTES) && session.wire.window_update(seat, &mut bhs)
+                {
+                    Pdu::begin(message, &bhs, session.wire.digests(seat)).end();
                 }
                 return;
             };
             if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
-                session.outgoing.push_front(entry);
+                link.outgoing.push_front(entry);
                 return;
             }
             let emitted = match &entry {
-                Outgoing::DataIn(task) => self.emit_data_in(session_key, *task, message),
-                Outgoing::Status(task) => self.emit_status(session_key, *task, message),
-                Outgoing::R2t(task) => self.emit_r2t(session_key, *task, message),
-                Outgoing::Rare(rare) => self.emit_rare(session_key, rare, message),
+                Outgoing::DataIn(task) => self.emit_data_in((session_key, seat), *task, message),
+                Outgoing::Status(task) => self.emit_status((session_key, seat), *task, message),
+                Outgoing::R2t(task) => self.emit_r2t((session_key, seat), *task, message),
+                Outgoing::Rare(rare) => self.emit_rare((session_key, seat), rare, message),
             };
             if let Emitted::Full = emitted
-                && let Some(session) = self.sessions.get_mut(session_key)
+                && let Some(link) =
+                    self.sessions.get_mut(session_key).and_then(|session| session.link_mut(seat))
             {
-                session.outgoing.push_front(entry);
+                link.outgoing.push_front(entry);
                 return;
             }
         }
     }
 
-    fn emit_data_in(&mut self, session_key: Key<Session>, key: Key<Task>, message: &mut Message) -> Emitted {
+    /// A connection stands no longer in the list of those to flush.
+    pub fn note_flushed(&mut self, session: Key<Session>, seat: Seat) {
+        let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
+        link.into_iter().for_each(|link| link.flush_listed = false);
+    }
+
+    fn emit_data_in(&mut self, place: Place, key: Key<Task>, message: &mut Message) -> Emitted {
+        let (session_key, seat) = place;
         loop {
             let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
             let Some(task) = self.tasks.get_mut(key) else { return Emitted::Through };
@@ -109,7 +123,7 @@ impl<D: Driver> Core<D> {
                 self.settle(key);
                 return Emitted::Through;
             };
-            let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
+            let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat));
             let length = segment.length_bytes as usize;
             let unit = task.unit.and_then(|unit| self.units.get(unit));
             push_data(task, unit, segment.offset_bytes, length, &mut pdu);
@@ -134,7 +148,8 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    fn emit_status(&mut self, session_key: Key<Session>, key: Key<Task>, message: &mut Message) -> Emitted {
+    fn emit_status(&mut self, place: Place, key: Key<Task>, message: &mut Message) -> Emitted {
+        let (session_key, seat) = place;
         let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
         let Some(task) = self.tasks.get(key).filter(|task| !task.aborted) else { return Emitted::Through };
         let outcome = task.ended.unwrap_or(Outcome::GOOD);
@@ -146,7 +161,7 @@ impl<D: Driver> Core<D> {
         let mut bhs = [0; BHS_BYTES];
         let completion = Completion { status: outcome.status.code(), sense_bytes };
         session.wire.response(task.name, completion, &mut bhs);
-        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
+        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat));
         if sense_bytes > 0 {
             pdu.bytes(&sense_bytes.to_be_bytes());
             pdu.bytes(sense);
@@ -168,7 +183,8 @@ impl<D: Driver> Core<D> {
         self.release(key);
     }
 
-    fn emit_r2t(&mut self, session_key: Key<Session>, key: Key<Task>, message: &mut Message) -> Emitted {
+    fn emit_r2t(&mut self, place: Place, key: Key<Task>, message: &mut Message) -> Emitted {
+        let (session_key, seat) = place;
         loop {
             let room_bytes = self.r2t_room_bytes(key);
             let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
@@ -183,12 +199,13 @@ impl<D: Driver> Core<D> {
             let Some(range) = session.wire.next_r2t(task.name, room_bytes, &mut bhs) else {
                 return Emitted::Through;
             };
-            Pdu::begin(message, &bhs, session.wire.digests()).end();
+            Pdu::begin(message, &bhs, session.wire.digests(seat)).end();
             self.called(key, range.length_bytes);
         }
     }
 
-    fn emit_rare(&mut self, session_key: Key<Session>, rare: &Rare, message: &mut Message) -> Emitted {
+    fn emit_rare(&mut self, place: Place, rare: &Rare, message: &mut Message) -> Emitted {
+        let (session_key, seat) = place;
         let now = self.now;
         let data: &[u8] = match rare {
             Rare::Pong { data, .. } | Rare::Text { data, .. } => data,
@@ -209,13 +226,8 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get_mut(session_key) else { return Emitted::Through };
         let mut bhs = [0; BHS_BYTES];
         let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
-        let (finished, rejected) = rare_header(session, rare, now, length_bytes, &mut bhs);
-        if let Rare::Logout { result: LogoutResult::Closed, .. } = rare {
-            // Nothing follows it (RFC 7143 §11.15.1).
-            session.outgoing.clear();
-            self.ending.push((session.connection, EndReason::Logout));
-        }
-        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests());
+        let (finished, rejected) = rare_header((session, seat), rare, now, length_bytes, &mut bhs);
+        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat));
         match rejected {
             Some(header) => pdu.bytes(&header),
             None if long.is_empty() => pdu.bytes(data),
@@ -224,6 +236,9 @@ impl<D: Driver> Core<D> {
         pdu.end();
         if let Some(name) = finished {
             self.retire_request(session_key, name);
+        }
+        if let Rare::Logout { leaving: Some(leaving), .. } = rare {
+            self.logged_out(session_key, seat, *leaving);
         }
         Emitted::Through
     }
@@ -253,7 +268,7 @@ impl<D: Driver> Core<D> {
 
 /// Writes the header of a rare PDU; the request that it ends, and what it rejects.
 fn rare_header(
-    session: &mut Session,
+    (session, seat): (&mut Session, Seat),
     rare: &Rare,
     now: Moment,
     length_bytes: u32,
@@ -266,14 +281,14 @@ fn rare_header(
             Some(*name)
         }
         Rare::Ping => {
-            session.wire.ping(now, bhs);
+            session.wire.ping(seat, now, bhs);
             None
         }
         Rare::TaskManagement { name, result } => {
             session.wire.task_management_response(*name, *result, bhs);
             Some(*name)
         }
-        Rare::Logout { name, result } => {
+        Rare::Logout { name, result, .. } => {
             session.wire.logout_response(*name, *result, bhs);
             Some(*name)
         }
@@ -286,15 +301,15 @@ fn rare_header(
             Some(*name)
         }
         Rare::Reject { reason, header } => {
-            session.wire.reject(*reason, header, bhs);
+            session.wire.reject(seat, *reason, header, bhs);
             None
         }
         Rare::Dropped => {
-            session.wire.announce_drop(bhs);
+            session.wire.announce_drop(seat, bhs);
             None
         }
         Rare::AskForLogout { seconds } => {
-            session.wire.ask_for_logout(*seconds, bhs);
+            session.wire.ask_for_logout(seat, *seconds, bhs);
             None
         }
     };

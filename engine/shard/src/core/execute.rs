@@ -181,8 +181,8 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.get_mut(key) else { return };
         if !task.listed {
             task.listed = true;
-            let session = task.session;
-            self.list(session, Outgoing::DataIn(key));
+            let (session, name) = (task.session, task.name);
+            self.answer(session, name, Outgoing::DataIn(key));
         }
     }
 
@@ -191,8 +191,8 @@ impl<D: Driver> Core<D> {
         let Some(task) = self.tasks.get(key) else { return };
         let session = self.sessions.get(task.session).expect("a task has a session");
         if task.ended.is_none() && !task.aborted && !session.wire.progress(task.name).is_complete {
-            let session = task.session;
-            self.list(session, Outgoing::R2t(key));
+            let (session, name) = (task.session, task.name);
+            self.answer(session, name, Outgoing::R2t(key));
         }
     }
 

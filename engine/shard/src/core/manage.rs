@@ -3,44 +3,37 @@
 //!
 //! TST is 001b: each nexus has its own task set, so CLEAR TASK SET clears that of the nexus that asks (SPC-4 §7.5.8).
 
-use std::time::Duration;
-
-use portico_iscsi::session::{Referenced, TaskId};
+use portico_iscsi::session::{Leaving, Referenced, Seat, TaskId};
 use portico_iscsi::wire::{
-    LogoutResult, LunField, TaskManagementFunction, TaskManagementRequest, TaskManagementResult,
+    LoginStatus, LogoutResult, LunField, TaskManagementFunction, TaskManagementRequest, TaskManagementResult,
 };
-use portico_model::identity::{Ticket, UnitId};
+use portico_model::identity::Ticket;
 use portico_model::message::ToControl;
 use portico_scsi::lun::Lun;
-use portico_scsi::original::Change;
-use portico_scsi::reservation::Reservation;
 use portico_scsi::sense::Outcome;
 
-use super::Core;
+use super::{Core, Joiner};
 use crate::driver::Driver;
-use crate::management::{Answer, Management, PATIENCE_S};
-use crate::outgoing::Rare;
+use crate::management::{Answer, Management};
+use crate::outgoing::{Outgoing, Rare};
 use crate::session::Session;
 use crate::slab::Key;
 use crate::task::Task;
 use crate::unit::Unit;
 
 /// Marks the tickets of resets, so that they are not taken for tasks: keys use 56 bits.
-const RESET_TICKET: u64 = 1 << 63;
+pub(super) const RESET_TICKET: u64 = 1 << 63;
 
 impl<D: Driver> Core<D> {
     /// A task management request whose turn it is.
     pub fn manage(&mut self, session_key: Key<Session>, name: TaskId, request: &TaskManagementRequest) {
         let Some(session) = self.sessions.get(session_key) else { return };
-        let key = self.managements.insert(Management {
-            session: session_key,
-            name,
-            tasks: 0,
-            resets: 0,
-            answer: Answer::TaskManagement(TaskManagementResult::Complete),
-            deadline: self.now + Duration::from_secs(PATIENCE_S),
-            cold: request.function == TaskManagementFunction::TargetColdReset,
-        });
+        let answer = Answer::TaskManagement { name, result: TaskManagementResult::Complete };
+        let cold = request.function == TaskManagementFunction::TargetColdReset;
+        let seat = session.wire.seat_of_task(name);
+        let key = self
+            .managements
+            .insert(Management { cold, ..Management::new(session_key, seat, answer, self.now) });
         let unit = self.unit_at(session, request.lun);
         let result = match (request.function, unit) {
             (TaskManagementFunction::AbortTask, _) => self.abort_one(session_key, key, request),
@@ -76,47 +69,7 @@ impl<D: Driver> Core<D> {
             (TaskManagementFunction::TaskReassign, _) => TaskManagementResult::ReassignmentNotSupported,
         };
         if let Some(management) = self.managements.get_mut(key) {
-            management.answer = Answer::TaskManagement(result);
-        }
-        self.answer_management(key);
-    }
-
-    /// A logout: answered when nothing that the nexus had reserved is reserved any more.
-    pub fn log_out(&mut self, session_key: Key<Session>, name: TaskId, result: LogoutResult) {
-        if result != LogoutResult::Closed {
-            return self.list_rare(session_key, Rare::Logout { name, result });
-        }
-        let key = self.managements.insert(Management {
-            session: session_key,
-            name,
-            tasks: 0,
-            resets: 0,
-            answer: Answer::Logout(result),
-            deadline: self.now + Duration::from_secs(PATIENCE_S),
-            cold: false,
-        });
-        let Some(session) = self.sessions.get(session_key) else { return };
-        let nexus = session.nexus;
-        let mut held: Vec<UnitId> = session
-            .luns
-            .iter()
-            .filter_map(|lun| self.units.get(lun.unit))
-            .filter(|unit| {
-                matches!(unit.state.reservation, Reservation::Exclusive { holder: Some(holder) } if holder == nexus)
-            })
-            .map(|unit| unit.id)
-            .collect();
-        held.dedup();
-        for unit in held {
-            let management = self.managements.get_mut(key).expect("it was just put there");
-            management.resets += 1;
-            self.outbox.push_back(ToControl::Change {
-                shard: self.shard,
-                ticket: Ticket(key.to_bits() | RESET_TICKET),
-                unit,
-                nexus,
-                change: Change::Release,
-            });
+            management.answer = Answer::TaskManagement { name, result };
         }
         self.answer_management(key);
     }
@@ -243,7 +196,7 @@ impl<D: Driver> Core<D> {
         let key = Key::from_bits(ticket.0 & !RESET_TICKET);
         if let Some(management) = self.managements.get_mut(key) {
             management.resets = management.resets.saturating_sub(1);
-            if let (Err(_), Answer::TaskManagement(result)) = (outcome, &mut management.answer) {
+            if let (Err(_), Answer::TaskManagement { result, .. }) = (outcome, &mut management.answer) {
                 *result = TaskManagementResult::Rejected;
                 management.cold = false;
             }
@@ -259,21 +212,74 @@ impl<D: Driver> Core<D> {
         self.answer_management(key);
     }
 
-    fn answer_management(&mut self, key: Key<Management>) {
+    pub(super) fn answer_management(&mut self, key: Key<Management>) {
         let Some(management) = self.managements.get(key) else { return };
-        if management.tasks > 0 || management.resets > 0 {
+        if management.tasks > 0 || management.resets > 0 || self.waits_at_fence(key) {
             return;
         }
         let management = self.managements.remove(key).expect("it was just there");
-        let name = management.name;
-        let rare = match management.answer {
-            Answer::TaskManagement(result) => Rare::TaskManagement { name, result },
-            Answer::Logout(result) => Rare::Logout { name, result },
-        };
-        self.list_rare(management.session, rare);
-        if management.cold {
-            self.end_target_sessions(management.session);
+        let session = management.session;
+        match management.answer {
+            Answer::TaskManagement { name, result } => {
+                self.answer_rare(session, Rare::TaskManagement { name, result });
+            }
+            Answer::Logout { name, leaving } => {
+                let late = management.late && leaving != Leaving::Session;
+                let result = if late { LogoutResult::CleanupFailed } else { LogoutResult::Closed };
+                self.answer_rare(session, Rare::Logout { name, result, leaving: Some(leaving) });
+            }
+            Answer::Join(question) => {
+                let refused = management.late.then_some(LoginStatus::TARGET_ERROR);
+                self.joining.push(Joiner { session, question, refused });
+            }
         }
+        if management.cold {
+            self.end_target_sessions(session);
+        }
+    }
+
+    /// Of commands that ended before the function, answers may be on their way on other connections. RFC 7143 §4.2.3.3: the
+    /// function is answered when the initiator has acknowledged them; a ping asks it to.
+    fn waits_at_fence(&mut self, key: Key<Management>) -> bool {
+        let Some(management) = self.managements.get_mut(key) else { return false };
+        let Some(session) = self.sessions.get(management.session) else { return false };
+        if management.late || !matches!(management.answer, Answer::TaskManagement { .. }) {
+            return false;
+        }
+        let is_new = management.fence.is_none();
+        let fence = *management.fence.get_or_insert_with(|| session.wire.fence(management.seat));
+        let session_key = management.session;
+        let mut waits = false;
+        for seat in Seat::all() {
+            let Some(session) = self.sessions.get(session_key) else { break };
+            if session.wire.has_acknowledged(&fence, seat) {
+                continue;
+            }
+            waits = true;
+            if is_new {
+                self.ping(session_key, seat);
+            }
+        }
+        waits
+    }
+
+    /// Pings an initiator on a connection, if that is not about to be done.
+    pub(crate) fn ping(&mut self, session: Key<Session>, seat: Seat) {
+        let link = self.sessions.get(session).and_then(|session| session.link(seat));
+        if link.is_some_and(|link| !link.outgoing.iter().any(Outgoing::is_ping)) {
+            self.list_rare(session, seat, Rare::Ping);
+        }
+    }
+
+    /// An initiator may have acknowledged what functions wait for, or a connection has left that they waited for.
+    pub fn look_at_fences(&mut self, session: Key<Session>) {
+        if self.managements.is_empty() {
+            return;
+        }
+        let waits = |management: &Management| management.session == session && management.fence.is_some();
+        let fenced: Vec<Key<Management>> =
+            self.managements.iter().filter(|(_, management)| waits(management)).map(|(key, _)| key).collect();
+        fenced.into_iter().for_each(|key| self.answer_management(key));
     }
 
     /// Gives up on functions whose medium does not answer.
@@ -291,7 +297,8 @@ impl<D: Driver> Core<D> {
         for key in late {
             let Some(management) = self.managements.get_mut(key) else { continue };
             (management.tasks, management.resets, management.cold) = (0, 0, false);
-            if let Answer::TaskManagement(result) = &mut management.answer {
+            management.late = true;
+            if let Answer::TaskManagement { result, .. } = &mut management.answer {
                 tracing::warn!("a task management function was rejected: its tasks hang at the medium");
                 *result = TaskManagementResult::Rejected;
             }

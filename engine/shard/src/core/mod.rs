@@ -7,6 +7,7 @@ mod booking;
 mod emit;
 mod execute;
 mod install;
+mod leaving;
 mod manage;
 mod medium;
 mod read;
@@ -20,11 +21,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use portico_iscsi::moment::Moment;
-use portico_iscsi::session::TaskId;
+use portico_iscsi::session::{Seat, TaskId};
+use portico_iscsi::wire::LoginStatus;
 use portico_model::configuration::Configuration;
 use portico_model::identity::{Generation, SessionId, ShardId, Ticket, UnitId};
 use portico_model::login_failures::LoginFailures;
-use portico_model::message::{EndReason, ToControl};
+use portico_model::message::{EndReason, LoginQuestion, ToControl};
 use portico_model::meter::{Operation, ShardCounters};
 use portico_ring::{ArenaOptions, Buffer};
 use portico_scsi::bits::Status;
@@ -86,6 +88,10 @@ pub struct Core<D> {
     pub flushes_due: Vec<(Key<Unit>, Generation)>,
     /// Connections that end when what they have to send is sent.
     pub ending: Vec<(Key<Connection>, EndReason)>,
+    /// Connections that have waited to join their session, and how that ended.
+    pub joining: Vec<Joiner>,
+    /// Connections of sessions.
+    pub seated: usize,
     /// Mail for control that its queue has not taken yet.
     pub outbox: VecDeque<ToControl>,
     /// What the shard counts about itself.
@@ -106,6 +112,17 @@ pub struct Core<D> {
     /// Who tries again now.
     feeding: Option<Key<Task>>,
     spare_starved: VecDeque<Key<Task>>,
+}
+
+/// A connection that has waited for what the one of its CID had at media.
+#[derive(Debug)]
+pub struct Joiner {
+    /// What it joins.
+    pub session: Key<Session>,
+    /// Its login.
+    pub question: Box<LoginQuestion>,
+    /// Why it does not, if it does not.
+    pub refused: Option<LoginStatus>,
 }
 
 impl<D: Driver> Core<D> {
@@ -131,6 +148,8 @@ impl<D: Driver> Core<D> {
             failed_flushes: Vec::new(),
             flushes_due: Vec::new(),
             ending: Vec::new(),
+            joining: Vec::new(),
+            seated: 0,
             outbox: VecDeque::with_capacity(1024),
             counters: ShardCounters::default(),
             login_failures: LoginFailures::default(),
@@ -152,20 +171,37 @@ impl<D: Driver> Core<D> {
         self.next_serial
     }
 
-    /// Puts an entry into a session's list of PDUs.
-    pub fn list(&mut self, session: Key<Session>, entry: Outgoing) {
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.outgoing.push_back(entry);
-            if !session.flush_listed {
-                session.flush_listed = true;
-                self.to_flush.push(session.connection);
-            }
+    /// Puts an entry into the list of a session's connection.
+    pub fn list(&mut self, session: Key<Session>, seat: Seat, entry: Outgoing) {
+        let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
+        let Some(link) = link else { return };
+        link.outgoing.push_back(entry);
+        if !link.flush_listed {
+            link.flush_listed = true;
+            self.to_flush.push(link.connection);
         }
     }
 
-    /// Puts a rare PDU into a session's list.
-    pub fn list_rare(&mut self, session: Key<Session>, rare: Rare) {
-        self.list(session, Outgoing::Rare(Box::new(rare)));
+    /// Puts the answer to a request into the list of its connection (RFC 7143 §4.2.5.1).
+    pub fn answer(&mut self, session: Key<Session>, name: TaskId, entry: Outgoing) {
+        let seat = self.sessions.get(session).map(|session| session.wire.seat_of_task(name));
+        if let Some(seat) = seat {
+            self.list(session, seat, entry);
+        }
+    }
+
+    /// The same for an answer that is rare.
+    ///
+    /// # Panics
+    /// When it answers nothing.
+    pub fn answer_rare(&mut self, session: Key<Session>, rare: Rare) {
+        let name = rare.request().expect("an answer has a request");
+        self.answer(session, name, Outgoing::Rare(Box::new(rare)));
+    }
+
+    /// Puts a rare PDU that answers no request into the list of a connection.
+    pub fn list_rare(&mut self, session: Key<Session>, seat: Seat, rare: Rare) {
+        self.list(session, seat, Outgoing::Rare(Box::new(rare)));
     }
 
     /// Makes a task of the request of this name, before it is its turn.
@@ -223,8 +259,8 @@ impl<D: Driver> Core<D> {
             let session = self.sessions.get(task.session).expect("a task has a session");
             if session.wire.progress(task.name).is_settled {
                 task.listed = true;
-                let session = task.session;
-                self.list(session, Outgoing::Status(key));
+                let (session, name) = (task.session, task.name);
+                self.answer(session, name, Outgoing::Status(key));
             }
         }
     }
@@ -239,11 +275,11 @@ impl<D: Driver> Core<D> {
             unit.tasks -= 1;
         }
         if let Some(session) = self.sessions.get_mut(task.session) {
-            session.wire.retire(task.name);
             if task.aborted {
                 // Its place in the window may be the one that the initiator waits for.
-                self.to_flush.push(session.connection);
+                self.to_flush.extend(session.speaker(session.wire.seat_of_task(task.name)));
             }
+            session.wire.retire(task.name);
             if let Some(place) = session.tasks.get_mut(task.name.slot()).filter(|place| **place == Some(key))
             {
                 *place = None;

@@ -28,7 +28,7 @@ impl<D: Driver> Core<D> {
         }
         let queue = unit.queue.as_ref();
         // What is lent may be written by others until it is sent, and its digest would be of other bytes.
-        let lent = !session.wire.digests().data
+        let lent = !session.wire.digests(session.wire.seat_of_task(task.name)).data
             && queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
         let pieces = self.pool.pieces();
         task.work = Work::Read(Read {

@@ -75,21 +75,23 @@ impl<D: Driver> Core<D> {
     pub fn end_session(&mut self, key: Key<Session>, reason: EndReason) {
         let Some(session) = self.sessions.get(key) else { return };
         let id = session.id;
+        self.forget_managements(|_, management| management.session == key);
         let tasks: Vec<Key<Task>> = self.tasks_where(|task| task.session == key);
         for task in tasks {
             self.abort(task, None);
         }
         let orphans = self.orphan_writes(key);
-        for index in 0..self.managements.places() {
-            if let Some(management) = self.managements.key_at(index)
-                && self.managements.get(management).is_some_and(|management| management.session == key)
-            {
-                self.managements.remove(management);
-            }
-        }
-        self.sessions.remove(key);
+        let session = self.sessions.remove(key).expect("it was just there");
+        self.seated -= session.connections().count();
         self.session_keys.remove(&id);
         self.outbox.push_back(ToControl::SessionEnded { session: id, reason, orphans });
+    }
+
+    /// The session ends with its last connection, and each of these when its list is sent.
+    pub fn end_after_list(&mut self, key: Key<Session>, reason: EndReason) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.over = Some(reason);
+        self.ending.extend(session.connections().map(|connection| (connection, reason)));
     }
 
     /// Makes orphans of the writes of a session that are at a medium.
@@ -122,8 +124,7 @@ impl<D: Driver> Core<D> {
     /// TARGET COLD RESET: the sessions of this session's target that are homed here end when their lists are sent; those
     /// elsewhere are ended by control when it hears of it.
     pub(super) fn end_target_sessions(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get(key) else { return };
-        self.ending.push((session.connection, EndReason::ColdReset));
+        self.end_after_list(key, EndReason::ColdReset);
     }
 }
 

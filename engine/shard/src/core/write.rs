@@ -41,7 +41,11 @@ impl<D: Driver> Core<D> {
         session.wire.want_data(task.name, required_bytes);
         let moved = session.moved_bytes(task.name, required_bytes);
         let unsolicited_bytes = session.unsolicited_bytes(task.name);
-        session.asks_for_data |= moved.saturating_sub(unsolicited_bytes) as usize >= LARGE_DATA_BYTES;
+        if moved.saturating_sub(unsolicited_bytes) as usize >= LARGE_DATA_BYTES
+            && let Some(link) = session.link_mut(session.wire.seat_of_task(task.name))
+        {
+            link.asks_for_data = true;
+        }
         task.work = Work::Write(Write {
             offset_bytes,
             moved_bytes: moved,

@@ -3,6 +3,7 @@
 mod fence;
 mod scarcity;
 mod series;
+mod several;
 mod verify;
 mod world;
 
@@ -154,14 +155,7 @@ impl Bench {
     fn log_in(&mut self, luns: &[(u16, u32)], keys: &str) -> Peer {
         self.sessions += 1;
         let number = self.sessions;
-        let question = LoginQuestion {
-            shard: ShardId(0),
-            completed: completed(number, keys),
-            socket: File::open("/dev/null").expect("there is one").into(),
-            unread: Vec::new(),
-            peer: ([10, 0, 1, 1], 1).into(),
-            local: ([10, 0, 0, 1], 3260).into(),
-        };
+        let question = question(completed(number, keys));
         let socket = self.world.borrow().sockets.len();
         self.mail(ToShard::Adopt(Box::new(Adoption {
             session: SessionId(number),
@@ -393,7 +387,7 @@ struct Lobby;
 impl Directory for Lobby {
     fn target(&self, _initiator: &str, _target: &str) -> Lookup {
         Lookup::Admitted(Admission {
-            keys: TargetKeys::default(),
+            keys: TargetKeys { max_connections: 3, ..TargetKeys::default() },
             portal_group_tag: 1,
             alias: None,
             queued_commands: 32,
@@ -405,7 +399,22 @@ impl Directory for Lobby {
     }
 }
 
+fn question(completed: Completed) -> LoginQuestion {
+    LoginQuestion {
+        shard: ShardId(0),
+        completed,
+        socket: File::open("/dev/null").expect("there is one").into(),
+        unread: Vec::new(),
+        peer: ([10, 0, 1, 1], 1).into(),
+        local: ([10, 0, 0, 1], 3260).into(),
+    }
+}
+
 fn completed(number: u64, keys: &str) -> Completed {
+    completed_as(number, (Tsih::NEW, Cid(0)), keys)
+}
+
+fn completed_as(number: u64, (tsih, cid): (Tsih, Cid), keys: &str) -> Completed {
     let text = format!(
         "InitiatorName=iqn.2026-11.test:{number}|TargetName=iqn.2026-11.test:t|SessionType=Normal|{keys}"
     )
@@ -421,9 +430,9 @@ fn completed(number: u64, keys: &str) -> Completed {
         version_min: 0,
         data_segment_length: u32::try_from(text.len()).expect("a short text"),
         isid: Isid([0x80, 0, 0, 0, high, low]),
-        tsih: Tsih::NEW,
+        tsih,
         initiator_task_tag: InitiatorTaskTag(7),
-        cid: Cid(0),
+        cid,
         cmd_sn: CmdSn(1),
         expected_stat_sn: StatSn(0),
     };

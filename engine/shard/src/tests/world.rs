@@ -93,6 +93,14 @@ impl World {
         self.done.push_back(Completion { tag, result: Ok(length), payload, more: false });
     }
 
+    /// The connection is lost.
+    pub(super) fn cut(&mut self, socket: usize) {
+        if let Some((tag, segments)) = self.sockets[socket].receive.take() {
+            let payload = Payload::Segments(segments);
+            self.done.push_back(Completion { tag, result: Ok(0), payload, more: false });
+        }
+    }
+
     /// The peer reads again.
     pub(super) fn hear(&mut self, socket: usize) {
         self.sockets[socket].is_deaf = false;

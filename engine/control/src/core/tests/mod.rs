@@ -271,6 +271,10 @@ impl World {
                 ));
                 self.adopted.push((adoption.session, adoption.nexus, shard));
             }
+            ToShard::Join { session, question } => {
+                let name = question.completed.initiator_name;
+                self.words.push(format!("shard {shard} lets {name} join session {session}"));
+            }
             ToShard::Refuse(refusal) => {
                 let status = refusal.status;
                 let name = refusal.question.completed.initiator_name;

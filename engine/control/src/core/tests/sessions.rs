@@ -97,15 +97,35 @@ fn max_sessions_is_a_limit_that_a_reinstatement_does_not_meet() {
 }
 
 #[test]
-fn a_session_that_is_named_is_joined_by_nobody() {
+fn a_session_that_is_named_is_joined_at_its_home_by_its_initiator_alone() {
     let mut world = World::serving(PLAIN);
     world.login("iqn.a");
+    world.login("iqn.b");
+    assert_eq!(world.last().2, ShardId(1));
     world.said();
     world.tell_login("iqn.a", Some(TARGET), Tsih(1));
     world.tell_login("iqn.a", Some(TARGET), Tsih(77));
     world.tell_login("iqn.b", Some(TARGET), Tsih(1));
-    let said = ["shard 0 refuses iqn.a 02/06", "shard 0 refuses iqn.a 02/0a", "shard 0 refuses iqn.b 02/0a"];
+    world.tell_login("iqn.b", Some(TARGET), Tsih(2));
+    let said = [
+        "shard 0 lets iqn.a join session 1",
+        "shard 0 refuses iqn.a 02/0a",
+        "shard 0 refuses iqn.b 02/0a",
+        "shard 1 lets iqn.b join session 2",
+    ];
     assert_eq!(world.said(), said);
+}
+
+#[test]
+fn a_session_that_ends_is_joined_by_nobody_and_one_of_discovery_never() {
+    let mut world = World::serving(PLAIN);
+    world.manners.ends = false;
+    world.login("iqn.a");
+    world.login("iqn.a");
+    world.said();
+    world.tell_login("iqn.a", Some(TARGET), Tsih(1));
+    world.tell_login("iqn.a", None, Tsih(1));
+    assert_eq!(world.said(), ["shard 0 refuses iqn.a 02/0a", "shard 0 refuses iqn.a 02/0a"]);
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn negotiated(attributes: &Attributes) -> NegotiatedKeys {
         max_burst_length: attributes.number("MaxBurstLength"),
         first_burst_length: attributes.number("FirstBurstLength"),
         max_outstanding_r2t: attributes.number("MaxOutstandingR2T"),
+        max_connections: attributes.number("MaxConnections"),
         header_digest: digests("HeaderDigest"),
         data_digest: digests("DataDigest"),
     }

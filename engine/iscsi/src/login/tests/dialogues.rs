@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::negotiate::Parameters;
+use crate::sn::CommandWindow;
 
 #[test]
 fn open_iscsi_goes_through_both_stages() {
@@ -83,6 +84,36 @@ fn windows_begins_with_security_and_sends_its_keys_in_an_order_of_its_own() {
     assert!(text.contains("DefaultTime2Wait=2|") && text.contains("DefaultTime2Retain=20|"));
     assert_eq!(response.maximum_cmd_sn, response.expected_cmd_sn, "this target takes one command at a time");
     assert_eq!(completed.parameters.max_outstanding_r2t, 16);
+}
+
+/// §13: what is "LO" is the first connection's to negotiate; what belongs to a connection, each one's.
+#[test]
+fn a_connection_that_joins_negotiates_what_is_its_own_and_is_told_the_window_of_the_session() {
+    let mut dialogue = Dialogue::new();
+    let joining = |request: LoginRequest| LoginRequest { tsih: Tsih(7), cid: Cid(1), ..request };
+    let (response, _) = dialogue.exchange(
+        joining(security(OPERATIONAL)),
+        "InitiatorName=iqn.1991-05.com.microsoft:win|SessionType=Normal|\
+         TargetName=iqn.2026-11.io.portico:named|AuthMethod=None|",
+    );
+    assert_eq!(
+        CommandWindow::new(response.expected_cmd_sn, response.maximum_cmd_sn),
+        None,
+        "both are ignored"
+    );
+    let completed = dialogue.finish(
+        joining(operational(FULL_FEATURE)),
+        "DataDigest=CRC32C|MaxRecvDataSegmentLength=65536|MaxConnections=8|ErrorRecoveryLevel=2|InitialR2T=No|",
+    );
+    let window = CommandWindow::new(CmdSn(40), CmdSn(71)).unwrap();
+    let (response, text) = rendered(&completed.accept_joining(window));
+    assert_eq!((response.expected_cmd_sn, response.maximum_cmd_sn), (CmdSn(40), CmdSn(71)));
+    assert_eq!((response.tsih, response.next_stage), (Tsih(7), FULL_FEATURE));
+    for key in ["MaxConnections", "ErrorRecoveryLevel", "InitialR2T"] {
+        assert!(text.contains(&format!("{key}=Irrelevant|")), "{text}");
+    }
+    assert!(text.contains("DataDigest=CRC32C|"));
+    assert!(completed.parameters.data_digest && completed.parameters.initial_r2t);
 }
 
 #[test]

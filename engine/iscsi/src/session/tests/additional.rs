@@ -13,7 +13,7 @@ fn a_long_cdb_makes_a_task_as_any_other() {
     let rest = [7; 244];
     let headers = AdditionalHeaders { extended_cdb: Some(&rest), bidirectional_read_length: None };
     let Ok(Received::Request { task, .. }) = dialogue.send_with(command(1, 1), &headers) else { panic!() };
-    dialogue.session.data_arrived(task);
+    dialogue.session.data_arrived(Seat::LEADING, task);
     assert_eq!(dialogue.session.next_request(), Some(task));
     assert_eq!(dialogue.session.command(task).total_ahs_words, 62);
     assert_eq!(dialogue.respond(task, GOOD).bidirectional_read_residual, Residual::None);
@@ -26,7 +26,7 @@ fn a_bidirectional_command_names_both_lengths_and_hears_of_both_residuals() {
     let Ok(Received::Request { task, .. }) = dialogue.send_with(read_and_write(1, 1), &headers) else {
         panic!()
     };
-    dialogue.session.data_arrived(task);
+    dialogue.session.data_arrived(Seat::LEADING, task);
     dialogue.session.next_request();
     let response = dialogue.respond(task, CHECK_CONDITION);
     assert_eq!(response.bidirectional_read_residual, Residual::Underflow(4096));
@@ -55,6 +55,6 @@ fn lengths_that_do_not_fit_the_direction_are_refused_and_leave_no_task() {
 fn ahs_that_cannot_be_read_are_refused() {
     let mut dialogue = Dialogue::new();
     let pdu = InitiatorPdu::ScsiCommand(ScsiCommand { total_ahs_words: 1, ..command(1, 1) });
-    let refused = dialogue.session.receive(&pdu, &[0, 5, 2, 0], Moment::ORIGIN);
+    let refused = dialogue.session.receive(Seat::LEADING, &pdu, &[0, 5, 2, 0], Moment::ORIGIN);
     assert_eq!(refused, Err(Violation::AhsTruncated));
 }

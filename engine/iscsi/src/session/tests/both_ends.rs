@@ -67,7 +67,7 @@ impl World {
             tsih: Tsih(1),
             cid: Cid(0),
             window: target.window(),
-            expected_stat_sn: target.stat_sn(),
+            expected_stat_sn: target.stat_sn(Seat::LEADING),
             portal_group_tag: Some(1),
             target_alias: None,
             said: Vec::new(),
@@ -113,7 +113,7 @@ impl World {
             }
         };
         let pdu = InitiatorPdu::parse(&bhs).unwrap();
-        let (task, segment) = match self.target.receive(&pdu, &[], Moment::ORIGIN).unwrap() {
+        let (task, segment) = match self.target.receive(Seat::LEADING, &pdu, &[], Moment::ORIGIN).unwrap() {
             Received::Request { task, segment } => {
                 self.slots[task.slot()].clear();
                 (task, segment)
@@ -127,7 +127,7 @@ impl World {
             assert_eq!(slot.len(), segment.offset_bytes as usize, "data comes in one run");
             slot.extend_from_slice(&bytes[..segment.keep_bytes as usize]);
         }
-        let progress = self.target.data_arrived(task);
+        let progress = self.target.data_arrived(Seat::LEADING, task);
         assert_eq!(progress.fault, None);
     }
 

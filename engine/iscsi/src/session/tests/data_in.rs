@@ -104,7 +104,7 @@ fn a_new_segment_length_holds_from_the_next_pdu_on() {
     let task = dialogue.deliver(read(1, 1, 16_384));
     dialogue.session.begin_data_in(task, 16_384);
     assert_eq!(dialogue.data_in(task, 16_384).unwrap().data_segment_length, 4096);
-    dialogue.session.set_peer_max_recv_data_segment_length(8192);
+    dialogue.session.set_peer_segment_bytes_max(Seat::LEADING, 8192);
     assert_eq!(dialogue.data_in(task, 16_384).unwrap().data_segment_length, 8192);
 }
 
@@ -117,7 +117,7 @@ fn stat_sn_counts_answers_and_not_data() {
     dialogue.data_in(first, 8192).unwrap();
     assert_eq!(dialogue.respond(second, GOOD).stat_sn, StatSn(50));
     assert_eq!(dialogue.data_in(first, 8192).unwrap().status.unwrap().stat_sn, StatSn(51));
-    assert_eq!(dialogue.session.stat_sn(), StatSn(52));
+    assert_eq!(dialogue.session.stat_sn(Seat::LEADING), StatSn(52));
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn residuals_of_writes_are_as_the_conformance_suite_wants_them() {
             panic!()
         };
         assert_eq!(segment.keep_bytes, kept, "all may be wanted, until somebody says how much is");
-        dialogue.session.data_arrived(task);
+        dialogue.session.data_arrived(Seat::LEADING, task);
         dialogue.session.next_request();
         assert!(dialogue.session.want_data(task, required).is_complete);
         assert_eq!(dialogue.respond(task, GOOD).residual, residual, "{expected} expected");
@@ -124,7 +124,10 @@ fn immediate_data_that_was_negotiated_away_fails_the_command() {
         panic!()
     };
     assert_eq!((segment.keep_bytes, segment.discard_bytes), (0, 4096));
-    assert_eq!(dialogue.session.data_arrived(task).fault, Some(TransferFault::ImmediateDataNotAllowed));
+    assert_eq!(
+        dialogue.session.data_arrived(Seat::LEADING, task).fault,
+        Some(TransferFault::ImmediateDataNotAllowed)
+    );
     assert_eq!(dialogue.session.next_request(), Some(task));
     assert_eq!(dialogue.respond(task, CHECK_CONDITION).residual, Residual::Underflow(4096));
 }
@@ -180,7 +183,7 @@ fn a_task_may_be_aborted_and_retired_while_its_segment_comes_in() {
     assert_eq!(receiving, task);
     dialogue.session.abort(task);
     dialogue.session.retire(task);
-    assert_eq!(dialogue.session.data_arrived(task), Progress::default());
+    assert_eq!(dialogue.session.data_arrived(Seat::LEADING, task), Progress::default());
     dialogue.deliver(plain(2, 2));
 }
 

@@ -48,20 +48,20 @@ struct Caller {
 impl Caller {
     fn new() -> Self {
         let session = Session::new(start());
-        let (stat_sn, maximum_cmd_sn) = (session.stat_sn(), session.window().maximum());
+        let (stat_sn, maximum_cmd_sn) = (session.stat_sn(Seat::LEADING), session.window().maximum());
         Self { session, delivered: vec![], ended: vec![], begun: vec![], stat_sn, maximum_cmd_sn }
     }
 
     fn receive(&mut self, bhs: &Bhs) {
         let pdu = InitiatorPdu::parse(bhs);
-        match pdu.and_then(|pdu| self.session.receive(&pdu, &[], Moment::ORIGIN)) {
+        match pdu.and_then(|pdu| self.session.receive(Seat::LEADING, &pdu, &[], Moment::ORIGIN)) {
             Ok(Received::Request { task, .. } | Received::Data { task, .. }) => {
-                self.session.data_arrived(task);
+                self.session.data_arrived(Seat::LEADING, task);
             }
             Ok(Received::Absorb { .. }) => {}
             Err(violation) => {
                 if let Answer::Reject(reason) = violation.answer() {
-                    self.emit(|session, header| session.reject(reason, bhs, header));
+                    self.emit(|session, header| session.reject(Seat::LEADING, reason, bhs, header));
                 }
             }
         }
@@ -143,7 +143,8 @@ impl Caller {
                         session.reject_text(task, &Violation::TextWithoutEquals, header);
                     }
                     Request::Logout(logout) => {
-                        let result = session.logout_result(&logout);
+                        let result =
+                            session.logout(&logout).err().unwrap_or(crate::wire::LogoutResult::Closed);
                         session.logout_response(task, result, header);
                     }
                 });
@@ -192,7 +193,7 @@ proptest! {
             caller.session.retire(task);
         }
         let mut header = [0; BHS_BYTES];
-        caller.session.window_update(&mut header);
+        caller.session.window_update(Seat::LEADING, &mut header);
         prop_assert_eq!(caller.session.window().size(), 4);
     }
 

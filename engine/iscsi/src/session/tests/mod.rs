@@ -7,6 +7,7 @@ mod data_out;
 mod hostile;
 mod order;
 mod requests;
+mod several;
 mod silence;
 mod spoilt;
 
@@ -67,11 +68,16 @@ impl Dialogue {
         Self { session: Session::new(start), now: Moment::ORIGIN }
     }
 
-    /// A header comes in.
+    /// A header comes in on the first connection.
     pub(super) fn send(&mut self, pdu: InitiatorPdu) -> Result<Received, Violation> {
+        self.send_on(Seat::LEADING, pdu)
+    }
+
+    /// A header comes in.
+    pub(super) fn send_on(&mut self, seat: Seat, pdu: InitiatorPdu) -> Result<Received, Violation> {
         let mut bhs = [0; BHS_BYTES];
         pdu.emit(&mut bhs);
-        self.session.receive(&InitiatorPdu::parse(&bhs)?, &[], self.now)
+        self.session.receive(seat, &InitiatorPdu::parse(&bhs)?, &[], self.now)
     }
 
     /// The header of a command comes in, with these AHS.
@@ -85,14 +91,14 @@ impl Dialogue {
         let total_ahs_words = u8::try_from(length / 4).unwrap();
         let mut bhs = [0; BHS_BYTES];
         ScsiCommand { total_ahs_words, ..command }.emit(&mut bhs);
-        self.session.receive(&InitiatorPdu::parse(&bhs)?, &ahs[..length], self.now)
+        self.session.receive(Seat::LEADING, &InitiatorPdu::parse(&bhs)?, &ahs[..length], self.now)
     }
 
     /// A request comes in with its data; its task.
     pub(super) fn request(&mut self, pdu: InitiatorPdu) -> TaskId {
         match self.send(pdu) {
             Ok(Received::Request { task, .. }) => {
-                self.session.data_arrived(task);
+                self.session.data_arrived(Seat::LEADING, task);
                 task
             }
             other => panic!("{pdu:?} should make a task: {other:?}"),
@@ -109,7 +115,7 @@ impl Dialogue {
     /// Data for a write comes in.
     pub(super) fn data(&mut self, pdu: DataOut) -> (Segment, Progress) {
         match self.send(InitiatorPdu::DataOut(pdu)) {
-            Ok(Received::Data { task, segment }) => (segment, self.session.data_arrived(task)),
+            Ok(Received::Data { task, segment }) => (segment, self.session.data_arrived(Seat::LEADING, task)),
             other => panic!("{pdu:?} should be data: {other:?}"),
         }
     }

@@ -120,11 +120,11 @@ fn answered_tasks_whose_buffers_are_not_free_close_the_window_in_the_end() {
         dialogue.session.retire(task);
     }
     let mut header = [0; BHS_BYTES];
-    assert!(dialogue.session.window_update(&mut header), "nothing else would bring the news");
+    assert!(dialogue.session.window_update(Seat::LEADING, &mut header), "nothing else would bring the news");
     let nop = nop_in(TargetPdu::parse(&header).unwrap());
     assert_eq!((nop.expected_cmd_sn, nop.maximum_cmd_sn), (CmdSn(9), CmdSn(12)));
     assert!(nop.initiator_task_tag.is_reserved() && nop.target_transfer_tag.is_reserved());
-    assert!(!dialogue.session.window_update(&mut header), "once is enough");
+    assert!(!dialogue.session.window_update(Seat::LEADING, &mut header), "once is enough");
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn a_held_window_does_not_move_and_a_released_one_does() {
     assert_eq!(dialogue.respond(tasks[0], GOOD).maximum_cmd_sn, CmdSn(4));
     assert_eq!(dialogue.respond(tasks[1], GOOD).maximum_cmd_sn, CmdSn(4));
     let mut header = [0; BHS_BYTES];
-    assert!(!dialogue.session.window_update(&mut header));
+    assert!(!dialogue.session.window_update(Seat::LEADING, &mut header));
     dialogue.session.hold_window(false);
-    assert!(dialogue.session.window_update(&mut header));
+    assert!(dialogue.session.window_update(Seat::LEADING, &mut header));
     assert_eq!(bounds(&dialogue), (5, 6));
 }
 
@@ -179,10 +179,10 @@ fn places_that_nobody_has_passed_yet_are_not_granted_again() {
         dialogue.session.retire(task);
     }
     let mut header = [0; BHS_BYTES];
-    assert!(!dialogue.session.window_update(&mut header));
+    assert!(!dialogue.session.window_update(Seat::LEADING, &mut header));
     assert_eq!(bounds(&dialogue), (5, 4), "the four are still in the order of delivery");
     assert_eq!(dialogue.session.next_request(), None);
-    assert!(dialogue.session.window_update(&mut header));
+    assert!(dialogue.session.window_update(Seat::LEADING, &mut header));
     assert_eq!(bounds(&dialogue), (5, 8));
     dialogue.deliver(plain(5, 5));
 }
@@ -206,7 +206,7 @@ fn a_command_whose_immediate_data_is_still_coming_is_not_delivered() {
     };
     assert_eq!(segment, Segment { offset_bytes: 0, keep_bytes: 4096, discard_bytes: 0 });
     assert_eq!(dialogue.session.next_request(), None);
-    dialogue.session.data_arrived(task);
+    dialogue.session.data_arrived(Seat::LEADING, task);
     assert_eq!(dialogue.session.next_request(), Some(task));
 }
 
@@ -216,7 +216,7 @@ fn an_immediate_request_whose_data_is_still_coming_is_not_delivered() {
     let urgent = NopOut { immediate: true, ..ping(5, 1, 64) };
     let Ok(Received::Request { task, .. }) = dialogue.send(InitiatorPdu::NopOut(urgent)) else { panic!() };
     assert_eq!(dialogue.session.next_request(), None);
-    dialogue.session.data_arrived(task);
+    dialogue.session.data_arrived(Seat::LEADING, task);
     assert_eq!(dialogue.session.next_request(), Some(task));
 }
 
@@ -231,9 +231,9 @@ fn a_task_tag_in_use_is_rejected_and_its_number_is_used_up() {
     );
     let mut rejected = [0; BHS_BYTES];
     again.emit(&mut rejected);
-    let TargetPdu::Reject(reject) =
-        dialogue.emitted(|session, header| session.reject(RejectReason::InvalidPduField, &rejected, header))
-    else {
+    let TargetPdu::Reject(reject) = dialogue.emitted(|session, header| {
+        session.reject(Seat::LEADING, RejectReason::InvalidPduField, &rejected, header)
+    }) else {
         panic!()
     };
     assert_eq!((reject.reason, reject.data_segment_length), (RejectReason::InvalidPduField, 48));
@@ -247,8 +247,9 @@ fn a_rejected_immediate_request_uses_no_number_up() {
     let mut dialogue = Dialogue::new();
     let mut rejected = [0; BHS_BYTES];
     immediate(9, 1).emit(&mut rejected);
-    dialogue
-        .emitted(|session, header| session.reject(RejectReason::ImmediateCommandReject, &rejected, header));
+    dialogue.emitted(|session, header| {
+        session.reject(Seat::LEADING, RejectReason::ImmediateCommandReject, &rejected, header)
+    });
     assert_eq!(bounds(&dialogue), (1, 4));
 }
 
@@ -312,7 +313,7 @@ proptest! {
                     let cmd_sn = dialogue.session.window().expected().advanced_by(u32::from(choice % 12));
                     let admitted = dialogue.send(plain(cmd_sn.0 & 0x7fff_ffff, cmd_sn.0));
                     if let Ok(Received::Request { task, .. }) = admitted {
-                        dialogue.session.data_arrived(task);
+                        dialogue.session.data_arrived(Seat::LEADING, task);
                     }
                 }
                 1 => while let Some(task) = dialogue.session.next_request() {

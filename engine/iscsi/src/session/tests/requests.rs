@@ -10,7 +10,7 @@ fn a_ping_comes_back_with_its_data_as_far_as_the_initiator_takes_it() {
     let pdu = InitiatorPdu::NopOut(ping(5, 1, 6000));
     let Ok(Received::Request { task, segment }) = dialogue.send(pdu) else { panic!() };
     assert_eq!((segment.keep_bytes, segment.discard_bytes), (4096, 1904));
-    dialogue.session.data_arrived(task);
+    dialogue.session.data_arrived(Seat::LEADING, task);
     assert_eq!(dialogue.session.next_request(), Some(task));
     let nop = nop_in(dialogue.emitted(|session, header| session.nop_in(task, segment.keep_bytes, header)));
     assert_eq!((nop.initiator_task_tag, nop.data_segment_length), (InitiatorTaskTag(5), 4096));
@@ -72,7 +72,7 @@ fn a_logout_is_answered_by_its_reason() {
         let mut dialogue = Dialogue::new();
         let request = LogoutRequest { cid: Cid(cid), ..logout(5, 1, reason) };
         let task = dialogue.deliver(InitiatorPdu::Logout(request));
-        assert_eq!(dialogue.session.logout_result(&request), result);
+        assert_eq!(dialogue.session.logout(&request).err().unwrap_or(LogoutResult::Closed), result);
         let pdu = dialogue.emitted(|session, header| session.logout_response(task, result, header));
         let TargetPdu::Logout(response) = pdu else { panic!("{pdu:?}") };
         assert_eq!((response.result, response.time_2_wait_s, response.time_2_retain_s), (result, 2, 0));
@@ -221,14 +221,14 @@ fn a_discovery_session_takes_text_and_logout_and_no_commands() {
 #[test]
 fn asynchronous_messages_are_numbered() {
     let mut dialogue = Dialogue::new();
-    let pdu = dialogue.emitted(|session, header| session.ask_for_logout(15, header));
+    let pdu = dialogue.emitted(|session, header| session.ask_for_logout(Seat::LEADING, 15, header));
     let TargetPdu::Async(message) = pdu else { panic!("{pdu:?}") };
     assert_eq!((message.event, message.parameter_3), (AsyncEvent::LogoutRequested, 15));
     assert_eq!(
         (message.stat_sn, message.expected_cmd_sn, message.maximum_cmd_sn),
         (StatSn(50), CmdSn(1), CmdSn(4))
     );
-    let pdu = dialogue.emitted(Session::announce_drop);
+    let pdu = dialogue.emitted(|session, header| session.announce_drop(Seat::LEADING, header));
     let TargetPdu::Async(message) = pdu else { panic!("{pdu:?}") };
     assert_eq!((message.event, message.parameter_2), (AsyncEvent::SessionDropped, 2));
     assert_eq!(message.stat_sn, StatSn(51));

@@ -8,7 +8,7 @@ use crate::wire::{RejectReason, Residual};
 fn spoil(dialogue: &mut Dialogue, pdu: InitiatorPdu) -> (TaskId, Spoilt) {
     match dialogue.send(pdu) {
         Ok(Received::Request { task, .. } | Received::Data { task, .. }) => {
-            (task, dialogue.session.data_spoilt(task))
+            (task, dialogue.session.data_spoilt(Seat::LEADING, task))
         }
         other => panic!("{pdu:?} should have data: {other:?}"),
     }
@@ -34,7 +34,7 @@ fn a_command_with_spoilt_immediate_data_was_never_sent_and_may_be_sent_again() {
     assert_eq!(spoilt, Spoilt::Request);
     dialogue.session.retire(task);
     let reject = dialogue.emitted(|session, header| {
-        session.reject(RejectReason::DataDigestError, &header_of(pdu), header);
+        session.reject(Seat::LEADING, RejectReason::DataDigestError, &header_of(pdu), header);
     });
     let TargetPdu::Reject(reject) = reject else { panic!("{reject:?}") };
     assert_eq!((reject.reason, reject.expected_cmd_sn), (RejectReason::DataDigestError, CmdSn(1)));
@@ -67,7 +67,7 @@ fn a_number_is_acknowledged_only_when_the_data_behind_it_are_right() {
     let mut dialogue = Dialogue::new();
     let Ok(Received::Request { task, .. }) = dialogue.send(write(1, 1, 512, 512, true)) else { panic!() };
     assert_eq!(dialogue.session.window().expected(), CmdSn(1));
-    dialogue.session.data_arrived(task);
+    dialogue.session.data_arrived(Seat::LEADING, task);
     assert_eq!(dialogue.session.window().expected(), CmdSn(2));
 }
 
@@ -77,7 +77,7 @@ fn a_command_that_is_aborted_while_its_data_come_has_come_and_is_not_delivered()
     let Ok(Received::Request { task, .. }) = dialogue.send(write(1, 1, 512, 512, true)) else { panic!() };
     dialogue.session.abort(task);
     dialogue.session.retire(task);
-    assert_eq!(dialogue.session.data_arrived(task), Progress::default());
+    assert_eq!(dialogue.session.data_arrived(Seat::LEADING, task), Progress::default());
     assert_eq!(dialogue.session.window().expected(), CmdSn(2));
     dialogue.deliver(plain(2, 2));
 }
@@ -140,6 +140,6 @@ fn spoilt_data_of_a_task_that_was_aborted_meanwhile_are_nobodys() {
     };
     dialogue.session.abort(task);
     dialogue.session.retire(task);
-    assert_eq!(dialogue.session.data_spoilt(task), Spoilt::Data(Progress::default()));
+    assert_eq!(dialogue.session.data_spoilt(Seat::LEADING, task), Spoilt::Data(Progress::default()));
     dialogue.deliver(plain(2, 2));
 }

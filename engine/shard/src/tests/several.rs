@@ -1,0 +1,238 @@
+//! Several connections in one session: what each hears, how they come and go (RFC 7143 §4.2.5.1, §6.3.4, §7.6, §7.14).
+
+use super::*;
+use portico_iscsi::wire::{
+    InitiatorPdu, LoginResponse, LoginStatus, LogoutReason, LogoutRequest, LogoutResponse, LogoutResult,
+    NopOut, TaskManagementFunction, TaskManagementRequest,
+};
+use portico_model::message::{EndReason, ToControl};
+
+const SEVERAL: &str = "InitialR2T=Yes|ImmediateData=Yes|MaxRecvDataSegmentLength=262144|MaxConnections=3|";
+const LENGTH: &str = "MaxRecvDataSegmentLength=262144|";
+
+const NOP_IN: Heard = Heard::Other(0x20);
+const TASK_MANAGEMENT: Heard = Heard::Other(0x22);
+const LOGIN: Heard = Heard::Other(0x23);
+const LOGOUT: Heard = Heard::Other(0x26);
+const ASYNC: Heard = Heard::Other(0x32);
+
+/// A session of two connections, CIDs 0 and 1, to a file whose queue takes 8 requests.
+fn two() -> (Bench, Peer, Peer) {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let first = bench.log_in(&[(0, 1)], SEVERAL);
+    let second = join(&mut bench, &first, 1);
+    assert_eq!(bench.heard(&second), [LOGIN]);
+    (bench, first, second)
+}
+
+/// A connection comes to the session; its answer is not read.
+fn join(bench: &mut Bench, peer: &Peer, cid: u16) -> Peer {
+    let completed = completed_as(peer.session.0, (Tsih(1), Cid(cid)), LENGTH);
+    let socket = bench.world.borrow().sockets.len();
+    bench.mail(ToShard::Join { session: peer.session, question: Box::new(question(completed)) });
+    Peer { socket, session: peer.session, cmd_sn: peer.cmd_sn }
+}
+
+fn send(bench: &mut Bench, peer: &Peer, pdu: InitiatorPdu, data: &[u8]) {
+    let mut bhs = [0; BHS_BYTES];
+    pdu.emit(&mut bhs);
+    bench.post(peer, bhs, data);
+}
+
+/// A write of 4096 bytes, all of them immediate. A session's first command is its second: TEST UNIT READY went before.
+fn write(tag: u32, cmd_sn: u32) -> InitiatorPdu {
+    let command = command(0, tag, transfer(0x8a, 0, 4096), 4096);
+    InitiatorPdu::ScsiCommand(ScsiCommand { cmd_sn: CmdSn(cmd_sn), ..command })
+}
+
+fn test_unit_ready(tag: u32, cmd_sn: u32) -> InitiatorPdu {
+    InitiatorPdu::ScsiCommand(ScsiCommand { cmd_sn: CmdSn(cmd_sn), ..command(0, tag, [0; 16], 0) })
+}
+
+fn logout(reason: LogoutReason, cid: u16, cmd_sn: u32) -> InitiatorPdu {
+    InitiatorPdu::Logout(LogoutRequest {
+        immediate: true,
+        reason,
+        initiator_task_tag: InitiatorTaskTag(0x99),
+        cid: Cid(cid),
+        cmd_sn: CmdSn(cmd_sn),
+        expected_stat_sn: StatSn(0),
+    })
+}
+
+fn is_closed(bench: &Bench, peer: &Peer) -> bool {
+    bench.world.borrow().sockets[peer.socket].is_closed
+}
+
+fn ended(bench: &Bench) -> Option<EndReason> {
+    bench.world.borrow().sent.iter().find_map(|letter| match letter {
+        ToControl::SessionEnded { reason, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+/// The status of the login response that waits on a connection.
+fn login_status(bench: &Bench, peer: &Peer) -> LoginStatus {
+    let world = bench.world.borrow();
+    let bytes: Vec<u8> = world.sockets[peer.socket].from_shard.iter().copied().take(BHS_BYTES).collect();
+    LoginResponse::parse(bytes[..].try_into().expect("a header")).expect("a login response").status
+}
+
+#[test]
+fn what_belongs_to_a_command_goes_over_its_connection() {
+    let (mut bench, first, second) = two();
+    let asked = ScsiCommand { cmd_sn: CmdSn(3), ..command(0, 21, transfer(0x8a, 8, 512), 512) };
+    send(&mut bench, &second, InitiatorPdu::ScsiCommand(asked), &[]);
+    assert_eq!(bench.heard(&second), [], "the command before it has not come");
+    send(&mut bench, &first, write(11, 2), &[7; 4096]);
+    let heard = bench.heard(&second);
+    assert!(matches!(heard[..], [Heard::R2t { tag: 21, .. }]), "{heard:?}");
+    bench.answer(&second, &heard[0]);
+    bench.land_all();
+    assert_eq!(bench.heard(&first), [Heard::Status(11, GOOD)]);
+    assert_eq!(bench.heard(&second), [Heard::Status(21, GOOD)]);
+}
+
+#[test]
+fn a_connection_that_is_logged_out_from_another_closes_and_its_writes_are_waited_for() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, write(21, 2), &[7; 4096]);
+    send(&mut bench, &first, logout(LogoutReason::CloseConnection, 1, 3), &[]);
+    assert!(is_closed(&bench, &second));
+    assert_eq!(bench.heard(&first), [], "the write is at the medium");
+    bench.land();
+    assert_eq!(bench.heard(&first), [LOGOUT]);
+    assert_eq!(bench.heard(&second), [], "a task that was terminated is not answered (§7.6)");
+    send(&mut bench, &first, test_unit_ready(12, 3), &[]);
+    assert_eq!(bench.heard(&first), [Heard::Status(12, GOOD)]);
+    assert_eq!(ended(&bench), None, "the session goes on");
+}
+
+#[test]
+fn a_connection_that_logs_itself_out_closes_and_the_session_goes_on() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, logout(LogoutReason::CloseConnection, 1, 2), &[]);
+    assert_eq!(bench.heard(&second), [LOGOUT]);
+    assert!(is_closed(&bench, &second));
+    send(&mut bench, &first, test_unit_ready(12, 2), &[]);
+    assert_eq!(bench.heard(&first), [Heard::Status(12, GOOD)]);
+    send(&mut bench, &first, logout(LogoutReason::CloseConnection, 0, 3), &[]);
+    assert_eq!(bench.heard(&first), [LOGOUT]);
+    assert_eq!(ended(&bench), Some(EndReason::Logout), "with its last connection it ends");
+}
+
+#[test]
+fn a_logout_of_a_connection_that_is_not_there_closes_nothing() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &first, logout(LogoutReason::CloseConnection, 7, 2), &[]);
+    let bytes: Vec<u8> = bench.world.borrow_mut().sockets[first.socket].from_shard.drain(..).collect();
+    let response = LogoutResponse::parse(bytes[..].try_into().expect("one header")).expect("an answer");
+    assert_eq!(response.result, LogoutResult::CidNotFound);
+    assert!(!is_closed(&bench, &first) && !is_closed(&bench, &second));
+}
+
+#[test]
+fn a_logout_of_the_session_closes_all_of_its_connections() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, logout(LogoutReason::CloseSession, 0, 2), &[]);
+    assert_eq!(bench.heard(&second), [LOGOUT]);
+    assert_eq!(bench.heard(&first), []);
+    assert!(is_closed(&bench, &first) && is_closed(&bench, &second));
+    assert_eq!(ended(&bench), Some(EndReason::Logout));
+}
+
+#[test]
+fn at_level_0_a_session_fails_with_any_of_its_connections_and_the_others_are_told() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &first, write(11, 2), &[7; 4096]);
+    bench.world.borrow_mut().cut(second.socket);
+    bench.settle();
+    assert_eq!(bench.heard(&first), [ASYNC]);
+    assert!(is_closed(&bench, &first));
+    assert_eq!(ended(&bench), Some(EndReason::ConnectionLost));
+    bench.land();
+}
+
+#[test]
+fn a_connection_of_the_same_cid_takes_the_place_of_the_old_one_whose_writes_are_waited_for() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, write(21, 2), &[7; 4096]);
+    let third = join(&mut bench, &first, 1);
+    assert!(is_closed(&bench, &second));
+    assert!(bench.world.borrow().sockets.len() == third.socket, "the write is at the medium");
+    bench.land();
+    assert_eq!(bench.heard(&third), [LOGIN]);
+    send(&mut bench, &third, test_unit_ready(31, 3), &[]);
+    assert_eq!(
+        bench.heard(&third),
+        [Heard::Status(31, GOOD)],
+        "the terminated write took its number with it"
+    );
+    assert_eq!((bench.heard(&first), ended(&bench)), (Vec::new(), None));
+}
+
+#[test]
+fn the_only_connection_of_a_session_can_be_replaced() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let first = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let again = join(&mut bench, &first, 0);
+    assert!(is_closed(&bench, &first));
+    assert_eq!(bench.heard(&again), [LOGIN]);
+    send(&mut bench, &again, test_unit_ready(31, 2), &[]);
+    assert_eq!(bench.heard(&again), [Heard::Status(31, GOOD)]);
+    bench.world.borrow_mut().cut(again.socket);
+    bench.settle();
+    assert_eq!(ended(&bench), Some(EndReason::ConnectionLost));
+}
+
+#[test]
+fn there_are_no_more_connections_than_were_agreed_on() {
+    let (mut bench, first, _) = two();
+    let third = join(&mut bench, &first, 2);
+    assert_eq!(login_status(&bench, &third), LoginStatus::SUCCESS);
+    let fourth = join(&mut bench, &first, 3);
+    assert_eq!(login_status(&bench, &fourth), LoginStatus::TOO_MANY_CONNECTIONS);
+    assert!(is_closed(&bench, &fourth));
+}
+
+#[test]
+fn a_session_that_is_not_there_any_more_is_not_joined() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, logout(LogoutReason::CloseSession, 0, 2), &[]);
+    let late = join(&mut bench, &first, 2);
+    assert_eq!(login_status(&bench, &late), LoginStatus::SESSION_DOES_NOT_EXIST);
+}
+
+/// RFC 7143 §4.2.3.3: answers that went out before a function on a task set are acknowledged before it is answered.
+#[test]
+fn a_function_waits_until_what_was_answered_on_other_connections_is_acknowledged() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, test_unit_ready(21, 2), &[]);
+    assert_eq!(bench.heard(&second), [Heard::Status(21, GOOD)]);
+    let clear = TaskManagementRequest {
+        immediate: true,
+        function: TaskManagementFunction::ClearTaskSet,
+        lun: lun_field(0),
+        initiator_task_tag: InitiatorTaskTag(0x77),
+        referenced_task_tag: InitiatorTaskTag::RESERVED,
+        cmd_sn: CmdSn(3),
+        expected_stat_sn: StatSn(0),
+        referenced_cmd_sn: CmdSn(0),
+        expected_data_sn: DataSn(0),
+    };
+    send(&mut bench, &first, InitiatorPdu::TaskManagement(clear), &[]);
+    assert_eq!((bench.heard(&first), bench.heard(&second)), (Vec::new(), vec![NOP_IN]));
+    let acknowledged = NopOut {
+        immediate: true,
+        data_segment_length: 0,
+        lun: LunField::default(),
+        initiator_task_tag: InitiatorTaskTag::RESERVED,
+        target_transfer_tag: TargetTransferTag::RESERVED,
+        cmd_sn: CmdSn(3),
+        expected_stat_sn: StatSn(3),
+    };
+    send(&mut bench, &second, InitiatorPdu::NopOut(acknowledged), &[]);
+    assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
+}
