@@ -42,6 +42,8 @@ pub struct Inbound {
     arrived: VecDeque<Buffer>,
     arrived_bytes: usize,
     unfilled: VecDeque<Buffer>,
+    /// Whether places behind what is missing were predicted for the receive that is under way, or are left of it.
+    is_predicted: bool,
     staging: Option<Buffer>,
     staging_class: Class,
     /// Whether the last place of the receive that is under way is staging.
@@ -97,6 +99,7 @@ impl Inbound {
             arrived: VecDeque::new(),
             arrived_bytes: 0,
             unfilled: VecDeque::new(),
+            is_predicted: false,
             staging: None,
             staging_class: Class::Small,
             staging_planned: false,
@@ -130,6 +133,10 @@ impl Inbound {
     /// Fills `list` with the places for the next receive. An empty list means that the arena has nothing left.
     pub fn plan(&mut self, arena: &Arena, expected: Expectation, list: &mut Segments) {
         debug_assert!(list.is_empty());
+        if self.is_predicted && !self.prediction_holds(expected) {
+            // Its places would take what comes now in pieces of the wrong lengths.
+            self.unfilled.clear();
+        }
         let mut planned = 0;
         while let Some(buffer) = self.unfilled.pop_front() {
             planned += buffer.len();
@@ -139,7 +146,7 @@ impl Inbound {
         // The digest goes where the next header goes, so that slots are as large as the data.
         let trailer = missing.min(self.frame.trailer_bytes);
         // What is left of a prediction ends where a PDU ends, and the next pairs go on from there.
-        let mut predicted = planned > expected.missing_bytes;
+        let mut predicted = self.is_predicted && planned > expected.missing_bytes;
         if missing > 0 && !self.fits_staging(expected) {
             self.plan_slots(arena, expected, missing - trailer, list);
         } else if expected.aligned && (predicted || planned == 0 && missing == 0 && self.arrived_bytes == 0) {
@@ -147,11 +154,30 @@ impl Inbound {
             self.plan_prediction(arena, pending, list);
             predicted = !list.is_empty();
         }
+        self.is_predicted = predicted;
         self.staging_planned = false;
         // Staging behind pairs would take what comes after them unaligned.
         if !predicted {
             self.plan_staging(arena, trailer, list);
         }
+    }
+
+    /// Whether what is left of a prediction begins with what the connection needs next: the rest of this data segment,
+    /// of its digest and the headers behind it, or of the headers before the next one.
+    fn prediction_holds(&self, expected: Expectation) -> bool {
+        let Some(front) = self.unfilled.front() else { return true };
+        let Frame { header_bytes, trailer_bytes } = self.frame;
+        let Expectation { missing_bytes: missing, .. } = expected;
+        let headers = usize::from(self.streak.headers) * header_bytes;
+        if missing > trailer_bytes {
+            return front.len() == missing - trailer_bytes;
+        }
+        if missing > 0 {
+            // Behind the last pair there is the digest alone.
+            return front.len() == missing + headers || front.len() == missing && self.unfilled.len() == 1;
+        }
+        let come = usize::from(self.streak.pending) * header_bytes + self.arrived_bytes;
+        come < headers && front.len() == headers - come
     }
 
     fn fits_staging(&self, expected: Expectation) -> bool {
@@ -267,11 +293,6 @@ impl Inbound {
         }
         assert_eq!(length, 0, "the kernel received more than it was given room for");
         self.adapt_staging(full);
-    }
-
-    /// Gives up the places that were planned behind what is missing, since the prediction did not hold.
-    pub fn forget_unfilled(&mut self) {
-        self.unfilled.clear();
     }
 
     fn keep_staging(&mut self, mut buffer: Buffer) {
@@ -534,7 +555,6 @@ mod tests {
             if round > usize::from(STREAK_MIN) {
                 assert!(data.len() == 1 && data[0].is_aligned(511), "round {round}");
             }
-            wire.inbound.forget_unfilled();
         }
         assert_eq!(wire.inbound.copied_bytes(), 0);
     }
@@ -546,11 +566,22 @@ mod tests {
     fn unaligned_of(frame: Frame, headers: usize, bursts: usize) -> usize {
         let mut wire = Wire::new();
         wire.inbound.frame_by(frame);
-        let (header_bytes, data_bytes) = (frame.header_bytes, 4096 + frame.trailer_bytes);
+        unaligned_in(&mut wire, headers, 4096, (bursts, 32))
+    }
+
+    /// Feeds so many bursts of so many PDUs of `headers` headers and `length` bytes, and counts as above.
+    fn unaligned_in(
+        wire: &mut Wire,
+        headers: usize,
+        length: usize,
+        (bursts, writes): (usize, usize),
+    ) -> usize {
+        let frame = wire.inbound.frame;
+        let (header_bytes, data_bytes) = (frame.header_bytes, length + frame.trailer_bytes);
         let period = headers * header_bytes + data_bytes;
         let mut unaligned = 0;
         for _ in 0..bursts {
-            let burst = pattern(32 * period);
+            let burst = pattern(writes * period);
             let mut at = 0;
             let mut missing = 0;
             let mut seen = 0;
@@ -567,7 +598,7 @@ mod tests {
                         }
                         wire.inbound.skip(header_bytes);
                         seen = (seen + 1) % headers;
-                        wire.inbound.saw(if seen == 0 { 4096 } else { 0 });
+                        wire.inbound.saw(if seen == 0 { length } else { 0 });
                         if seen != 0 {
                             continue;
                         }
@@ -577,7 +608,7 @@ mod tests {
                         break;
                     }
                     missing = 0;
-                    let data = wire.take(4096);
+                    let data = wire.take(length);
                     unaligned += usize::from(data.len() != 1 || !data[0].is_aligned(511));
                     wire.inbound.skip(frame.trailer_bytes);
                 }
@@ -600,6 +631,33 @@ mod tests {
             let (few, many) = (unaligned_of(frame, 2, 2), unaligned_of(frame, 2, 50));
             assert_eq!(few, many, "only the first ones, before there is a pattern: {frame:?}");
         }
+    }
+
+    #[test]
+    fn a_prediction_that_does_not_hold_is_given_up_at_once() {
+        for (frame, headers) in [(Frame::BARE, 1), (DIGESTS, 1), (Frame::BARE, 2), (DIGESTS, 2)] {
+            for length in [8192, 512, 2048] {
+                let mut wire = Wire::new();
+                wire.inbound.frame_by(frame);
+                unaligned_in(&mut wire, headers, 4096, (3, 8));
+                // One at a time: what was laid out for the stream before would last for many of them.
+                let unaligned = unaligned_in(&mut wire, headers, length, (60, 1));
+                let learns = usize::from(STREAK_MIN) + 1;
+                assert!(unaligned <= learns, "{unaligned} of 60, {length} bytes, {headers}, {frame:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_without_data_in_a_stream_costs_no_write_behind_it_its_place() {
+        let mut wire = Wire::new();
+        let expected = Expectation { aligned: true, ..Expectation::default() };
+        unaligned_in(&mut wire, 1, 4096, (3, 8));
+        assert_eq!(wire.receive(expected, &pattern(HEADER_BYTES)), HEADER_BYTES);
+        wire.inbound.skip(HEADER_BYTES);
+        wire.inbound.saw(0);
+        let unaligned = unaligned_in(&mut wire, 1, 4096, (60, 1));
+        assert!(unaligned <= usize::from(STREAK_MIN) + 2, "{unaligned} of 60");
     }
 
     #[test]
