@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub struct BlockOptions {
     /// Where it is.
     pub path: PathBuf,
+    /// Bytes that are served, from the first on; `None` serves all there are.
+    pub size_bytes: Option<u64>,
     /// Bytes of a logical block; `None` takes the device's own.
     pub block_length: Option<u32>,
     /// Writes are refused.
@@ -34,6 +36,7 @@ impl BlockOptions {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            size_bytes: None,
             block_length: None,
             read_only: false,
             write_through: false,
@@ -48,8 +51,8 @@ impl BlockOptions {
 /// Opens a block device for exclusive use. Blocks.
 ///
 /// # Errors
-/// Where somebody else uses it (it is mounted, or part of another device), it is no block device, or blocks are smaller
-/// than its sectors: it is never read, changed and written back.
+/// Where somebody else uses it (it is mounted, or part of another device), it is no block device, has fewer bytes than are
+/// to be served, or blocks are smaller than its sectors: it is never read, changed and written back.
 pub fn open_block(options: &BlockOptions) -> Result<Opened, OpenError> {
     let BlockOptions { path, read_only, .. } = options;
     let kernel = |step| move |error| OpenError::Kernel { step, path: path.clone(), error };
@@ -68,7 +71,7 @@ pub fn open_block(options: &BlockOptions) -> Result<Opened, OpenError> {
     })?;
     let metadata = file.metadata().map_err(kernel("look at"))?;
     let (logical, physical) = system::sector_bytes(&file).map_err(kernel("ask the sector size of"))?;
-    let size_bytes = system::block_device_bytes(&file).map_err(kernel("ask the size of"))?;
+    let found_bytes = system::block_device_bytes(&file).map_err(kernel("ask the size of"))?;
     let direct = system::direct_alignment(&file).map_err(kernel("look at"))?;
     let block_length = options.block_length.unwrap_or(logical);
     check_block_length(block_length)?;
@@ -81,13 +84,9 @@ pub fn open_block(options: &BlockOptions) -> Result<Opened, OpenError> {
         let block_length_min = offset_alignment;
         return Err(OpenError::BlockTooSmall { path: path.clone(), block_length, block_length_min });
     }
-    let blocks = size_bytes / u64::from(block_length);
-    if blocks == 0 {
-        return Err(OpenError::Empty(path.clone()));
-    }
     let geometry = Geometry {
         block_length,
-        blocks,
+        blocks: served_blocks(options, found_bytes, block_length)?,
         physical_block_bytes: physical.max(block_length),
         memory_alignment,
         offset_alignment,
@@ -105,4 +104,41 @@ pub fn open_block(options: &BlockOptions) -> Result<Opened, OpenError> {
     };
     let store = store(file, options.queues, geometry, caching).map_err(kernel("open"))?;
     Ok(Opened { store, identity: Identity::from_metadata(&metadata), created: false, warnings: Vec::new() })
+}
+
+/// The whole blocks of a device of `found_bytes` that are served.
+fn served_blocks(options: &BlockOptions, found_bytes: u64, block_length: u32) -> Result<u64, OpenError> {
+    let path = &options.path;
+    let size_bytes = options.size_bytes.unwrap_or(found_bytes);
+    if size_bytes > found_bytes {
+        return Err(OpenError::TooSmall {
+            path: path.clone(),
+            size_bytes: found_bytes,
+            asked_bytes: size_bytes,
+        });
+    }
+    match size_bytes / u64::from(block_length) {
+        0 => Err(OpenError::Empty(path.clone())),
+        blocks => Ok(blocks),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_serves_the_beginning_of_a_device_and_never_more_than_it_has() {
+        let served = |size_bytes, found_bytes| {
+            let options = BlockOptions { size_bytes, ..BlockOptions::new("/dev/disk") };
+            served_blocks(&options, found_bytes, 4096)
+        };
+        assert_eq!(served(None, 4096 * 10 + 512).unwrap(), 10);
+        assert_eq!(served(Some(4096 * 3), 4096 * 10).unwrap(), 3);
+        assert_eq!(served(Some(4096 * 10), 4096 * 10).unwrap(), 10);
+        let error = served(Some(4096 * 10 + 1), 4096 * 10).unwrap_err();
+        assert_eq!(error.to_string(), "/dev/disk has 40960 bytes, fewer than the 40961 to be served");
+        assert!(matches!(served(Some(4095), 4096 * 10), Err(OpenError::Empty(_))));
+        assert!(matches!(served(None, 0), Err(OpenError::Empty(_))));
+    }
 }

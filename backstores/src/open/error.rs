@@ -38,6 +38,15 @@ pub enum OpenError {
         /// Bytes of a block.
         block_length: u32,
     },
+    /// It has fewer bytes than are to be served.
+    TooSmall {
+        /// The device.
+        path: PathBuf,
+        /// Its size.
+        size_bytes: u64,
+        /// The size that was asked for.
+        asked_bytes: u64,
+    },
     /// It has no block.
     Empty(PathBuf),
     /// No power of two from 512 to 65,536.
@@ -66,6 +75,11 @@ impl fmt::Display for OpenError {
             Self::UnevenSize { path, size_bytes, block_length } => write!(
                 f,
                 "{} has {size_bytes} bytes, which is not a multiple of its block size {block_length}",
+                path.display()
+            ),
+            Self::TooSmall { path, size_bytes, asked_bytes } => write!(
+                f,
+                "{} has {size_bytes} bytes, fewer than the {asked_bytes} to be served",
                 path.display()
             ),
             Self::Empty(path) => write!(f, "{} is empty", path.display()),

@@ -56,8 +56,9 @@ impl Media {
             }
             Handler::Rbd(image) => open_rbd(options_of(image, device)).map(Medium::Rbd),
             Handler::FileIo { filename, size_bytes } => self.file(device, filename, *size_bytes),
-            Handler::BlockIo { filename, .. } => {
+            Handler::BlockIo { filename, size_bytes } => {
                 let opened = open_block(&BlockOptions {
+                    size_bytes: *size_bytes,
                     block_length: Some(block),
                     read_only: device.read_only,
                     write_through: device.write_through,
