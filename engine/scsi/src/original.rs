@@ -119,7 +119,7 @@ impl Original {
             Change::PersistentReserve(out) => {
                 self.ledger.persistent_reserve_out(&out, me).map(|applied| self.reserved(applied))
             }
-            Change::ModeSelect(change) => Ok(self.mode_selected(change.applied_to(self.unit.mode), me)),
+            Change::ModeSelect(change) => self.mode_selected(change.applied_to(self.unit.mode), me),
             Change::Load => self.loaded(me),
             Change::Eject => self.ejected(),
             Change::PreventRemoval { prevent: true } => {
@@ -244,16 +244,20 @@ impl Original {
     }
 
     /// SPC-4 §6.11: the others are told, the one that asked is not.
-    fn mode_selected(&mut self, values: ModeValues, me: NexusId) -> Option<Installment> {
+    fn mode_selected(&mut self, values: ModeValues, me: NexusId) -> Result<Option<Installment>, Outcome> {
         if values == self.unit.mode {
-            return None;
+            return Ok(None);
         }
         let flush = cache_turned_off(self.unit.mode, values);
+        if let (true, Some(sense)) = (flush, self.device.sense()) {
+            // What was written before a restart may be in a volatile cache still, and nobody can write it back now.
+            return Err(Outcome::check(sense));
+        }
         self.unit.mode = values;
         let mut installment = self.next();
         installment.flush = flush;
         installment.attentions = vec![(Whom::AllBut(me), UnitAttention::ModeParametersChanged)];
-        Some(installment)
+        Ok(Some(installment))
     }
 
     /// A medium that is kept from leaving is kept from coming as well, as drives do and initiators expect.

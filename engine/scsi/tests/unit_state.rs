@@ -212,6 +212,23 @@ fn write_cache_enable_is_changed_by_mode_select_unless_the_cache_is_vouched_for(
 }
 
 #[test]
+fn a_cache_is_not_turned_off_while_nobody_can_write_it_back() {
+    let mut list = [0; 24];
+    (list[4], list[5]) = (0x08, 0x12);
+    let select = [0x15, 0x10, 0, 0, 24, 0];
+    let mut world = World::new(disk());
+    let gone = world.original.device_is(Readiness::BecomingReady);
+    world.install(gone);
+    let refused = Answer::Ended(Outcome::check(Readiness::BecomingReady.sense().unwrap()));
+    assert_eq!(world.send_with(0, &select, &list), refused);
+    assert!(world.unit().mode.write_cache.enabled(), "what a process before this one wrote may be in it");
+    let back = world.original.device_is(Readiness::Ready);
+    world.install(back);
+    assert_eq!(world.send_with(0, &select, &list), GOOD);
+    assert!(world.last.as_ref().is_some_and(|installment| installment.flush));
+}
+
+#[test]
 fn an_ejected_medium_is_missed_by_every_medium_command_and_comes_back() {
     let mut world = World::new(removable());
     assert_eq!(world.send(0, &EJECT), GOOD);

@@ -78,6 +78,8 @@ pub(crate) struct Fence {
     queue: VecDeque<Waiting>,
     orphans: Vec<Orphan>,
     ledger: LedgerFile,
+    /// Another unit has its name, and its ledger's file.
+    retired: bool,
 }
 
 /// The change in hand.
@@ -143,7 +145,21 @@ impl Fence {
                 retry_at: Moment::ORIGIN,
                 retry_after: LEDGER_RETRY_MIN,
             },
+            retired: false,
         }
+    }
+
+    /// Another unit takes its place, and has read what was kept, or will when what is being written is. What is asked here
+    /// from now on would be lost with this unit: whoever asks is told to ask again, and asks the other one then.
+    pub(crate) fn retire(&mut self, effects: &mut Vec<Effect>) {
+        self.retired = true;
+        let waiting = self.queue.drain(..).map(|waiting| waiting.joined.asker);
+        effects.extend(waiting.map(|asker| Effect::Answer(asker, Err(Outcome::BUSY))));
+    }
+
+    /// Whether its ledger is kept by another unit.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// The state in force: what a shard is given that asks now.
@@ -190,7 +206,7 @@ impl Fence {
         };
         if let Some(running) = self.running.as_mut().filter(repeats) {
             running.joined.push(joined);
-        } else if self.queue.len() >= QUEUE_MAX {
+        } else if self.retired || self.queue.len() >= QUEUE_MAX {
             effects.push(Effect::Answer(asker, Err(Outcome::BUSY)));
         } else {
             self.queue.push_back(Waiting { joined, nexus, request });
@@ -355,10 +371,8 @@ impl Fence {
     fn proceed(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         loop {
             if self.running.is_some() {
-                if !self.comes_or_goes_beside_a_drain() {
-                    break;
-                }
-                let errand = self.errands.pop_front().expect("it was just looked at");
+                let Some(at) = self.comes_or_goes_meanwhile() else { break };
+                let errand = self.errands.remove(at).expect("it was just looked at");
                 self.run(errand, now, effects);
             } else if let Some(errand) = self.errands.pop_front() {
                 self.run(errand, now, effects);
@@ -373,26 +387,38 @@ impl Fence {
         }
     }
 
-    /// A nexus comes or goes while an Install drains, and nothing is to be made durable for it: the unit may drain for
-    /// as long as its medium hangs, and a registrant that comes back is one all the while. The nexus that asked for the
-    /// Install stays: it is to be known again when it repeats its request.
-    fn comes_or_goes_beside_a_drain(&self) -> bool {
-        let Some(running) = &self.running else { return false };
-        let draining = matches!(running.phase, Phase::Installing(_));
-        match self.errands.front().filter(|_| draining) {
-            Some(Errand::NexusFound(..)) => true,
-            Some(Errand::NexusLost(nexus)) => {
+    /// The errand of the next nexus that comes or goes, where nothing is to be made durable for it and so it may while
+    /// something else is in hand: that may take as long as a medium hangs, or a disk, and who comes back is the holder, or a
+    /// registrant, all the while. The nexus that asked for what is in hand stays: it is to be known again when it repeats
+    /// its request.
+    fn comes_or_goes_meanwhile(&self) -> Option<usize> {
+        let running = self.running.as_ref()?;
+        let moves = |errand: &Errand| matches!(errand, Errand::NexusFound(..) | Errand::NexusLost(_));
+        let at = self.errands.iter().position(moves)?;
+        let may = match (&self.errands[at], &running.phase) {
+            (Errand::NexusLost(_), Phase::Persisting(_)) => false,
+            // Where it is a loss that is being written, the nexus may be the very one that was lost.
+            (_, Phase::Persisting(_)) => running.request.is_some(),
+            (Errand::NexusLost(nexus), _) => {
                 let asked = running.request.as_ref().is_some_and(|(asking, _)| asking == nexus);
                 !asked && self.state.reservation != Reservation::Exclusive { holder: Some(*nexus) }
             }
-            _ => false,
-        }
+            _ => true,
+        };
+        may.then_some(at)
     }
 
     fn run(&mut self, errand: Errand, now: Moment, effects: &mut Vec<Effect>) {
         match &errand {
             Errand::NexusFound(nexus, name) => {
                 self.attached.insert(*nexus, name.clone());
+                if let Some(Running { phase: Phase::Persisting(judged), .. }) = &mut self.running {
+                    // What comes next knows it, too.
+                    let (original, installment) = &mut **judged;
+                    if let Some(seen) = original.attach(*nexus, name.clone()) {
+                        installment.unit = seen.unit;
+                    }
+                }
             }
             Errand::NexusLost(nexus) => {
                 if self.attached.remove(nexus).is_some() {
@@ -411,6 +437,7 @@ impl Fence {
         match installment {
             // Nobody waits for it: it takes nothing from anybody who has a session.
             Some(installment) if comes => drop(self.install(original, installment, effects)),
+            // Nor for what no shard sees: it may happen beside a drain.
             None => self.original = original,
             _ => self.begin(None, None, Judged { original, installment }, now, effects),
         }
@@ -442,6 +469,7 @@ impl Fence {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
+        assert!(self.running.is_none(), "beside a drain nothing begins that it would have to wait for");
         let Judged { original, installment } = judged;
         let Some(installment) = installment else {
             // Nothing that a shard sees is another one.

@@ -642,3 +642,33 @@ fn a_new_size_is_installed_with_its_attention() {
     assert_eq!(install.state.geometry.blocks(), 4096);
     assert_eq!(install.attentions, [(Whom::All, UnitAttention::CapacityChanged)]);
 }
+
+#[test]
+fn who_comes_while_a_ledger_is_written_is_known_at_once_and_afterwards() {
+    let mut stage = held_for_registrants();
+    stage.errand(Errand::NexusLost(B));
+    stage.ask(10, A, register(3));
+    assert_eq!(stage.said(), ["release 2", "persist nobody"]);
+    stage.errand(Errand::NexusFound(NexusId(8), name("b")));
+    let before = "install 4 keys [1, 2] here [1, 8] WriteExclusiveRegistrantsOnly";
+    assert_eq!(stage.said(), [before], "it is a registrant, and was one all the while");
+    stage.written(true);
+    assert_eq!(stage.said(), ["install 5 keys [3, 2] here [1, 8] WriteExclusiveRegistrantsOnly"]);
+    stage.everywhere(5);
+    assert_eq!(stage.said(), ["10 good", "completed"]);
+}
+
+#[test]
+fn who_comes_passes_what_waits_that_has_nothing_to_do_with_it() {
+    let mut stage = held_for_registrants();
+    stage.errand(Errand::NexusLost(B));
+    stage.ask(10, A, register(3));
+    stage.written(true);
+    stage.said();
+    stage.errand(Errand::Device(Readiness::BecomingReady, None));
+    stage.errand(Errand::NexusFound(NexusId(8), name("b")));
+    assert_eq!(stage.said(), ["install 5 keys [3, 2] here [1, 8] WriteExclusiveRegistrantsOnly"]);
+    stage.everywhere(4);
+    let ready = "install 6 keys [3, 2] here [1, 8] WriteExclusiveRegistrantsOnly";
+    assert_eq!(stage.said(), ["10 good", "completed", ready]);
+}
