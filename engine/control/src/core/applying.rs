@@ -78,7 +78,7 @@ impl<M: Clone> Control<M> {
         for device in &wanted.devices {
             match self.unit_ids.get(device.name.as_str()) {
                 Some(unit) => self.revise_unit(*unit, device, now, orders),
-                None => self.create_unit(device, None, orders),
+                None => self.create_unit(device, None, now, orders),
             }
         }
         let named = wanted.devices.iter().filter_map(|device| self.unit_ids.get(device.name.as_str()));

@@ -101,11 +101,18 @@ impl<M> Unit<M> {
 
 impl<M: Clone> Control<M> {
     /// Brings a unit into being, on every shard. Its device is opened at once, or `later`.
-    pub(super) fn create_unit(&mut self, device: &Device, later: Option<Moment>, orders: &mut Orders<M>) {
+    pub(super) fn create_unit(
+        &mut self,
+        device: &Device,
+        later: Option<Moment>,
+        now: Moment,
+        orders: &mut Orders<M>,
+    ) {
         self.last_unit += 1;
         let id = UnitId(self.last_unit);
         let name: Arc<str> = device.name.as_str().into();
         let device = Arc::new(device.clone());
+        let later = later.or_else(|| self.is_held(&device, id).then(|| now + OPEN_RETRY_MIN));
         let (unit, medium) = match logical_unit(&device, self.setup_id, None) {
             Ok(unit) => match later {
                 None => (unit, Medium::Opening { failures: 0 }),
@@ -266,7 +273,8 @@ impl<M: Clone> Control<M> {
         if is_reopened(&unit.device, device) {
             // Another unit under the same name: sessions are remapped to it, and it opens when the old one has let go.
             self.doomed.insert(id);
-            return self.create_unit(device, Some(now + OPEN_RETRY_MIN), orders);
+            self.at_fence(id, now, orders, Fence::retire);
+            return self.create_unit(device, Some(now + OPEN_RETRY_MIN), now, orders);
         }
         unit.device = Arc::new(device.clone());
         let extent = match &unit.medium {
@@ -402,15 +410,31 @@ impl<M: Clone> Control<M> {
 
     /// Time has passed for one unit.
     pub(super) fn expire_unit(&mut self, id: UnitId, now: Moment, orders: &mut Orders<M>) {
-        let Some(unit) = self.units.get_mut(&id) else { return };
+        let Some(unit) = self.units.get(&id) else { return };
         if let Medium::Failed { failures, retry_at } = unit.medium
             && retry_at <= now
             && unit.closing.is_none()
         {
-            unit.medium = Medium::Opening { failures };
-            orders.push(Order::OpenDevice { unit: id, device: Arc::clone(&unit.device) });
+            let held = self.is_held(&unit.device, id);
+            let unit = self.units.get_mut(&id).expect("it was just there");
+            if held {
+                unit.medium = Medium::Failed { failures, retry_at: now + OPEN_RETRY_MIN };
+            } else {
+                unit.medium = Medium::Opening { failures };
+                orders.push(Order::OpenDevice { unit: id, device: Arc::clone(&unit.device) });
+            }
         }
         self.at_fence(id, now, orders, |fence, effects| fence.expire(now, effects));
+    }
+
+    /// Whether a unit that is on its way out has what this device opens: its last writes may be at the medium still, and not
+    /// every medium keeps a second one from being opened.
+    fn is_held(&self, device: &Device, by_other_than: UnitId) -> bool {
+        let goes = |id: &UnitId, unit: &Unit<M>| unit.closing.is_some() || self.doomed.contains(id);
+        let has = |unit: &Unit<M>| {
+            device.handler.filename().is_some() && unit.device.handler.filename() == device.handler.filename()
+        };
+        self.units.iter().any(|(id, unit)| *id != by_other_than && goes(id, unit) && has(unit))
     }
 
     /// Does something to the fence of a unit, if there is one, and carries out what comes of it.
@@ -433,8 +457,9 @@ impl<M: Clone> Control<M> {
             match effect {
                 Effect::Persist(content) => {
                     let unit = self.units.get_mut(&id).expect("its fence has just spoken");
-                    if self.unit_ids.get(&unit.name).is_some_and(|current| *current != id) {
-                        // The file is its successor's now.
+                    let is_successors = self.unit_ids.get(&unit.name).is_some_and(|current| *current != id);
+                    if is_successors || unit.fence.is_retired() {
+                        // What control does to it meanwhile, the loss of a nexus say, happens to its successor as well.
                         let mut more = Vec::new();
                         unit.fence.written(true, now, &mut more);
                         effects.extend(more);
@@ -475,6 +500,7 @@ fn is_reopened(old: &Device, new: &Device) -> bool {
     old.handler.name() != new.handler.name()
         || (rbd(old) && old.handler != new.handler)
         || old.handler.filename() != new.handler.filename()
+        || old.handler.is_dummy() != new.handler.is_dummy()
         || old.block_size_bytes != new.block_size_bytes
         || old.read_only != new.read_only
         || old.write_through != new.write_through

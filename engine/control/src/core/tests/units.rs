@@ -222,3 +222,62 @@ fn a_reset_whose_session_ends_leaves_nothing_behind() {
     world.end(session, Vec::new());
     assert!(world.control.parked.is_empty());
 }
+
+/// `a` is another unit below: its successor reads the ledger when nobody writes it any more.
+fn replace_a(world: &mut World) {
+    world.apply_with(&PLAIN.replace("filename /a", "filename /a\n            rotational 0"), true);
+}
+
+#[test]
+fn what_is_asked_of_a_unit_that_is_being_replaced_is_asked_again_and_not_lost() {
+    let mut world = two_sessions();
+    // The sessions keep their map for a while: another device of the new configuration takes its time to open.
+    world.manners.opens = false;
+    let before = world.unit("a");
+    let slow = PLAIN.replace("DEVICE b {", "DEVICE c {\n filename /c\n }\n DEVICE b {");
+    world.apply_with(&slow.replace("filename /a", "filename /a\n            rotational 0"), true);
+    assert_ne!(world.unit("a"), before);
+    assert!(!world.said().iter().any(|word| word.contains("remaps")), "c is not open");
+    let (_, nexus, shard) = world.adopted[0];
+    let change = Change::Reserve;
+    world.hear(ToControl::Change { shard, ticket: Ticket(1), unit: before, nexus, change });
+    assert_eq!(world.said(), ["shard 0 hears of 1: Busy"], "GOOD would be forgotten with the unit");
+    world.open(world.unit("c"));
+    assert!(world.said().iter().any(|word| word.contains("remaps")));
+    world.hear(reserve(&world, 2, "a", 0));
+    assert_eq!(world.said().last().unwrap(), "shard 0 hears of 2: good");
+}
+
+#[test]
+fn what_waits_at_a_unit_that_is_replaced_is_asked_again_and_what_is_being_done_is_kept() {
+    let mut world = two_sessions();
+    world.manners.ledgers = false;
+    let before = world.unit("a");
+    world.hear(reserve(&world, 1, "a", 0));
+    world.hear(reserve(&world, 2, "a", 1));
+    assert_eq!(world.said(), ["write ledger a"]);
+    replace_a(&mut world);
+    let said = world.said();
+    assert!(said.contains(&"shard 1 hears of 2: Busy".to_owned()), "{said:?}");
+    assert!(!said.contains(&"read ledger a".to_owned()), "not before it is written: {said:?}");
+    world.tell(Mail::LedgerWritten { unit: before, result: Ok(()) });
+    let said = world.said();
+    assert!(said.contains(&"read ledger a".to_owned()), "{said:?}");
+}
+
+#[test]
+fn a_medium_is_not_opened_by_two_units() {
+    let mut world = two_sessions();
+    world.manners.closes = false;
+    let before = world.unit("a");
+    replace_a(&mut world);
+    assert!(world.said().contains(&"close a".to_owned()));
+    world.pass(OPEN_RETRY_MIN * 10);
+    assert_eq!(world.said(), [""; 0], "the last write of the unit before may be at the medium");
+    for shard in [ShardId(0), ShardId(1)] {
+        world.hear(ToControl::Closed { shard, unit: before });
+    }
+    world.said();
+    world.pass(OPEN_RETRY_MIN);
+    assert!(world.said().contains(&"open a".to_owned()));
+}
