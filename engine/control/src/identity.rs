@@ -1,7 +1,6 @@
 //! From a configured DEVICE and the size of what stands behind it to the logical unit that initiators see.
 
 use portico_model::configuration::{self, Device, Handler};
-use portico_scsi::identity::{self, Identity, IdentityOptions};
 use portico_scsi::unit::{Geometry, LogicalUnit, Readiness, WriteCache};
 
 /// The most bytes that one command may move (MAXIMUM TRANSFER LENGTH of the Block Limits VPD page).
@@ -31,12 +30,13 @@ pub fn logical_unit(device: &Device, setup_id: u32, extent: Option<Extent>) -> R
             Geometry::new(device.block_size_bytes, 1, 0, TRANSFER_BYTES_MAX).map_err(|e| e.to_string())?
         }
     };
-    let identity = identity(device, setup_id)?;
+    let identity = configuration::identity(device, setup_id).map_err(|error| error.to_string())?;
     let mut unit = LogicalUnit::new(identity, geometry, write_cache(device));
     unit.read_only = device.read_only || extent.is_some_and(|extent| extent.read_only);
     unit.rotational = device.rotational;
     unit.thin_provisioned = device.thin_provisioned;
     unit.removable = device.removable;
+    unit.dummy = device.handler.is_dummy();
     unit.readiness = if extent.is_some() { Readiness::Ready } else { Readiness::BecomingReady };
     Ok(unit)
 }
@@ -54,30 +54,6 @@ fn geometry(device: &Device, extent: Extent) -> Result<Geometry, String> {
     Geometry::new(block, blocks, exponent, TRANSFER_BYTES_MAX)
         .map(|geometry| geometry.with_optimal_transfer_bytes(device.opt_trans_len_bytes))
         .map_err(|error| error.to_string())
-}
-
-/// The configuration has made up its mind about every part: nothing is left to the defaults below.
-fn identity(device: &Device, setup_id: u32) -> Result<Identity, String> {
-    let whole = configuration::Identity::of(device, setup_id);
-    let handler = match device.handler {
-        Handler::BlockIo { .. } | Handler::Rbd(_) => identity::Handler::BlockIo,
-        Handler::FileIo { .. } | Handler::NullIo { .. } | Handler::Ram { .. } => identity::Handler::FileIo,
-    };
-    let set = &device.identity;
-    Identity::new(&IdentityOptions {
-        t10_vend_id: Some(&whole.t10_vend_id),
-        prod_id: Some(&whole.prod_id),
-        prod_rev_lvl: Some(&whole.prod_rev_lvl),
-        t10_dev_id: Some(&whole.t10_dev_id),
-        vend_specific_id: Some(&whole.vend_specific_id),
-        usn: Some(&whole.usn),
-        naa_id: whole.naa_id.as_ref().map(|id| id.bytes()),
-        eui64_id: whole.eui64_id.as_ref().map(|id| id.bytes()),
-        inq_vend_specific: set.inq_vend_specific.as_deref().unwrap_or("").as_bytes(),
-        scsi_device_name: set.scsi_device_name.as_deref().unwrap_or(""),
-        ..IdentityOptions::new(setup_id, &device.name, handler)
-    })
-    .map_err(|error| error.to_string())
 }
 
 fn write_cache(device: &Device) -> WriteCache {
@@ -105,20 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_the_configurations_to_the_last_byte() {
-        let unit = logical_unit(&fileio(), 0, extent(1 << 20)).unwrap();
-        let expected = configuration::Identity::of(&fileio(), 0);
-        assert_eq!(unit.identity.serial_number.as_bytes(), expected.usn.as_bytes());
-        assert_eq!(unit.identity.t10_device_id.as_bytes(), expected.t10_dev_id.as_bytes());
-        assert_eq!(unit.identity.vendor.as_bytes(), b"SCST_FIO");
-        assert_eq!(unit.identity.eui64.unwrap().as_bytes(), expected.eui64_id.unwrap().bytes());
-    }
-
-    #[test]
-    fn scst_and_we_derive_the_same_identity() {
-        let ours = logical_unit(&fileio(), 7, None).unwrap().identity;
-        let scsts = Identity::new(&IdentityOptions::new(7, "disk1", identity::Handler::FileIo)).unwrap();
-        assert_eq!(ours, scsts);
+    fn a_dummy_has_no_device_and_any_other_has_one() {
+        let null = |dummy| Device::new("d", Handler::NullIo { size_bytes: 1 << 20, dummy });
+        assert!(logical_unit(&null(true), 0, extent(1 << 20)).unwrap().dummy);
+        assert!(!logical_unit(&null(false), 0, extent(1 << 20)).unwrap().dummy);
+        assert!(!logical_unit(&fileio(), 0, extent(1 << 20)).unwrap().dummy);
     }
 
     #[test]

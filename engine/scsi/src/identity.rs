@@ -74,10 +74,12 @@ impl fmt::Debug for BinaryId {
 /// Which vendor the unit names by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handler {
-    /// vdisk_fileio, and the handlers that SCST gives the same vendor: vdisk_nullio, and our RAM disk.
+    /// vdisk_fileio, and vdisk_nullio, which SCST gives the same vendor.
     FileIo,
-    /// vdisk_blockio.
+    /// vdisk_blockio, and an RBD image: one that SCST served was mapped by the kernel, and a block device.
     BlockIo,
+    /// Our RAM disk, which is not SCST's: no disk of an existing setup can change its name by this.
+    Ram,
 }
 
 /// What the configuration says about a unit's identity; `None` and empty mean SCST's default.
@@ -225,6 +227,7 @@ impl Identity {
         let vendor = match options.handler {
             Handler::FileIo => "SCST_FIO",
             Handler::BlockIo => "SCST_BIO",
+            Handler::Ram => "PORTICO",
         };
         let naa = options.naa_id.map(naa).transpose()?;
         Ok(Self {
@@ -329,6 +332,8 @@ mod tests {
             assert_eq!(device_number(0, name), u64::from(expected), "{name}");
             assert_eq!(device_number(7, name), 7 << 32 | u64::from(expected), "{name}");
         }
+        // Computed apart, by a program whose CRC32C gives the catalogue's check value E3069283 for "123456789".
+        assert_eq!(device_number(0, "disk1"), 0xb8fd_bd32);
         // The NUL matters, and so does the missing inversion: the usual crc32c is another number.
         assert_ne!(device_number(0, "disk1"), u64::from(crc32c::crc32c(b"disk1\0")));
     }
@@ -355,6 +360,8 @@ mod tests {
         let block = Identity::new(&IdentityOptions::new(0, "d", Handler::BlockIo)).unwrap();
         assert_eq!(block.vendor.as_bytes(), b"SCST_BIO");
         assert_eq!(of("d").vendor.as_bytes(), b"SCST_FIO");
+        let ram = Identity::new(&IdentityOptions::new(0, "d", Handler::Ram)).unwrap();
+        assert_eq!(ram.vendor.as_bytes(), b"PORTICO");
         assert_eq!(of("d").revision.as_bytes(), b"3110");
     }
 
@@ -365,6 +372,16 @@ mod tests {
         let identity = Identity::new(&options).unwrap();
         assert_eq!(identity.naa.unwrap().as_bytes()[0], 0x30);
         assert_eq!(identity.eui64, None);
+    }
+
+    #[test]
+    fn what_hangs_on_a_given_t10_device_id_follows_it() {
+        let mut options = IdentityOptions::new(0, "disk1", Handler::FileIo);
+        options.t10_dev_id = Some("rbd00001-vol");
+        let identity = Identity::new(&options).unwrap();
+        assert_eq!(identity.vendor_specific_id.as_bytes(), b"rbd00001-vol");
+        assert_eq!(identity.eui64.unwrap().as_bytes(), b"rbd00001");
+        assert_eq!(identity.serial_number, of("disk1").serial_number);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Standard INQUIRY data (SPC-4 §6.4.2), with SCST's version descriptors, so that a migrated disk reads the same.
 
-use crate::bits::{PERIPHERAL_DISK, RESPONSE_DATA_FORMAT, VERSION_SPC4};
+use crate::bits::{RESPONSE_DATA_FORMAT, VERSION_SPC4};
 use crate::opcodes;
 use crate::reply::Reply;
 use crate::unit::LogicalUnit;
@@ -18,7 +18,7 @@ const SHORT_VENDOR_SPECIFIC: usize = 20;
 pub(crate) fn standard(unit: &LogicalUnit, reply: &mut Reply<'_>) {
     let identity = &unit.identity;
     let vendor_specific = identity.inquiry_vendor_specific.as_bytes();
-    reply.byte(PERIPHERAL_DISK);
+    reply.byte(unit.peripheral());
     reply.byte(if unit.removable { 0x80 } else { 0 });
     reply.byte(VERSION_SPC4);
     reply.byte(RESPONSE_DATA_FORMAT);

@@ -2,7 +2,7 @@
 //!
 //! The original lives with the single writer ([`crate::original`]); everything here is a copy with a generation.
 
-use crate::bits::be;
+use crate::bits::{PERIPHERAL_DISK, PERIPHERAL_NOT_CONNECTED, be};
 use crate::identity::Identity;
 use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
@@ -258,6 +258,8 @@ pub struct LogicalUnit {
     pub thin_provisioned: bool,
     /// RMB: the medium can be ejected.
     pub removable: bool,
+    /// No disk, for initiators that want something at LUN 0: INQUIRY tells of a unit without a device (SCST's `dummy 1`).
+    pub dummy: bool,
     /// Whether it can be accessed.
     pub readiness: Readiness,
     /// Who may access it.
@@ -278,9 +280,15 @@ impl LogicalUnit {
             rotational: true,
             thin_provisioned: false,
             removable: false,
+            dummy: false,
             readiness: Readiness::Ready,
             reservation: Reservation::None,
         }
+    }
+
+    /// PERIPHERAL QUALIFIER and PERIPHERAL DEVICE TYPE.
+    pub(crate) const fn peripheral(&self) -> u8 {
+        if self.dummy { PERIPHERAL_NOT_CONNECTED } else { PERIPHERAL_DISK }
     }
 
     /// The format in which this unit's sense data goes out.

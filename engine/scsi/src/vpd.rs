@@ -2,7 +2,6 @@
 //!
 //! Each page has one writer, and [`PAGES`] is the list that page 00 shows and by which a page is found.
 
-use crate::bits::PERIPHERAL_DISK;
 use crate::block;
 use crate::device_server::Context;
 use crate::reply::Reply;
@@ -26,7 +25,7 @@ pub(crate) fn page(code: u8, unit: &LogicalUnit, context: &Context<'_>, reply: &
     let Some((_, write)) = PAGES.iter().find(|(page, _)| *page == code) else {
         return false;
     };
-    reply.byte(PERIPHERAL_DISK);
+    reply.byte(unit.peripheral());
     reply.byte(code);
     reply.be16(0);
     write(unit, context, reply);

@@ -366,3 +366,12 @@ fn the_well_known_unit_reports_luns_and_little_else() {
     let Answer::Data(sense) = nowhere(Lun::REPORT_LUNS, &[0x03, 0, 0, 0, 18, 0]) else { panic!() };
     assert_eq!(sense[2], 0);
 }
+
+#[test]
+fn a_dummy_tells_of_no_device_on_every_page() {
+    let mut world = World::new(LogicalUnit { dummy: true, ..disk() });
+    assert_eq!(world.data(0, &INQUIRY)[0], 0x3f, "qualifier 001b, type 1Fh");
+    for page in [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2] {
+        assert_eq!(world.data(0, &inquiry_page(page))[..2], [0x3f, page]);
+    }
+}

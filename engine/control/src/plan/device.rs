@@ -18,7 +18,7 @@ pub(super) fn differences(old: &Device, new: &Device) -> Differences {
     let compared = [
         ("filename", old.handler.filename() != new.handler.filename()),
         ("option", is_other_client(&old.handler, &new.handler)),
-        ("dummy", is_dummy(&old.handler) != is_dummy(&new.handler)),
+        ("dummy", old.handler.is_dummy() != new.handler.is_dummy()),
         ("size", old.handler.size_bytes() != new.handler.size_bytes()),
         ("blocksize", old.block_size_bytes != new.block_size_bytes),
         ("read_only", old.read_only != new.read_only),
@@ -83,10 +83,6 @@ pub(super) fn with_running_attributes(old: &Device, new: &Device) -> Device {
 fn is_other_client(old: &Handler, new: &Handler) -> bool {
     let (Handler::Rbd(old), Handler::Rbd(new)) = (old, new) else { return false };
     (&old.client, &old.keyring, &old.options) != (&new.client, &new.keyring, &new.options)
-}
-
-fn is_dummy(handler: &Handler) -> bool {
-    matches!(handler, Handler::NullIo { dummy: true, .. })
 }
 
 fn set_size(handler: &mut Handler, like: &Handler) {

@@ -192,6 +192,12 @@ impl Handler {
         }
     }
 
+    /// Whether it is vdisk_nullio with `dummy 1`.
+    #[must_use]
+    pub fn is_dummy(&self) -> bool {
+        matches!(self, Self::NullIo { dummy: true, .. })
+    }
+
     /// The size in bytes, where the configuration fixes it.
     #[must_use]
     pub fn size_bytes(&self) -> Option<u64> {

@@ -23,7 +23,7 @@ pub use device::{
 };
 pub use device_group::{AluaState, DeviceGroup, TargetGroup, TargetReference};
 pub use embedded::{EMBEDDED_TARGET, embedded_default};
-pub use identity::{Identity, T10_DEV_ID_LENGTH_MAX};
+pub use identity::identity;
 pub use name::{IscsiName, NAME_LENGTH_BYTES_MAX, NameDeparture, NameFault};
 pub use pattern::{PATTERN_LENGTH_BYTES_MAX, Pattern, PatternFault};
 pub use portico_iscsi::chap::{Secret, User};
@@ -94,12 +94,6 @@ impl Configuration {
     #[must_use]
     pub fn serves(&self, target: &Target) -> bool {
         self.iscsi.enabled && target.enabled
-    }
-
-    /// The identity that INQUIRY and its pages report for this device.
-    #[must_use]
-    pub fn identity(&self, device: &Device) -> Identity {
-        Identity::of(device, self.core.setup_id)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use portico_model::configuration::{
-    Configuration, Device, Group, LunMapping, NegotiatedKeys, Pattern, Secret, Target, UnservedLun,
+    Configuration, Device, Group, LunMapping, NegotiatedKeys, Pattern, Secret, Target, UnservedLun, identity,
 };
 
 use super::Context;
@@ -26,12 +26,14 @@ pub(super) fn devices(context: &mut Context<'_>, configuration: &Configuration, 
     let all = || configuration.devices.iter().zip(spans);
     shared_media(context, all());
     let place = |span: Option<Span>, spans: &DeviceSpans| span.unwrap_or(spans.name);
-    let identities: Vec<_> =
-        all().map(|(device, spans)| (configuration.identity(device), device, spans)).collect();
+    let setup_id = configuration.core.setup_id;
+    let t10_of = |device: &Device| {
+        let identity = identity(device, setup_id).ok()?;
+        Some(String::from_utf8_lossy(identity.t10_device_id.as_bytes()).into_owned())
+    };
+    let t10s: Vec<_> = all().filter_map(|(device, spans)| Some((t10_of(device)?, device, spans))).collect();
 
-    let t10 = identities
-        .iter()
-        .map(|(identity, _, spans)| (identity.t10_dev_id.clone(), place(spans.t10_dev_id, spans)));
+    let t10 = t10s.iter().map(|(t10, _, spans)| (t10.clone(), place(spans.t10_dev_id, spans)));
     same_identity(context, "t10_dev_id", t10);
     let naa = all().filter_map(|(device, spans)| {
         Some((device.identity.naa_id.as_ref()?.to_string(), place(spans.naa_id, spans)))
@@ -42,17 +44,15 @@ pub(super) fn devices(context: &mut Context<'_>, configuration: &Configuration, 
     });
     same_identity(context, "eui64_id", eui);
 
-    let mut heads: HashMap<String, (Span, &str)> = HashMap::new();
-    for (identity, device, spans) in &identities {
+    let mut heads: HashMap<String, (Span, &String)> = HashMap::new();
+    for (t10, device, spans) in &t10s {
         if device.identity.naa_id.is_some() || device.identity.eui64_id.is_some() {
             continue;
         }
-        let head: String = identity.t10_dev_id.chars().take(8).collect();
+        let head: String = t10.chars().take(8).collect();
         let span = place(spans.t10_dev_id, spans);
-        let Some((first, name)) = heads.insert(head, (span, &device.name)) else { continue };
-        if configuration.device(name).map(|other| configuration.identity(other).t10_dev_id)
-            == Some(identity.t10_dev_id.clone())
-        {
+        let Some((first, other)) = heads.insert(head, (span, t10)) else { continue };
+        if other == t10 {
             continue; // That was an error above.
         }
         let message =

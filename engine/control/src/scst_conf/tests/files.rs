@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use portico_model::configuration::{AluaState, Handler};
+use portico_model::configuration::{AluaState, Handler, identity};
 
 use super::{findings, parse, severities, warned};
 use crate::scst_conf::{Code, Colour, Severity, Verdict, check};
@@ -64,16 +64,18 @@ fn an_alua_pair_names_the_other_nodes_target() {
     assert_eq!((other.group_id, other.preferred, other.state), (257, false, AluaState::Standby));
     assert_eq!(other.targets[0].rel_tgt_id, Some(2));
     let device = configuration.device("shared").unwrap();
-    assert!(configuration.identity(device).usn.starts_with("1234"));
+    let identity = identity(device, configuration.core.setup_id).unwrap();
+    assert!(identity.serial_number.as_bytes().starts_with(b"1234"));
 }
 
 #[test]
 fn vmware_on_rbd_shows_one_product_and_two_disks() {
     let configuration = super::sound(file!("vmware_rbd"));
     let identities: Vec<_> =
-        configuration.devices.iter().map(|device| configuration.identity(device)).collect();
-    assert!(identities.iter().all(|identity| identity.prod_id == "RBD" && identity.t10_vend_id == "EXAMPLE"));
-    assert_ne!(identities[0].eui64_id, identities[1].eui64_id);
+        configuration.devices.iter().map(|device| identity(device, 0).unwrap()).collect();
+    assert!(identities.iter().all(|identity| identity.product.as_bytes() == b"RBD"));
+    assert!(identities.iter().all(|identity| identity.vendor.as_bytes() == b"EXAMPLE"));
+    assert_ne!(identities[0].eui64, identities[1].eui64);
     assert!(configuration.devices.iter().all(|device| device.thin_provisioned && !device.rotational));
     assert_eq!(configuration.copy_manager.len(), 2);
 }
