@@ -227,6 +227,8 @@ fn adopt() -> Mail {
             queued_commands: u32::from(WINDOW),
             nop_in_interval: Duration::ZERO,
             nop_in_timeout: Duration::ZERO,
+            response_timeout: Duration::ZERO,
+            events: false,
         },
         question,
     }))

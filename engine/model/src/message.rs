@@ -281,6 +281,11 @@ pub struct Service {
     pub nop_in_interval: Duration,
     /// NopInTimeout; zero is never.
     pub nop_in_timeout: Duration,
+    /// RspTimeout: how long the initiator may owe data that it was asked for, or not take what is sent to it; zero is for
+    /// ever.
+    pub response_timeout: Duration,
+    /// Whether SCSI events are sent (RFC 7143 §11.9.1, event 0): off with `aen_disabled`.
+    pub events: bool,
 }
 
 /// A refused login on its way back.
@@ -301,7 +306,7 @@ pub enum EndReason {
     ConnectionLost,
     /// The peer broke the protocol.
     Violation,
-    /// The peer did not answer a NOP-In in time.
+    /// The peer did not answer a NOP-In in time, or owed something else for too long.
     Silent,
     /// The same initiator port logged in again (RFC 7143 §6.3.5).
     Reinstated,

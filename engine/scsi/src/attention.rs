@@ -99,6 +99,20 @@ impl UnitAttention {
         Outcome::check(self.sense())
     }
 
+    /// Whether initiators that listen are told of it at once, by an asynchronous event (SAM-5 §5.14.1), beside what the next
+    /// command hears: news that they act upon without having asked anything.
+    pub const fn is_event(self) -> bool {
+        matches!(
+            self,
+            Self::ReportedLunsChanged
+                | Self::CapacityChanged
+                | Self::ReservationsPreempted
+                | Self::ReservationsReleased
+                | Self::RegistrationsPreempted
+                | Self::AsymmetricAccessChanged
+        )
+    }
+
     /// What this condition makes pointless to report (SAM-5 §5.14.2: a power on or reset subsumes what it clears; each
     /// reset subsumes the lesser ones).
     const fn subsumed(self) -> u16 {

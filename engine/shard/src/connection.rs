@@ -51,6 +51,8 @@ pub struct Connection {
     pub receiving: bool,
     /// A send is in flight.
     pub sending: bool,
+    /// Since when, or when the last one began.
+    pub sent_at: Moment,
     /// It closes, for this reason, when nothing is left to send.
     pub closing: Option<EndReason>,
     /// It has more to send than it may, since the initiator does not read: nothing more is understood until it does.
@@ -125,6 +127,7 @@ impl Connection {
             replies: Vec::new(),
             receiving: false,
             sending: false,
+            sent_at: Moment::ORIGIN,
             closing: None,
             stalled: false,
             listed: false,

@@ -8,6 +8,7 @@
 pub mod budget;
 pub mod connection;
 pub mod core;
+mod debts;
 pub mod directory;
 pub mod drain;
 pub mod driver;

@@ -227,6 +227,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             initiator: Arc::from(completed.initiator_name.as_str()),
             tasks: vec![None; wire.task_slots()],
             wire,
+            service,
             links: Vec::with_capacity(1),
             over: None,
             luns: states(&map, greeting, |unit| self.core.unit_keys.get(&unit).copied()),

@@ -3,7 +3,7 @@
 
 use portico_iscsi::session::{Leaving, TaskId, TextPart};
 use portico_iscsi::violation::Violation;
-use portico_iscsi::wire::{Bhs, LogoutResult, RejectReason, TaskManagementResult};
+use portico_iscsi::wire::{Bhs, LogoutResult, LunField, RejectReason, TaskManagementResult};
 
 use crate::slab::Key;
 use crate::task::Task;
@@ -80,6 +80,13 @@ pub enum Rare {
         /// Its header.
         header: Bhs,
     },
+    /// A SCSI event.
+    Event {
+        /// Where.
+        lun: LunField,
+        /// SenseLength and sense data.
+        data: Vec<u8>,
+    },
     /// The session is dropped: its connections close.
     Dropped,
     /// The initiator is asked to leave.
@@ -99,7 +106,11 @@ impl Rare {
             | Rare::Logout { name, .. }
             | Rare::Text { name, .. }
             | Rare::RejectText { name, .. } => Some(*name),
-            Rare::Ping | Rare::Reject { .. } | Rare::Dropped | Rare::AskForLogout { .. } => None,
+            Rare::Ping
+            | Rare::Reject { .. }
+            | Rare::Event { .. }
+            | Rare::Dropped
+            | Rare::AskForLogout { .. } => None,
         }
     }
 }

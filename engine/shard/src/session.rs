@@ -8,7 +8,7 @@ use portico_iscsi::login::Completed;
 use portico_iscsi::session::{Seat, TaskId};
 use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
-use portico_model::message::EndReason;
+use portico_model::message::{EndReason, Service};
 use portico_scsi::attention::{Attentions, UnitAttention};
 use portico_scsi::device_server::{Context, NexusState};
 use portico_scsi::lun::{AddressMethod, Lun};
@@ -39,6 +39,8 @@ pub struct Session {
     pub initiator: Arc<str>,
     /// RFC 7143's half.
     pub wire: portico_iscsi::session::Session,
+    /// Its timers, and whether it hears of events.
+    pub service: Service,
     /// Its connections, by their seats.
     pub links: Vec<Option<Link>>,
     /// It ends when its last connection does, for this reason: nothing more is understood of what comes.

@@ -78,6 +78,17 @@ pub struct Task {
     pub listed: bool,
     /// How it waits for memory or room in a queue, where it does.
     pub waits: Option<Wait>,
+    /// What of its Data-Out was there when somebody last looked, and since when.
+    pub owed: Owed,
+}
+
+/// How far Data-Out that was asked for had come, and since when nothing has: what RspTimeout is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Owed {
+    /// Bytes that had come.
+    pub received_bytes: u32,
+    /// When they were counted first, or nothing was owed.
+    pub since: Moment,
 }
 
 /// The three moments that the histograms are made of.
@@ -270,6 +281,7 @@ impl Task {
             awaited_by: Vec::new(),
             listed: false,
             waits: None,
+            owed: Owed { received_bytes: 0, since: arrived },
         }
     }
 

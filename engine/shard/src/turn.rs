@@ -88,6 +88,8 @@ pub struct Shard<D, M> {
     leave_until: Moment,
     spin: Duration,
     next_tick: Moment,
+    /// When it is looked next at what initiators owe.
+    pub(crate) next_dunning: Moment,
     spare_connections: Vec<Key<Connection>>,
 }
 
@@ -124,6 +126,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             leave_until: Moment::NEVER,
             spin: settings.spin,
             next_tick: Moment::ORIGIN,
+            next_dunning: Moment::ORIGIN,
             spare_connections: Vec::with_capacity(256),
         }
     }
@@ -480,6 +483,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         }
         connection.sending = true;
+        connection.sent_at = self.core.now;
         if let Err(full) = self.core.driver.send(connection.fd, tag::of_send(key), message) {
             connection.sending = false;
             self.core.pool.keep_message(full.0);
@@ -497,6 +501,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.next_tick = self.core.now + Duration::from_millis(SLEEP_MS_MAX / 2);
         self.core.expire_managements();
         self.expire_connections();
+        self.expire_debts();
         for index in std::mem::take(&mut self.accepts_due) {
             self.accept_on(index);
         }

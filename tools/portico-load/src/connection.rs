@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU8;
 
 use portico_iscsi::digest::Crc32c;
 use portico_iscsi::initiator::{Command, Completion, Direction, Event, Payload, Session, TargetFault};
-use portico_iscsi::wire::{BHS_BYTES, Residual, ServiceResponse, TaskAttribute};
+use portico_iscsi::wire::{AsyncEvent, BHS_BYTES, Residual, ServiceResponse, TaskAttribute};
 use portico_ring::{Arena, Buffer, Class, Fd, Lent, Message, MessageLimits};
 
 use crate::inbound::{Inbound, Receiver};
@@ -603,7 +603,9 @@ impl Receiver for Desk<'_> {
             Event::Rejected { reason, .. } => {
                 self.failure = Some(Failure::Fault(format!("the target rejected a PDU: {reason:?}")));
             }
-            // Whatever it says, it asks for an end of the session (§11.9.1).
+            // News about a unit, which its next command hears too.
+            Event::Async { message, .. } if message.event == AsyncEvent::Scsi => {}
+            // Whatever else it says, it asks for an end of the session (§11.9.1).
             Event::Async { message, .. } => {
                 self.failure = Some(Failure::Lost(format!("the target sent {message:?}")));
             }

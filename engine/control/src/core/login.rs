@@ -63,6 +63,8 @@ impl<M: Clone> Control<M> {
                 queued_commands: u32::from(completed.queued_commands),
                 nop_in_interval: Duration::ZERO,
                 nop_in_timeout: Duration::ZERO,
+                response_timeout: Duration::ZERO,
+                events: false,
             };
             let name = nexus_name(&initiator, isid, "");
             return Ok(Terms { initiator, name, target: None, map: Arc::default(), service });
@@ -227,6 +229,8 @@ fn service_of(target: &Target) -> Service {
         queued_commands: target.queued_commands,
         nop_in_interval: Duration::from_secs(u64::from(target.timers.nop_in_interval_s)),
         nop_in_timeout: Duration::from_secs(u64::from(target.timers.nop_in_timeout_s)),
+        response_timeout: Duration::from_secs(u64::from(target.timers.rsp_timeout_s)),
+        events: !target.aen_disabled,
     }
 }
 

@@ -75,6 +75,7 @@ fn changed_attributes(old: &Target, new: &Target) -> Vec<&'static str> {
         ("NopInInterval", old.timers.nop_in_interval_s != new.timers.nop_in_interval_s),
         ("NopInTimeout", old.timers.nop_in_timeout_s != new.timers.nop_in_timeout_s),
         ("RspTimeout", old.timers.rsp_timeout_s != new.timers.rsp_timeout_s),
+        ("aen_disabled", old.aen_disabled != new.aen_disabled),
         ("alias", old.alias != new.alias),
         ("redirect", old.redirect != new.redirect),
         ("rel_tgt_id", old.rel_tgt_id != new.rel_tgt_id),

@@ -268,7 +268,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Target, "cpu_mask", TEXT, "").later(SHARDS),
     row(Level::Target, "comment", TEXT, "").kept(),
     row(Level::Target, "black_hole", Kind::Number { min: 0, max: 4 }, "0").later("no command is swallowed"),
-    row(Level::Target, "aen_disabled", Kind::Flag, "0").later("no asynchronous events are sent"),
+    row(Level::Target, "aen_disabled", Kind::Flag, "0"),
     row(Level::Target, "forward_src", Kind::Flag, "0").later(NO_FORWARD),
     row(Level::Target, "forward_dst", Kind::Flag, "0").later(NO_FORWARD),
     // Group and LUN

@@ -272,6 +272,7 @@ fn target(target: &Target) -> Section {
     section.attribute(level, "NopInInterval", &target.timers.nop_in_interval_s.to_string(), false);
     section.attribute(level, "NopInTimeout", &target.timers.nop_in_timeout_s.to_string(), false);
     section.attribute(level, "RspTimeout", &target.timers.rsp_timeout_s.to_string(), false);
+    section.flag(level, "aen_disabled", target.aen_disabled);
     section.optional(level, "alias", target.alias.as_ref());
     let redirect = |redirect: &portico_model::configuration::Redirect| {
         format!("{} {}", redirect.address, if redirect.permanent { "perm" } else { "temp" })

@@ -300,6 +300,14 @@ impl Session {
         Some(rejected)
     }
 
+    /// Tells of a SCSI event at a logical unit (§11.9.1, event 0). The data segment is 2 bytes of SenseLength and the sense
+    /// data (§11.9.4), `length_bytes` in all.
+    pub fn scsi_event(&mut self, seat: Seat, lun: LunField, length_bytes: u32, header: &mut Bhs) {
+        let message =
+            AsyncMessage { event: AsyncEvent::Scsi, data_segment_length: length_bytes, lun, ..BLANK_MESSAGE };
+        self.async_message(seat, message, header);
+    }
+
     /// Asks the initiator to log out within `seconds` (§11.9.1, event 1).
     pub fn ask_for_logout(&mut self, seat: Seat, seconds: u16, header: &mut Bhs) {
         let message =

@@ -41,6 +41,8 @@ pub struct Target {
     pub max_sessions: Option<u32>,
     /// NOP-In and response timers.
     pub timers: Timers,
+    /// SCSI events are not sent; unit attentions tell the same.
+    pub aen_disabled: bool,
     /// TargetAlias.
     pub alias: Option<String>,
     /// Logins are sent elsewhere.
@@ -163,7 +165,7 @@ pub struct Timers {
     pub nop_in_interval_s: u32,
     /// How long the answer to a NOP-In may take.
     pub nop_in_timeout_s: u32,
-    /// How long the answer to anything else that we asked for may take.
+    /// How long data that we asked for may stay out, and an answer of ours untaken.
     pub rsp_timeout_s: u32,
 }
 
@@ -220,6 +222,7 @@ impl Target {
             queued_commands: QUEUED_COMMANDS_DEFAULT,
             max_sessions: None,
             timers: Timers::default(),
+            aen_disabled: false,
             alias: None,
             redirect: None,
             rel_tgt_id: None,

@@ -208,7 +208,7 @@ impl<D: Driver> Core<D> {
         let (session_key, seat) = place;
         let now = self.now;
         let data: &[u8] = match rare {
-            Rare::Pong { data, .. } | Rare::Text { data, .. } => data,
+            Rare::Pong { data, .. } | Rare::Text { data, .. } | Rare::Event { data, .. } => data,
             Rare::Reject { header, .. } => header,
             // What was refused goes back: its header, which is written below.
             Rare::RejectText { .. } => &[0; BHS_BYTES],
@@ -302,6 +302,10 @@ fn rare_header(
         }
         Rare::Reject { reason, header } => {
             session.wire.reject(seat, *reason, header, bhs);
+            None
+        }
+        Rare::Event { lun, .. } => {
+            session.wire.scsi_event(seat, *lun, length_bytes, bhs);
             None
         }
         Rare::Dropped => {

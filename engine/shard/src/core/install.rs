@@ -68,14 +68,7 @@ impl<D: Driver> Core<D> {
         unit.state = Arc::clone(&install.state);
         unit.generation = install.generation;
         unit.install_orphans(&install.orphans, self.shard);
-        for (_, session) in self.sessions.iter_mut() {
-            let nexus = session.nexus;
-            for state in session.luns.iter_mut().filter(|state| state.unit == key) {
-                for (_, attention) in install.attentions.iter().filter(|(scope, _)| scope.includes(nexus)) {
-                    state.nexus.establish(*attention);
-                }
-            }
-        }
+        self.attract_attention(key, install);
         let fenced = self.mark_fenced(key, install);
         let unit = self.units.get_mut(key).expect("a unit with a name is there");
         unit.drains.begin(install.generation, fenced + u32::from(install.flush));

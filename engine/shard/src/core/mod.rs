@@ -5,6 +5,7 @@
 
 mod booking;
 mod emit;
+mod events;
 mod execute;
 mod install;
 mod leaving;

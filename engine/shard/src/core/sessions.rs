@@ -55,6 +55,7 @@ impl<D: Driver> Core<D> {
         session.remap(map, |unit| self.unit_keys.get(&unit).copied());
         session.establish_everywhere(UnitAttention::ReportedLunsChanged);
         self.renumber_tasks(key, &before);
+        self.announce_inventory(key);
         self.note_alignment(key);
     }
 

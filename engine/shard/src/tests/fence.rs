@@ -99,6 +99,7 @@ fn a_command_that_reaches_beyond_the_end_that_moved_ends_at_its_next_piece() {
     bench.write(&mut peer, 0, 1, 4096, &[]);
     let [r2t] = &bench.heard(&peer)[..] else { panic!("one R2T") };
     bench.resize(1, 2, 7);
+    assert_eq!(bench.heard(&peer), [Heard::Event([0, 0], 0x2a, 0x09)], "and it is told at once");
     bench.answer(&peer, r2t);
     assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
     assert!(bench.world.borrow().at_medium.is_empty(), "nothing of it has reached the medium");
@@ -144,5 +145,38 @@ fn a_command_whose_lun_leads_elsewhere_now_is_counted_nowhere() {
     assert_eq!(in_hand(&bench), [(0, 0), (1, 0)]);
     bench.land_all();
     assert_eq!(in_hand(&bench), [(0, 0), (1, 0)]);
-    assert_eq!(bench.heard(&peer), [], "it was aborted");
+    assert_eq!(bench.heard(&peer), [Heard::Event([0, 0], 0x3f, 0x0e)], "it was aborted");
+}
+
+#[test]
+fn another_inventory_is_told_at_once_and_by_the_next_command_too() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(1, 1)], ASKED);
+    let session = peer.session;
+    bench.mail(ToShard::Remap { session, map: map(&[(1, 1), (2, 1)]) });
+    assert_eq!(bench.heard(&peer), [Heard::Event([0, 1], 0x3f, 0x0e)]);
+    bench.read(&mut peer, 1, 1, 512);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
+}
+
+#[test]
+fn an_initiator_that_reads_nothing_is_told_of_so_many_events_and_no_more() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    for generation in 2..1300 {
+        bench.resize(1, generation, 1000 + generation);
+    }
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    let told = bench.heard(&peer).len();
+    assert!((1000..1100).contains(&told), "{told} events");
+    bench.read(&mut peer, 0, 1, 512);
+    assert_eq!(
+        bench.heard(&peer),
+        [Heard::Status(1, CHECK_CONDITION)],
+        "the unit attention tells the last of it"
+    );
 }

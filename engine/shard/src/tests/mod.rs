@@ -1,5 +1,6 @@
 //! A shard in dialogue: PDUs in and out, media that answer when a test says so, control played by the test.
 
+mod debts;
 mod fence;
 mod scarcity;
 mod series;
@@ -19,8 +20,8 @@ use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Options, Ste
 use portico_iscsi::negotiate::TargetKeys;
 use portico_iscsi::sn::{CmdSn, DataSn, StatSn};
 use portico_iscsi::wire::{
-    BHS_BYTES, Bhs, Cid, DataOut, InitiatorTaskTag, Isid, LoginRequest, LunField, R2t, ScsiCommand, Stage,
-    TargetPdu, TargetTransferTag, TaskAttribute, Tsih, data_segment_length,
+    AsyncEvent, BHS_BYTES, Bhs, Cid, DataOut, InitiatorTaskTag, Isid, LoginRequest, LunField, R2t,
+    ScsiCommand, Stage, TargetPdu, TargetTransferTag, TaskAttribute, Tsih, data_segment_length,
 };
 use portico_model::identity::{Generation, SessionId, ShardId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
@@ -38,6 +39,8 @@ use world::{Shared, TestDriver, TestMailbox, What, World};
 /// 16 MiB: what is shared is 8 MiB, a unit's reserve for each kind of booking 256 KiB.
 const ARENA: ArenaOptions = ArenaOptions { small: 512, medium: 32, large: 48 };
 const BLOCKS: u64 = 1 << 20;
+/// RspTimeout of the sessions.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A shard and its world.
 struct Bench {
@@ -62,6 +65,8 @@ enum Heard {
     R2t { tag: u32, transfer: TargetTransferTag, offset: u32, length: u32 },
     /// Data-In of a task, and whether it carried the status.
     Data(u32, Vec<u8>, bool),
+    /// A SCSI event: the LUN's first bytes, ASC and ASCQ.
+    Event([u8; 2], u8, u8),
     /// Anything else.
     Other(u8),
 }
@@ -168,6 +173,8 @@ impl Bench {
                 queued_commands: 32,
                 nop_in_interval: Duration::ZERO,
                 nop_in_timeout: Duration::ZERO,
+                response_timeout: RESPONSE_TIMEOUT,
+                events: true,
             },
             question,
         })));
@@ -242,19 +249,44 @@ impl Bench {
     fn answer_with(&mut self, peer: &Peer, r2t: &Heard, byte: impl Fn(u32) -> u8) {
         let Heard::R2t { tag, transfer, offset, length } = *r2t else { panic!("{r2t:?} is no R2T") };
         let data: Vec<u8> = (offset..offset + length).map(byte).collect();
+        self.send_data(peer, tag, transfer, (0, offset), &data, true);
+    }
+
+    /// The PDU of this number in an answer of equal parts.
+    fn data_out(
+        &mut self,
+        peer: &Peer,
+        tag: u32,
+        ttt: TargetTransferTag,
+        number: u32,
+        part: u32,
+        last: bool,
+    ) {
+        self.send_data(peer, tag, ttt, (number, number * part), &vec![0x5a; part as usize], last);
+    }
+
+    fn send_data(
+        &mut self,
+        peer: &Peer,
+        tag: u32,
+        target_transfer_tag: TargetTransferTag,
+        (number, buffer_offset): (u32, u32),
+        data: &[u8],
+        is_final: bool,
+    ) {
         let mut bhs = [0; BHS_BYTES];
         DataOut {
-            is_final: true,
-            data_segment_length: length,
+            is_final,
+            data_segment_length: u32::try_from(data.len()).expect("a segment is small"),
             lun: lun_field(0),
             initiator_task_tag: InitiatorTaskTag(tag),
-            target_transfer_tag: transfer,
+            target_transfer_tag,
             expected_stat_sn: StatSn(0),
-            data_sn: DataSn(0),
-            buffer_offset: offset,
+            data_sn: DataSn(number),
+            buffer_offset,
         }
         .emit(&mut bhs);
-        self.post(peer, bhs, &data);
+        self.post(peer, bhs, data);
     }
 
     /// What has come for this initiator since it listened last.
@@ -321,6 +353,10 @@ fn heard(bhs: &Bhs, data: &[u8]) -> Heard {
             length: desired_data_transfer_length,
         },
         TargetPdu::DataIn(pdu) => Heard::Data(pdu.initiator_task_tag.0, data.to_vec(), pdu.status.is_some()),
+        TargetPdu::Async(message) if message.event == AsyncEvent::Scsi => {
+            assert_eq!(data[..3], [0, 18, 0x70], "SenseLength, and fixed format");
+            Heard::Event([message.lun.0[0], message.lun.0[1]], data[2 + 12], data[2 + 13])
+        }
         _ => Heard::Other(bhs[0]),
     }
 }

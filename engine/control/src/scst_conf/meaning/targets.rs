@@ -131,6 +131,7 @@ fn target(context: &mut Context<'_>, section: &Statement) -> Option<(Target, Tar
     target.queued_commands = attributes.number("QueuedCommands").unwrap_or(QUEUED_COMMANDS_DEFAULT);
     target.max_sessions = attributes.number("MaxSessions").filter(|&sessions: &u32| sessions != 0);
     target.timers = timers(&attributes);
+    target.aen_disabled = attributes.flag(level, "aen_disabled");
     target.alias = attributes.text("alias");
     target.redirect = attributes.read_with("redirect", |text| value::redirect(text).ok());
     target.rel_tgt_id = attributes.number("rel_tgt_id");

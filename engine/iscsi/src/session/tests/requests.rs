@@ -232,6 +232,11 @@ fn asynchronous_messages_are_numbered() {
     let TargetPdu::Async(message) = pdu else { panic!("{pdu:?}") };
     assert_eq!((message.event, message.parameter_2), (AsyncEvent::SessionDropped, 2));
     assert_eq!(message.stat_sn, StatSn(51));
+    let lun = LunField([0, 3, 0, 0, 0, 0, 0, 0]);
+    let pdu = dialogue.emitted(|session, header| session.scsi_event(Seat::LEADING, lun, 20, header));
+    let TargetPdu::Async(message) = pdu else { panic!("{pdu:?}") };
+    assert_eq!((message.event, message.lun, message.data_segment_length), (AsyncEvent::Scsi, lun, 20));
+    assert_eq!(message.stat_sn, StatSn(52));
 }
 
 #[test]
