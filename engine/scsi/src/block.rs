@@ -364,6 +364,9 @@ pub(crate) fn flush_all(unit: &LogicalUnit, immediate: bool) -> Option<MediumCom
     unit.mode.write_cache.flushes().then_some(flush)
 }
 
+/// SEND DIAGNOSTIC's default self-test (SPC-4 §6.42): the way to the medium and back, over its first block.
+pub(crate) const SELF_TEST: MediumCommand = MediumCommand::Verify { lba: Lba(0), blocks: 1, compare: None };
+
 /// The number of blocks, after the checks that a command with data passes.
 fn transferred(geometry: &Geometry, extent: Extent) -> Result<u32, Outcome> {
     in_range(geometry, extent)?;

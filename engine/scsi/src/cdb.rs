@@ -61,6 +61,19 @@ pub struct ModeSense {
     pub allocation_length: u16,
 }
 
+/// LOG SENSE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSense {
+    /// PAGE CODE.
+    pub page: u8,
+    /// SUBPAGE CODE.
+    pub subpage: u8,
+    /// PARAMETER POINTER.
+    pub pointer: u16,
+    /// ALLOCATION LENGTH.
+    pub allocation_length: u16,
+}
+
 /// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES (SPC-4 table 256).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reporting {
@@ -170,6 +183,22 @@ pub enum Command {
         long_header: bool,
         /// PARAMETER LIST LENGTH.
         parameter_list_length: u16,
+    },
+    /// LOG SENSE.
+    LogSense(LogSense),
+    /// SEND DIAGNOSTIC.
+    SendDiagnostic {
+        /// SELFTEST: the default self-test.
+        self_test: bool,
+    },
+    /// READ DEFECT DATA.
+    ReadDefectData {
+        /// The 12-byte command, with the 8-byte header.
+        long_header: bool,
+        /// REQ_PLIST, REQ_GLIST and DEFECT LIST FORMAT.
+        lists: u8,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
     },
     /// READ CAPACITY (10).
     ReadCapacity10,
@@ -302,6 +331,14 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         Decoder::ModeSelect10 => {
             Command::ModeSelect { long_header: true, parameter_list_length: be16(cdb, 7) }
         }
+        Decoder::LogSense => Command::LogSense(LogSense {
+            page: cdb[2] & 0x3f,
+            subpage: cdb[3],
+            pointer: be16(cdb, 5),
+            allocation_length: be16(cdb, 7),
+        }),
+        Decoder::SendDiagnostic => Command::SendDiagnostic { self_test: cdb[1] & 0x04 != 0 },
+        Decoder::ReadDefectData => read_defect_data(cdb)?,
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
         Decoder::Reserve => Command::Reserve,
         Decoder::Release => Command::Release,
@@ -393,6 +430,20 @@ fn persistent_reserve_out(cdb: &[u8]) -> Command {
         scope_type: ScopeType(cdb[2]),
         parameter_list_length: be32(cdb, 5),
     }
+}
+
+/// SBC-3 §5.17, §5.18. Of the DEFECT LIST FORMATs, 110b is vendor specific and 111b reserved.
+fn read_defect_data(cdb: &[u8]) -> Result<Command, Outcome> {
+    let long_header = cdb.len() == 12;
+    let at = if long_header { 1 } else { 2 };
+    if cdb[usize::from(at)] & 0x07 >= 0b110 {
+        return Err(Outcome::invalid_cdb_field(at, Some(2)));
+    }
+    Ok(Command::ReadDefectData {
+        long_header,
+        lists: cdb[usize::from(at)],
+        allocation_length: if long_header { be32(cdb, 6) } else { be16(cdb, 7).into() },
+    })
 }
 
 /// SPC-4 §6.13. The values 10b and 11b are obsolete and refused.

@@ -9,8 +9,9 @@
 use crate::attention::{Attentions, UnitAttention};
 use crate::block::{self, MediumCommand};
 use crate::capacity;
-use crate::cdb::{self, Command, ModeSense};
+use crate::cdb::{self, Command, LogSense, ModeSense};
 use crate::inquiry;
+use crate::log;
 use crate::lun::Lun;
 use crate::mode;
 use crate::opcodes::{self, Attention, Lookup, Needs, Opcode};
@@ -58,6 +59,9 @@ pub struct Context<'a> {
     pub luns: &'a [Lun],
     /// RELATIVE TARGET PORT IDENTIFIER of the target port.
     pub relative_target_port: u16,
+    /// Name of the target port, as designators and ledgers have it: at most
+    /// [`PORT_NAME_BYTES_MAX`](crate::ledger::PORT_NAME_BYTES_MAX) bytes, of which the iSCSI name has 223.
+    pub target_port: &'a str,
     /// TARGET PORT GROUP of the target port, where asymmetric access is configured.
     pub target_port_group: Option<u16>,
     /// The LUN map lets this nexus read only.
@@ -235,6 +239,8 @@ fn serve(
         Command::SynchronizeCache { extent, immediate } => {
             medium(block::synchronize(unit, extent, immediate)?)
         }
+        Command::SendDiagnostic { self_test: true } => Action::Medium(block::SELF_TEST),
+        Command::SendDiagnostic { self_test: false } => Action::Finish(Outcome::GOOD),
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
         Command::ModeSelect { long_header, parameter_list_length } => {
             parameter_list(Purpose::ModeSelect { long_header }, usize::from(parameter_list_length))?
@@ -262,6 +268,8 @@ fn serve(
         Command::RequestSense { .. }
         | Command::Inquiry { .. }
         | Command::ModeSense(_)
+        | Command::LogSense(_)
+        | Command::ReadDefectData { .. }
         | Command::PersistentReserveIn { .. }
         | Command::ReadCapacity10
         | Command::ReadCapacity16 { .. }
@@ -292,6 +300,10 @@ fn answer(
             }
         }
         Command::ModeSense(sense) => mode::sense(unit, context.read_only, &sense, &mut reply)?,
+        Command::LogSense(sense) => log::sense(unit, &sense, &mut reply)?,
+        Command::ReadDefectData { long_header, lists, .. } => {
+            report::defects(long_header, lists, &mut reply);
+        }
         Command::PersistentReserveIn { service_action, .. } => {
             persistent::report::answer(service_action, &unit.reservation, &mut reply);
         }
@@ -328,8 +340,10 @@ fn allocation_length(command: Command) -> usize {
         Command::RequestSense { allocation_length, .. } => usize::from(allocation_length),
         Command::Inquiry { allocation_length, .. }
         | Command::PersistentReserveIn { allocation_length, .. }
+        | Command::LogSense(LogSense { allocation_length, .. })
         | Command::ModeSense(ModeSense { allocation_length, .. }) => usize::from(allocation_length),
         Command::ReadCapacity16 { allocation_length }
+        | Command::ReadDefectData { allocation_length, .. }
         | Command::ReportLuns { allocation_length, .. }
         | Command::ReportSupportedOperationCodes { allocation_length, .. }
         | Command::ReportSupportedTaskManagementFunctions { allocation_length, .. } => {

@@ -29,6 +29,7 @@ pub mod unit;
 
 mod capacity;
 mod inquiry;
+mod log;
 mod mode;
 mod vpd;
 

@@ -45,6 +45,9 @@ pub(crate) enum Decoder {
     ReportLuns,
     ReportSupportedOperationCodes,
     ReportSupportedTaskManagementFunctions,
+    SendDiagnostic,
+    ReadDefectData,
+    LogSense,
 }
 
 /// Whether a row's command reports a pending unit attention instead of being served (SAM-5 §5.14.1).
@@ -309,6 +312,8 @@ pub static TABLE: &[Opcode] = &[
     row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], Configure, Decoder::StartStopUnit)
         .needs_nothing()
         .except(4, 0xf1, 0x01, Unrestricted),
+    // Self-tests are the default one alone, and there are no diagnostic pages: no parameter list.
+    row("SEND DIAGNOSTIC", &[0x1d, 0x17, 0, 0, 0, 0], Configure, Decoder::SendDiagnostic),
     // SPC-4 §5.13.1: allowing removal passes, preventing it conflicts.
     row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], Configure, Decoder::PreventAllow)
         .needs_nothing()
@@ -336,6 +341,7 @@ pub static TABLE: &[Opcode] = &[
         Configure,
         Decoder::SynchronizeCache10,
     ),
+    row("READ DEFECT DATA (10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], Read, Decoder::ReadDefectData),
     row(
         "WRITE SAME (10)",
         &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
@@ -343,6 +349,8 @@ pub static TABLE: &[Opcode] = &[
         Decoder::WriteSame,
     ),
     row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Write, Decoder::Unmap).thin_only(),
+    row("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::LogSense)
+        .needs_nothing(),
     row("MODE SELECT (10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
         .needs_nothing(),
     row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
@@ -483,6 +491,12 @@ pub static TABLE: &[Opcode] = &[
         &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Read,
         Decoder::Verify12,
+    ),
+    row(
+        "READ DEFECT DATA (12)",
+        &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Read,
+        Decoder::ReadDefectData,
     ),
 ];
 

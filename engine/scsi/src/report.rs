@@ -1,5 +1,5 @@
 //! REPORT LUNS, REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.33, §6.35,
-//! §6.36).
+//! §6.36); READ DEFECT DATA (SBC-3 §5.17, §5.18).
 
 use crate::cdb::Reporting;
 use crate::lun::Lun;
@@ -128,4 +128,11 @@ pub(crate) fn task_management_functions(extended: bool, reply: &mut Reply<'_>) {
         reply.patch(3, &[0x0c]);
         reply.zeros_to(16);
     }
+}
+
+/// READ DEFECT DATA: the lists that were asked for, in the format that was asked for. Both are empty, for the medium below
+/// keeps its defects to itself.
+pub(crate) fn defects(long_header: bool, lists: u8, reply: &mut Reply<'_>) {
+    reply.bytes(&[0, lists]);
+    reply.zeros_to(if long_header { 8 } else { 4 });
 }

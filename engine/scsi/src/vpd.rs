@@ -10,14 +10,18 @@ use crate::unit::LogicalUnit;
 type Writer = fn(&LogicalUnit, &Context<'_>, &mut Reply<'_>);
 
 /// Page code and writer, in ascending order as page 00 must have them.
-const PAGES: [(u8, Writer); 7] = [
+const PAGES: [(u8, Writer); 11] = [
     (0x00, supported_pages),
     (0x80, serial_number),
     (0x83, device_identification),
+    (0x85, management_network_addresses),
     (0x86, extended_inquiry),
+    (0x87, mode_page_policy),
+    (0x88, scsi_ports),
     (0xb0, block_limits),
     (0xb1, block_device_characteristics),
     (0xb2, logical_block_provisioning),
+    (0xb3, referrals),
 ];
 
 /// Writes the page, or says that there is none of this code.
@@ -51,17 +55,19 @@ const UNIT_NAA: u8 = 0x03;
 const PORT_RELATIVE: u8 = 0x14;
 const PORT_GROUP: u8 = 0x15;
 const TARGET_NAME: u8 = 0x28;
+/// The same of a target port, with PIV one.
+const PORT_NAME: u8 = 0x98;
+/// PROTOCOL IDENTIFIER 5h, iSCSI, above the code set.
+const ISCSI: u8 = 0x50;
 
-/// SCST's designators in SCST's order.
+/// SCST's designators in SCST's order, and no others: a host that migrates must find the disk it knows. On every path the
+/// same are the T10 designator and EUI-64 or NAA, by which multipath, VMware and Windows know that two paths lead to one
+/// disk; the relative port identifier tells the paths apart. The name of the port, which SCST leaves out, is in page 88.
 fn device_identification(unit: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
     let identity = &unit.identity;
     let name = identity.scsi_device_name.as_bytes();
     if !name.is_empty() {
-        designator(reply, UTF8, TARGET_NAME, |reply| {
-            reply.bytes(name);
-            // NUL-terminated and padded to a multiple of four: one to four zeros.
-            reply.bytes(&[0; 4][name.len() % 4..]);
-        });
+        designator(reply, UTF8, TARGET_NAME, |reply| name_string(name, reply));
     }
     designator(reply, ASCII, UNIT_T10, |reply| {
         reply.bytes(&identity.vendor.padded::<8>());
@@ -85,6 +91,12 @@ fn device_identification(unit: &LogicalUnit, context: &Context<'_>, reply: &mut 
     }
 }
 
+/// NUL-terminated and padded to a multiple of four (SPC-4 §7.8.6.11): one to four zeros.
+fn name_string(name: &[u8], reply: &mut Reply<'_>) {
+    reply.bytes(name);
+    reply.bytes(&[0; 4][name.len() % 4..]);
+}
+
 fn designator(reply: &mut Reply<'_>, code_set: u8, kind: u8, write: impl FnOnce(&mut Reply<'_>)) {
     reply.bytes(&[code_set, kind, 0, 0]);
     let start = reply.position();
@@ -94,6 +106,32 @@ fn designator(reply: &mut Reply<'_>, code_set: u8, kind: u8, write: impl FnOnce(
 }
 
 const _: () = assert!(8 + crate::identity::LONG_NAME_MAX <= u8::MAX as usize);
+
+/// SPC-4 §7.8.10. Administration is on no network: the list is empty.
+fn management_network_addresses(_: &LogicalUnit, _: &Context<'_>, _: &mut Reply<'_>) {}
+
+/// SPC-4 §7.8.11: all pages and subpages are shared by all nexuses, of this logical unit alone.
+fn mode_page_policy(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.bytes(&[0x3f, 0xff, 0, 0]);
+}
+
+/// SPC-4 §7.8.15: the ports of this SCSI device, which is the iSCSI target (RFC 7143 §4.4.1). It has one portal group, and so
+/// one port: that by which the command came.
+fn scsi_ports(_: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.be16(0);
+    reply.be16(context.relative_target_port);
+    reply.be32(0); // it is no initiator port
+    reply.be16(0);
+    let length_at = reply.position();
+    reply.be16(0);
+    designator(reply, ISCSI | UTF8, PORT_NAME, |reply| name_string(context.target_port.as_bytes(), reply));
+    reply.length16(length_at);
+}
+
+/// SBC-3 §6.6.7. R_SUP is zero: there are no referrals, and so no user data segments.
+fn referrals(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    reply.zeros_to(16);
+}
 
 /// SPC-4 §7.8.8.
 fn extended_inquiry(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {

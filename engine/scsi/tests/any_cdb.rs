@@ -60,7 +60,7 @@ fn any_unit() -> impl Strategy<Value = LogicalUnit> {
 }
 
 fn context(luns: &[Lun]) -> Context<'_> {
-    Context { luns, relative_target_port: 1, target_port_group: None, read_only: false }
+    Context { luns, relative_target_port: 1, target_port: "", target_port_group: None, read_only: false }
 }
 
 fn well_formed(outcome: &Outcome) {

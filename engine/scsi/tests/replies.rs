@@ -6,13 +6,14 @@
 mod common;
 
 use common::*;
+use portico_scsi::block::MediumCommand;
 use portico_scsi::device_server::{Action, Context};
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::no_unit;
 use portico_scsi::opcodes;
 use portico_scsi::sense::{AdditionalSense, Outcome};
-use portico_scsi::unit::{Geometry, LogicalUnit, WriteCache};
+use portico_scsi::unit::{Geometry, Lba, LogicalUnit, WriteCache};
 
 /// The device number of "disk1" with setup_id 0, as SCST prints it (`crc32c(0, "disk1\0")` of the kernel).
 const SERIAL: &[u8] = b"b8fdbd32";
@@ -59,7 +60,7 @@ fn inquiry_refuses_a_page_without_evpd_and_pages_that_are_not_there() {
 fn every_page_in_page_00_is_there_and_says_its_own_length() {
     let mut world = World::new(disk());
     let supported = world.data(0, &inquiry_page(0));
-    assert_eq!(supported, [0, 0, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(supported, [0, 0, 0, 11, 0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2, 0xb3]);
     for &page in &supported[4..] {
         let bytes = world.data(0, &inquiry_page(page));
         assert_eq!(bytes[..2], [0, page]);
@@ -100,8 +101,13 @@ fn device_identification_with_everything_set() {
     options.eui64_id = Some(&[0x11; 12]);
     options.scsi_device_name = "naa.6001";
     let unit = LogicalUnit { identity: Identity::new(&options).unwrap(), ..disk() };
-    let context =
-        Context { luns: &[], relative_target_port: 2, target_port_group: Some(256), read_only: false };
+    let context = Context {
+        luns: &[],
+        relative_target_port: 2,
+        target_port: "",
+        target_port_group: Some(256),
+        read_only: false,
+    };
     let mut reply = [0; 4096];
     let mut nexus = World::new(disk()).nexuses[0];
     let action = portico_scsi::device_server::begin(
@@ -122,6 +128,63 @@ fn device_identification_with_everything_set() {
     expected.extend([0x60; 16]);
     assert_eq!(action, Action::Reply { length: expected.len() });
     assert_eq!(reply[..expected.len()], expected);
+}
+
+#[test]
+fn the_port_that_a_command_came_by_is_the_devices_only_one() {
+    let mut world = World::new(disk());
+    let mut expected = vec![0, 0x88, 0, 36, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 24];
+    expected.extend(*b"\x53\x98\x00\x14iqn.test:t,t,0x0001\0");
+    assert_eq!(world.data(0, &inquiry_page(0x88)), expected);
+}
+
+#[test]
+fn pages_of_what_there_is_not_are_empty_and_mode_pages_are_shared() {
+    let mut world = World::new(disk());
+    assert_eq!(world.data(0, &inquiry_page(0x85)), [0, 0x85, 0, 0]);
+    assert_eq!(world.data(0, &inquiry_page(0x87)), [0, 0x87, 0, 4, 0x3f, 0xff, 0, 0]);
+    assert_eq!(world.data(0, &inquiry_page(0xb3)), [0, 0xb3, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn log_pages_are_listed_found_and_refused_where_there_are_none() {
+    let mut world = World::new(disk());
+    let log = |page: u8, subpage: u8, pointer: u8, length: u8| {
+        [0x4d, 0, page, subpage, 0, 0, pointer, 0, length, 0]
+    };
+    assert_eq!(world.data(0, &log(0x40, 0, 0, 255)), [0, 0, 0, 2, 0x00, 0x2f]);
+    assert_eq!(
+        world.data(0, &log(0x40, 0xff, 0, 255)),
+        [0x40, 0xff, 0, 6, 0x00, 0, 0x2f, 0, 0x00, 0xff],
+        "with subpages"
+    );
+    let exceptions = [0x2f, 0, 0, 8, 0, 0, 3, 4, 0, 0, 0xff, 0];
+    assert_eq!(world.data(0, &log(0x6f, 0, 0, 255)), exceptions);
+    assert_eq!(world.data(0, &log(0x6f, 0, 0, 5)), exceptions[..5]);
+    assert_eq!(world.send(0, &log(0x42, 0, 0, 255)), wrong_field(2, Some(5)));
+    assert_eq!(world.send(0, &log(0x6f, 0xff, 0, 255)), wrong_field(3, None));
+    assert_eq!(world.send(0, &log(0x6f, 0, 1, 255)), wrong_field(5, None));
+    assert_eq!(world.send(0, &[0x4d, 1, 0x40, 0, 0, 0, 0, 0, 255, 0]), wrong_field(1, Some(0)), "SP");
+}
+
+#[test]
+fn defect_lists_are_empty_in_whatever_format_they_are_asked_for() {
+    let mut world = World::new(disk());
+    let ten = |lists: u8| [0x37, 0, lists, 0, 0, 0, 0, 0, 255, 0];
+    assert_eq!(world.data(0, &ten(0x1d)), [0, 0x1d, 0, 0]);
+    assert_eq!(world.data(0, &[0xb7, 0x08, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0]), [0, 0x08, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(world.send(0, &ten(0x1e)), wrong_field(2, Some(2)), "a vendor's format");
+    assert_eq!(world.send(0, &[0xb7, 0x0f, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0]), wrong_field(1, Some(2)));
+}
+
+#[test]
+fn the_default_self_test_reads_the_medium_and_there_is_no_other() {
+    let mut world = World::new(disk());
+    let test = MediumCommand::Verify { lba: Lba(0), blocks: 1, compare: None };
+    assert_eq!(world.medium(0, &[0x1d, 0x04, 0, 0, 0, 0]), test);
+    assert_eq!(world.send(0, &[0x1d, 0x10, 0, 0, 0, 0]), GOOD);
+    assert_eq!(world.send(0, &[0x1d, 0x20, 0, 0, 0, 0]), wrong_field(1, Some(5)), "SELF-TEST CODE");
+    assert_eq!(world.send(0, &[0x1d, 0x10, 0, 0, 4, 0]), wrong_field(4, Some(2)), "a diagnostic page");
 }
 
 #[test]
@@ -329,7 +392,13 @@ fn supported_task_management_functions() {
 /// What is answered at a LUN where there is no unit.
 fn nowhere(lun: Lun, cdb: &[u8]) -> Answer {
     let luns = [Lun::encode(7, AddressMethod::Peripheral).unwrap()];
-    let context = Context { luns: &luns, relative_target_port: 1, target_port_group: None, read_only: false };
+    let context = Context {
+        luns: &luns,
+        relative_target_port: 1,
+        target_port: "",
+        target_port_group: None,
+        read_only: false,
+    };
     let mut reply = [0xee; 4096];
     match no_unit::begin(lun, &context, cdb, &mut reply) {
         Action::Reply { length } => Answer::Data(reply[..length].to_vec()),

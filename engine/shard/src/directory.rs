@@ -162,6 +162,14 @@ impl Place {
     }
 }
 
+/// The name of the target port that a login came to (RFC 7143 §10.2), as designators have it.
+#[must_use]
+pub fn port_name(completed: &Completed) -> Box<str> {
+    let name = completed.target_name.as_deref().unwrap_or_default();
+    let port = if name.is_empty() { String::new() } else { format!("{name},t,0x{PORTAL_GROUP_TAG:04x}") };
+    port.into()
+}
+
 /// The values of a discovery session.
 #[must_use]
 pub fn discovery_keys() -> TargetKeys {

@@ -19,7 +19,7 @@ use portico_model::message::{Adoption, EndReason, LoginQuestion, Refusal, ToCont
 use crate::budget::Holding;
 use crate::connection::{Connection, Framed, LOGIN_PATIENCE_S, Pdu, Phase};
 use crate::core::{Core, Joiner};
-use crate::directory::{Place, Portico, discovery_keys};
+use crate::directory::{Place, Portico, discovery_keys, port_name};
 use crate::driver::Driver;
 use crate::full_feature::session_of;
 use crate::penalties::Verdict;
@@ -235,6 +235,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             map,
             address_method: place.address_method,
             relative_target_port: place.relative_target_port,
+            target_port: port_name(&question.completed),
             wants_aligned: false,
             holding: Holding::default(),
             waiting: 0,

@@ -55,6 +55,8 @@ pub struct Session {
     pub address_method: AddressMethod,
     /// RELATIVE TARGET PORT IDENTIFIER of its target port.
     pub relative_target_port: u16,
+    /// Its name (RFC 7143 §10.2); empty for discovery.
+    pub target_port: Box<str>,
     /// The task of each name in `wire`.
     pub tasks: Vec<Option<Key<Task>>>,
     /// Whether one of its units wants memory aligned.
@@ -185,6 +187,7 @@ impl Session {
         Context {
             luns: &self.spelt,
             relative_target_port: self.relative_target_port,
+            target_port: &self.target_port,
             target_port_group: None,
             read_only: at.is_some_and(|at| self.luns[at].entry.read_only),
         }

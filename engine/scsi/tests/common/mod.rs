@@ -88,6 +88,7 @@ impl World {
         let context = Context {
             luns: &self.luns,
             relative_target_port: 1,
+            target_port: TARGET_PORT,
             target_port_group: None,
             read_only: self.read_only,
         };
@@ -186,6 +187,9 @@ pub(crate) fn basic(key: u64, action_key: u64, flags: u8) -> Vec<u8> {
 pub(crate) fn in_cdb(action: u8) -> [u8; 10] {
     [0x5e, action, 0, 0, 0, 0, 0, 0xff, 0xff, 0]
 }
+
+/// The target port of the nexuses that a world begins with.
+pub(crate) const TARGET_PORT: &str = "iqn.test:t,t,0x0001";
 
 pub(crate) const TEST_UNIT_READY: [u8; 6] = [0; 6];
 pub(crate) const REPORT_LUNS: [u8; 12] = [0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
