@@ -181,6 +181,8 @@ pub enum Command {
     ModeSelect {
         /// The 10-byte command, with the 8-byte header.
         long_header: bool,
+        /// SP: save the values of all pages.
+        save: bool,
         /// PARAMETER LIST LENGTH.
         parameter_list_length: u16,
     },
@@ -325,12 +327,8 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         }
         Decoder::Inquiry => inquiry(cdb)?,
         Decoder::ModeSense6 | Decoder::ModeSense10 => Command::ModeSense(mode_sense(cdb)),
-        Decoder::ModeSelect6 => {
-            Command::ModeSelect { long_header: false, parameter_list_length: u16::from(cdb[4]) }
-        }
-        Decoder::ModeSelect10 => {
-            Command::ModeSelect { long_header: true, parameter_list_length: be16(cdb, 7) }
-        }
+        Decoder::ModeSelect6 => mode_select(cdb, u16::from(cdb[4])),
+        Decoder::ModeSelect10 => mode_select(cdb, be16(cdb, 7)),
         Decoder::LogSense => Command::LogSense(LogSense {
             page: cdb[2] & 0x3f,
             subpage: cdb[3],
@@ -418,6 +416,10 @@ fn mode_sense(cdb: &[u8]) -> ModeSense {
         subpage: cdb[3],
         allocation_length: if long_header { be16(cdb, 7) } else { u16::from(cdb[4]) },
     }
+}
+
+fn mode_select(cdb: &[u8], parameter_list_length: u16) -> Command {
+    Command::ModeSelect { long_header: cdb.len() == 10, save: cdb[1] & 0x01 != 0, parameter_list_length }
 }
 
 fn persistent_reserve_in(cdb: &[u8]) -> Command {

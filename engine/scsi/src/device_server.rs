@@ -21,7 +21,7 @@ use crate::reply::{REPLY_BYTES_MAX, Reply};
 use crate::report;
 use crate::reservation::{CommandClass, NexusId};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
-use crate::unit::{LogicalUnit, Readiness};
+use crate::unit::{LogicalUnit, ModeChange, Readiness};
 use crate::vpd;
 
 /// What this shard keeps for one I_T_L nexus.
@@ -96,7 +96,7 @@ pub struct ParameterList {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    ModeSelect { long_header: bool },
+    ModeSelect { long_header: bool, save: bool },
     PersistentReserveOut { service_action: u8, scope_type: ScopeType },
     Unmap,
 }
@@ -242,8 +242,12 @@ fn serve(
         Command::SendDiagnostic { self_test: true } => Action::Medium(block::SELF_TEST),
         Command::SendDiagnostic { self_test: false } => Action::Finish(Outcome::GOOD),
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
-        Command::ModeSelect { long_header, parameter_list_length } => {
-            parameter_list(Purpose::ModeSelect { long_header }, usize::from(parameter_list_length))?
+        // SPC-4 §6.11: SP saves what is, whether or not pages come along.
+        Command::ModeSelect { save: true, parameter_list_length: 0, .. } => {
+            Action::Change(Change::ModeSelect(ModeChange { save: true, ..ModeChange::default() }))
+        }
+        Command::ModeSelect { long_header, save, parameter_list_length } => {
+            parameter_list(Purpose::ModeSelect { long_header, save }, usize::from(parameter_list_length))?
         }
         Command::Reserve => Action::Change(Change::Reserve),
         Command::Release => Action::Change(Change::Release),
@@ -397,7 +401,7 @@ fn start_stop(
 pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Action {
     let data = &data[..data.len().min(list.length)];
     match list.purpose {
-        Purpose::ModeSelect { long_header } => match mode::select(unit, long_header, data) {
+        Purpose::ModeSelect { long_header, save } => match mode::select(unit, long_header, save, data) {
             Ok(change) => Action::Change(Change::ModeSelect(change)),
             Err(outcome) => Action::Finish(outcome),
         },

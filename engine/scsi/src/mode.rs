@@ -1,6 +1,8 @@
 //! Mode parameters: headers, block descriptors and pages, for MODE SENSE and MODE SELECT (SPC-4 §6.11, §6.13, §7.5; SBC-3
 //! §6.5).
 //!
+//! Values are saved with the unit's ledger (`Original`), all of them at once, as SPC-4 §6.11 has it.
+//!
 //! A page is a template of bytes with its values laid over it; the mask of changeable bits is the same template with all
 //! ones laid over nothing. MODE SELECT compares what came with what is, so a bit that is not in the mask cannot change.
 
@@ -9,6 +11,7 @@ use crate::cdb::{ModeSense, PageControl};
 use crate::reply::Reply;
 use crate::sense::{AdditionalSense, Outcome, Sense};
 use crate::unit::{ControlValues, Geometry, LogicalUnit, ModeChange, ModeValues, WriteCache};
+use crate::vpd::rotation_rate;
 
 /// A mode page in page_0 format: code, length and parameters.
 #[derive(Clone, Copy)]
@@ -18,19 +21,30 @@ struct Page {
     length: usize,
 }
 
-const PAGE_BYTES_MAX: usize = 20;
+const PAGE_BYTES_MAX: usize = 24;
 
 /// Page codes in ascending order, as 3Fh returns them.
-const PAGES: [u8; 5] =
-    [READ_WRITE_RECOVERY, DISCONNECT_RECONNECT, CACHING, CONTROL, INFORMATIONAL_EXCEPTIONS];
+const PAGES: [u8; 7] = [
+    READ_WRITE_RECOVERY,
+    DISCONNECT_RECONNECT,
+    FORMAT_DEVICE,
+    RIGID_DISK_GEOMETRY,
+    CACHING,
+    CONTROL,
+    INFORMATIONAL_EXCEPTIONS,
+];
 const READ_WRITE_RECOVERY: u8 = 0x01;
 const DISCONNECT_RECONNECT: u8 = 0x02;
+const FORMAT_DEVICE: u8 = 0x03;
+const RIGID_DISK_GEOMETRY: u8 = 0x04;
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0a;
 const INFORMATIONAL_EXCEPTIONS: u8 = 0x1c;
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
 
+/// PS: the page's values can be saved.
+const SAVEABLE: u8 = 0x80;
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;
 const SWP: u8 = 0x08;
@@ -39,7 +53,7 @@ const DPOFUA: u8 = 0x10;
 
 impl Page {
     /// The page with all that never changes.
-    fn template(code: u8) -> Self {
+    fn template(code: u8, unit: &LogicalUnit) -> Self {
         let mut bytes = [0; PAGE_BYTES_MAX];
         let length = match code {
             // AWRE and ARRE: the medium below relocates by itself.
@@ -48,6 +62,8 @@ impl Page {
                 12
             }
             DISCONNECT_RECONNECT => 16,
+            FORMAT_DEVICE => format_device(unit, &mut bytes),
+            RIGID_DISK_GEOMETRY => rigid_disk_geometry(unit, &mut bytes),
             CACHING => 20,
             CONTROL => {
                 bytes[2] = 0x20; // TST 001b: one task set per I_T nexus
@@ -60,13 +76,13 @@ impl Page {
             }
             other => unreachable!("mode page {other:#04x} is not in PAGES"),
         };
-        bytes[0] = code;
+        bytes[0] = if matches!(code, CACHING | CONTROL) { SAVEABLE | code } else { code };
         bytes[1] = u8::try_from(length - 2).expect("pages are short");
         Self { code, bytes, length }
     }
 
-    fn with_values(code: u8, values: &ModeValues) -> Self {
-        let mut page = Self::template(code);
+    fn with_values(code: u8, unit: &LogicalUnit, values: &ModeValues) -> Self {
+        let mut page = Self::template(code, unit);
         match code {
             CACHING if values.write_cache.enabled() => page.bytes[2] |= WCE,
             CONTROL => {
@@ -79,11 +95,11 @@ impl Page {
     }
 
     /// Ones where MODE SELECT may change a bit. A cache that an administrator vouches for stays as it is.
-    fn changeable(code: u8, values: &ModeValues) -> Self {
-        let mut page = Self::template(code);
+    fn changeable(code: u8, unit: &LogicalUnit) -> Self {
+        let mut page = Self::template(code, unit);
         page.bytes[2..].fill(0);
         match code {
-            CACHING if values.write_cache != WriteCache::NonVolatile => page.bytes[2] = WCE,
+            CACHING if unit.mode.write_cache != WriteCache::NonVolatile => page.bytes[2] = WCE,
             CONTROL => {
                 page.bytes[2] = D_SENSE;
                 page.bytes[4] = SWP;
@@ -98,19 +114,43 @@ impl Page {
     }
 }
 
+/// Tracks and cylinders of a disk that has none: those that SCST tells, for initiators that still ask.
+const SECTORS_PER_TRACK: u16 = 56;
+const HEADS: u8 = 255;
+
+/// SCSI-2 §9.3.3.3 (obsolete since SBC-2); the length.
+fn format_device(unit: &LogicalUnit, bytes: &mut [u8; PAGE_BYTES_MAX]) -> usize {
+    const HARD_SECTORS: u8 = 0x40;
+    const REMOVABLE: u8 = 0x20;
+    bytes[10..12].copy_from_slice(&SECTORS_PER_TRACK.to_be_bytes());
+    // Blocks of 64 KiB do not fit the field.
+    let block_length = u16::try_from(unit.geometry.block_length()).unwrap_or(0);
+    bytes[12..14].copy_from_slice(&block_length.to_be_bytes());
+    bytes[20] = HARD_SECTORS | if unit.removable { REMOVABLE } else { 0 };
+    24
+}
+
+/// SCSI-2 §9.3.3.7 (obsolete since SBC-3); the length.
+fn rigid_disk_geometry(unit: &LogicalUnit, bytes: &mut [u8; PAGE_BYTES_MAX]) -> usize {
+    const CYLINDERS_MAX: u32 = 0xff_ffff;
+    let per_cylinder = u64::from(HEADS) * u64::from(SECTORS_PER_TRACK);
+    let cylinders = saturate32(unit.geometry.blocks() / per_cylinder).min(CYLINDERS_MAX);
+    bytes[2..5].copy_from_slice(&cylinders.to_be_bytes()[1..]);
+    bytes[5] = HEADS;
+    bytes[20..22].copy_from_slice(&rotation_rate(unit).to_be_bytes());
+    24
+}
+
 /// MODE SENSE.
 ///
 /// # Errors
-/// INVALID FIELD IN CDB for a page that is not there, SAVING PARAMETERS NOT SUPPORTED for saved values.
+/// INVALID FIELD IN CDB for a page that is not there.
 pub(crate) fn sense(
     unit: &LogicalUnit,
     read_only: bool,
     request: &ModeSense,
     reply: &mut Reply<'_>,
 ) -> Result<(), Outcome> {
-    if request.control == PageControl::Saved {
-        return Err(Outcome::illegal(AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED));
-    }
     let all = request.page == ALL_PAGES;
     if !all && !PAGES.contains(&request.page) {
         return Err(Outcome::invalid_cdb_field(2, Some(5)));
@@ -122,9 +162,10 @@ pub(crate) fn sense(
     header(unit, read_only, request, reply);
     for code in PAGES.into_iter().filter(|code| all || *code == request.page) {
         let page = match request.control {
-            PageControl::Changeable => Page::changeable(code, &unit.mode),
-            PageControl::Default => Page::with_values(code, &unit.mode_default),
-            PageControl::Current | PageControl::Saved => Page::with_values(code, &unit.mode),
+            PageControl::Changeable => Page::changeable(code, unit),
+            PageControl::Default => Page::with_values(code, unit, &unit.mode_default),
+            PageControl::Saved => Page::with_values(code, unit, &unit.mode_saved),
+            PageControl::Current => Page::with_values(code, unit, &unit.mode),
         };
         reply.bytes(page.as_bytes());
     }
@@ -174,7 +215,12 @@ fn header(unit: &LogicalUnit, read_only: bool, request: &ModeSense, reply: &mut 
 ///
 /// # Errors
 /// PARAMETER LIST LENGTH ERROR for a list that breaks off, INVALID FIELD IN PARAMETER LIST for what cannot be changed.
-pub(crate) fn select(unit: &LogicalUnit, long_header: bool, list: &[u8]) -> Result<ModeChange, Outcome> {
+pub(crate) fn select(
+    unit: &LogicalUnit,
+    long_header: bool,
+    save: bool,
+    list: &[u8],
+) -> Result<ModeChange, Outcome> {
     let broken_off = Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
     let header_length = if long_header { 8 } else { 4 };
     let header = list.get(..header_length).ok_or(broken_off)?;
@@ -191,10 +237,10 @@ pub(crate) fn select(unit: &LogicalUnit, long_header: bool, list: &[u8]) -> Resu
     let pages_at = header_length + descriptor_length;
     let descriptor = list.get(header_length..pages_at).ok_or(broken_off)?;
     block_descriptor(&unit.geometry, long_lba, descriptor, header_length)?;
-    let mut change = ModeChange::default();
+    let mut change = ModeChange { save, ..ModeChange::default() };
     let mut at = pages_at;
     while at < list.len() {
-        at += page(&unit.mode, &mut change, &list[at..], at, broken_off)?;
+        at += page(unit, &mut change, &list[at..], at, broken_off)?;
     }
     Ok(change)
 }
@@ -219,7 +265,7 @@ fn block_descriptor(geometry: &Geometry, long: bool, descriptor: &[u8], at: usiz
 
 /// One page of a MODE SELECT list, at `at` in it: adds its values to `change` and returns its length.
 fn page(
-    values: &ModeValues,
+    unit: &LogicalUnit,
     change: &mut ModeChange,
     list: &[u8],
     at: usize,
@@ -235,8 +281,8 @@ fn page(
     if !PAGES.contains(&code) {
         return refuse(0, Some(5));
     }
-    let current = Page::with_values(code, values);
-    let mask = Page::changeable(code, values);
+    let current = Page::with_values(code, unit, &unit.mode);
+    let mask = Page::changeable(code, unit);
     let &length = list.get(1).ok_or(broken_off)?;
     if length != current.bytes[1] {
         return refuse(1, None);
@@ -249,7 +295,7 @@ fn page(
         }
     }
     match current.code {
-        CACHING if values.write_cache != WriteCache::NonVolatile => {
+        CACHING if unit.mode.write_cache != WriteCache::NonVolatile => {
             let write_back = new[2] & WCE != 0;
             change.write_cache =
                 Some(if write_back { WriteCache::WriteBack } else { WriteCache::WriteThrough });

@@ -304,7 +304,7 @@ pub static TABLE: &[Opcode] = &[
     row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::Inquiry)
         .passes_attention()
         .needs_nothing(),
-    row("MODE SELECT (6)", &[0x15, 0x10, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6).needs_nothing(),
+    row("MODE SELECT (6)", &[0x15, 0x11, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6).needs_nothing(),
     row("RESERVE (6)", &[0x16, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
     row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
     row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Read, Decoder::ModeSense6).needs_nothing(),
@@ -351,7 +351,7 @@ pub static TABLE: &[Opcode] = &[
     row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Write, Decoder::Unmap).thin_only(),
     row("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::LogSense)
         .needs_nothing(),
-    row("MODE SELECT (10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
+    row("MODE SELECT (10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
         .needs_nothing(),
     row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
     row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),

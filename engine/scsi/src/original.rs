@@ -12,7 +12,7 @@ use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, TargetPort, W
 use crate::persistent::PersistentOut;
 use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome};
-use crate::unit::{LogicalUnit, ModeChange, ModeValues, Readiness};
+use crate::unit::{LogicalUnit, ModeChange, Readiness, SavedModes};
 
 /// A command's effect that more than one shard can see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ impl Original {
     /// The original of `unit`, with a restored or a new ledger.
     pub fn new(mut unit: LogicalUnit, ledger: Ledger) -> Self {
         unit.reservation = ledger.view();
+        unit.mode_saved = SavedModes::of(ledger.saved_modes(), unit.mode_default);
+        unit.mode = unit.mode_saved;
         let device = unit.readiness;
         Self { unit, ledger, preventing: BTreeSet::new(), device, loaded: true }
     }
@@ -119,7 +121,7 @@ impl Original {
             Change::PersistentReserve(out) => {
                 self.ledger.persistent_reserve_out(&out, me).map(|applied| self.reserved(applied))
             }
-            Change::ModeSelect(change) => self.mode_selected(change.applied_to(self.unit.mode), me),
+            Change::ModeSelect(change) => self.mode_selected(&change, me),
             Change::Load => self.loaded(me),
             Change::Eject => self.ejected(),
             Change::PreventRemoval { prevent: true } => {
@@ -171,13 +173,13 @@ impl Original {
     }
 
     /// Logical unit reset (SAM-5 §6.3.3): tasks of every nexus end, reservations by RESERVE and preventions of removal end,
-    /// mode values are the default ones, and every nexus is told. `attention` is
+    /// mode values are the saved ones, and every nexus is told. `attention` is
     /// [`LogicalUnitReset`](UnitAttention::LogicalUnitReset) or [`HardReset`](UnitAttention::HardReset).
     pub fn reset(&mut self, attention: UnitAttention) -> Installment {
         self.preventing.clear();
         let applied = self.ledger.logical_unit_reset();
-        let flush = cache_turned_off(self.unit.mode, self.unit.mode_default);
-        self.unit.mode = self.unit.mode_default;
+        let flush = cache_turned_off(self.unit.mode, self.unit.mode_saved);
+        self.unit.mode = self.unit.mode_saved;
         self.unit.reservation = applied.view;
         let mut installment = self.next();
         installment.durable = applied.changed;
@@ -202,12 +204,13 @@ impl Original {
     /// state, and the attentions due are raised.
     pub fn reconfigure(&mut self, configured: &LogicalUnit) -> Option<Installment> {
         let old = &self.unit;
-        let mode =
-            if old.mode_default == configured.mode_default { old.mode } else { configured.mode_default };
+        let mode_saved = SavedModes::of(self.ledger.saved_modes(), configured.mode_default);
+        let mode = if old.mode_default == configured.mode_default { old.mode } else { mode_saved };
         let flush = cache_turned_off(old.mode, mode);
         let new = LogicalUnit {
             generation: old.generation,
             mode,
+            mode_saved,
             readiness: old.readiness,
             reservation: old.reservation.clone(),
             ..configured.clone()
@@ -244,19 +247,27 @@ impl Original {
     }
 
     /// SPC-4 §6.11: the others are told, the one that asked is not.
-    fn mode_selected(&mut self, values: ModeValues, me: NexusId) -> Result<Option<Installment>, Outcome> {
-        if values == self.unit.mode {
-            return Ok(None);
-        }
+    fn mode_selected(&mut self, change: &ModeChange, me: NexusId) -> Result<Option<Installment>, Outcome> {
+        let values = change.applied_to(self.unit.mode);
+        let changed = values != self.unit.mode;
         let flush = cache_turned_off(self.unit.mode, values);
         if let (true, Some(sense)) = (flush, self.device.sense()) {
             // What was written before a restart may be in a volatile cache still, and nobody can write it back now.
             return Err(Outcome::check(sense));
         }
+        let saved = SavedModes { values, configured: self.unit.mode_default.write_cache };
+        let durable = change.save && self.ledger.save_modes(saved);
+        if !changed && !durable {
+            return Ok(None);
+        }
         self.unit.mode = values;
+        self.unit.mode_saved = SavedModes::of(self.ledger.saved_modes(), self.unit.mode_default);
         let mut installment = self.next();
+        installment.durable = durable;
         installment.flush = flush;
-        installment.attentions = vec![(Whom::AllBut(me), UnitAttention::ModeParametersChanged)];
+        if changed {
+            installment.attentions = vec![(Whom::AllBut(me), UnitAttention::ModeParametersChanged)];
+        }
         Ok(Some(installment))
     }
 

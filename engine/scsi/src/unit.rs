@@ -206,6 +206,26 @@ impl ModeValues {
     }
 }
 
+/// What MODE SELECT with SP saved: it outlives resets, restarts and power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedModes {
+    /// The values, which were current then.
+    pub values: ModeValues,
+    /// The write cache that the configuration gave the unit then. Where it gives another one now, that one counts.
+    pub configured: WriteCache,
+}
+
+impl SavedModes {
+    /// The saved values of a unit with these defaults.
+    pub fn of(saved: Option<Self>, default: ModeValues) -> ModeValues {
+        match saved {
+            None => default,
+            Some(Self { values, configured }) if configured == default.write_cache => values,
+            Some(Self { values, .. }) => ModeValues { write_cache: default.write_cache, ..values },
+        }
+    }
+}
+
 /// What one MODE SELECT changes: whole pages, as the standard has it, so that two of them that name different pages and
 /// cross each other on the way to the single writer both take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -214,6 +234,8 @@ pub struct ModeChange {
     pub write_cache: Option<WriteCache>,
     /// From the control page.
     pub control: Option<ControlValues>,
+    /// SP: the values of all pages that can be saved are saved afterwards (SPC-4 §6.11).
+    pub save: bool,
 }
 
 /// The changeable values of the control mode page.
@@ -248,8 +270,10 @@ pub struct LogicalUnit {
     pub geometry: Geometry,
     /// Current mode values.
     pub mode: ModeValues,
-    /// Mode values that a reset restores.
+    /// Default mode values: the configuration's.
     pub mode_default: ModeValues,
+    /// Saved mode values, which a reset restores; the default ones as long as nothing was saved.
+    pub mode_saved: ModeValues,
     /// Never written, whatever mode pages say (`read_only 1`).
     pub read_only: bool,
     /// VPD B1 reports a disk that spins.
@@ -276,6 +300,7 @@ impl LogicalUnit {
             geometry,
             mode,
             mode_default: mode,
+            mode_saved: mode,
             read_only: false,
             rotational: true,
             thin_provisioned: false,

@@ -169,9 +169,13 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.zeros_to(64);
 }
 
-/// SBC-3 §6.6.3: 15,000 revolutions a minute, or 1 for a medium that does not rotate.
+/// MEDIUM ROTATION RATE (SBC-3 §6.6.3): 15,000 revolutions a minute, or 1 for a medium that does not rotate.
+pub(crate) fn rotation_rate(unit: &LogicalUnit) -> u16 {
+    if unit.rotational { 15_000 } else { 1 }
+}
+
 fn block_device_characteristics(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
-    reply.be16(if unit.rotational { 15_000 } else { 1 });
+    reply.be16(rotation_rate(unit));
     reply.zeros_to(64);
 }
 

@@ -262,11 +262,13 @@ fn capacity_in_sixteen_bytes_says_more() {
 fn all_mode_pages_come_in_order_behind_a_block_descriptor() {
     let mut world = World::new(disk());
     let all = world.data(0, &[0x1a, 0, 0x3f, 0, 255, 0]);
-    let mut expected = vec![83, 0, 0x10, 8, 0, 0, 0x07, 0xd0, 0, 0, 2, 0];
+    let mut expected = vec![131, 0, 0x10, 8, 0, 0, 0x07, 0xd0, 0, 0, 2, 0];
     expected.extend([0x01, 0x0a, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend([0x02, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    expected.extend([0x08, 0x12, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    expected.extend([0x0a, 0x0a, 0x20, 0x10, 0, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend([0x03, 0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 56, 2, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0]);
+    expected.extend([0x04, 0x16, 0, 0, 0, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x3a, 0x98, 0, 0]);
+    expected.extend([0x88, 0x12, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend([0x8a, 0x0a, 0x20, 0x10, 0, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend([0x1c, 0x0a, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(all, expected);
     assert_eq!(world.data(0, &[0x1a, 0, 0x3f, 0, 4, 0]), expected[..4]);
@@ -286,20 +288,19 @@ fn mode_sense_10_has_its_own_header_and_a_long_descriptor_on_demand() {
     assert_eq!(long[..8], [0, 34, 0, 0x10, 1, 0, 0, 16]);
     assert_eq!(long[8..24], [0, 0, 0, 0, 0, 0, 0x07, 0xd0, 0, 0, 0, 0, 0, 0, 2, 0]);
     let none = world.data(0, &[0x5a, 0x18, 0x0a, 0, 0, 0, 0, 0, 255, 0]);
-    assert_eq!(none[..9], [0, 18, 0, 0x10, 0, 0, 0, 0, 0x0a]);
+    assert_eq!(none[..9], [0, 18, 0, 0x10, 0, 0, 0, 0, 0x8a]);
 }
 
 #[test]
-fn mode_sense_tells_what_may_change_what_is_default_and_that_nothing_is_saved() {
+fn mode_sense_tells_what_may_change_and_what_is_default() {
     let mut world = World::new(disk());
     let mut page =
         |control: u8, page: u8| world.data(0, &[0x1a, 0x08, control << 6 | page, 0, 255, 0])[4..].to_vec();
-    assert_eq!(page(1, 0x0a), [0x0a, 0x0a, 0x04, 0, 0x08, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(page(1, 0x0a), [0x8a, 0x0a, 0x04, 0, 0x08, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(page(1, 0x08)[2], 0x04);
     assert_eq!(page(2, 0x08)[2], 0x04);
     assert_eq!(page(1, 0x1c)[2..], [0; 10]);
-    let saved = world.send(0, &[0x1a, 0, 0xc0 | 0x08, 0, 255, 0]);
-    assert_eq!(saved, illegal(AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED));
+    assert_eq!(page(3, 0x08)[2], 0x04, "saved, as long as nothing is: the default");
     assert_eq!(world.send(0, &[0x1a, 0, 0x19, 0, 255, 0]), wrong_field(2, Some(5)));
     assert_eq!(world.send(0, &[0x1a, 0, 0x0a, 1, 255, 0]), wrong_field(3, None));
 }

@@ -271,7 +271,7 @@ fn a_repetition_by_a_withdrawn_asker_joins_too() {
 #[test]
 fn a_cache_that_could_not_be_flushed_is_off_and_the_asker_hears_that_what_it_held_may_be_lost() {
     let mut stage = Stage::ready();
-    let off = ModeChange { write_cache: Some(WriteCache::WriteThrough), control: None };
+    let off = ModeChange { write_cache: Some(WriteCache::WriteThrough), ..ModeChange::default() };
     stage.ask(1, A, Request::Change(Change::ModeSelect(off)));
     stage.fence.flush_failed(Generation(1));
     stage.everywhere(1);

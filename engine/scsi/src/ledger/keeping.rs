@@ -7,6 +7,7 @@ use super::persistent::{Held, Persistent};
 use super::{Ledger, NexusName, PORT_NAME_BYTES_MAX, REGISTRANTS_MAX};
 use crate::bits::{be, be16, be32};
 use crate::persistent::PersistentType;
+use crate::unit::{ModeValues, SavedModes, WriteCache};
 
 /// Tells one run of the kernel from another: under the same id, the ledger is restored whole.
 pub type BootId = [u8; 16];
@@ -56,8 +57,10 @@ impl fmt::Display for LedgerDamage {
 impl std::error::Error for LedgerDamage {}
 
 const MAGIC: [u8; 8] = *b"pLedger\n";
-const VERSION: u16 = 2;
-/// It had no registrations; all else is the same.
+const VERSION: u16 = 3;
+/// It had no saved mode values; all else is the same.
+const VERSION_WITHOUT_MODES: u16 = 2;
+/// It had no registrations either.
 const VERSION_WITHOUT_REGISTRATIONS: u16 = 1;
 /// Magic, version, boot id.
 pub(super) const HEADER_BYTES: usize = 8 + 2 + 16;
@@ -71,10 +74,20 @@ pub const LEDGER_BYTES_MAX: usize = HEADER_BYTES
     + NEXUS_BYTES_MAX
     + PERSISTENT_BYTES
     + REGISTRANTS_MAX * (8 + NEXUS_BYTES_MAX)
+    + MODES_BYTES_MAX
     + CHECKSUM_BYTES;
 
 const TAG_NONE: u8 = 0;
 const TAG_RESERVE: u8 = 1;
+
+/// A tag; the values and the configured write cache, where any are saved.
+const MODES_BYTES_MAX: usize = 1 + 2;
+const TAG_SAVED_MODES: u8 = 1;
+pub(super) const CACHES: [WriteCache; 3] =
+    [WriteCache::WriteBack, WriteCache::WriteThrough, WriteCache::NonVolatile];
+const CACHE_MASK: u8 = 0x03;
+const DESCRIPTOR_SENSE: u8 = 0x04;
+const SOFTWARE_WRITE_PROTECT: u8 = 0x08;
 
 const PERSISTS: u8 = 0x01;
 /// TYPE where nothing is held.
@@ -84,7 +97,7 @@ const NO_HOLDER: u16 = u16::MAX;
 
 impl Ledger {
     /// The bytes to keep: magic, version, the boot id under which this was written, the holder of a RESERVE, registrations
-    /// and the persistent reservation, CRC32C of all that.
+    /// and the persistent reservation, saved mode values, CRC32C of all that.
     pub fn encode(&self, boot: BootId) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(MAGIC);
@@ -98,6 +111,12 @@ impl Ledger {
             }
         }
         encode_persistent(&self.persistent, &mut bytes);
+        match &self.saved_modes {
+            None => bytes.push(TAG_NONE),
+            Some(SavedModes { values, configured }) => {
+                bytes.extend([TAG_SAVED_MODES, encode_values(values), cache_code(*configured)]);
+            }
+        }
         bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
         assert!(bytes.len() <= LEDGER_BYTES_MAX, "a ledger of {} bytes", bytes.len());
         bytes
@@ -117,7 +136,7 @@ impl Ledger {
             bytes.len().checked_sub(CHECKSUM_BYTES).filter(|end| *end >= HEADER_BYTES).ok_or(truncated)?;
         // The version comes before the checksum: a later one may be checked in another way.
         let version = u16::from_be_bytes([bytes[8], bytes[9]]);
-        if !matches!(version, VERSION | VERSION_WITHOUT_REGISTRATIONS) {
+        if !(VERSION_WITHOUT_REGISTRATIONS..=VERSION).contains(&version) {
             return Err(LedgerDamage::Version(version));
         }
         let (body, stored) = bytes.split_at(body_end);
@@ -129,26 +148,30 @@ impl Ledger {
         let boot = body[10..HEADER_BYTES].try_into().expect("sixteen bytes");
         let mut rest = Rest { body, at: HEADER_BYTES };
         let reserved_by = rest.reservation()?;
-        let persistent = if version == VERSION { rest.persistent()? } else { Persistent::default() };
+        let persistent =
+            if version >= VERSION_WITHOUT_MODES { rest.persistent()? } else { Persistent::default() };
+        let saved_modes = if version == VERSION { rest.saved_modes()? } else { None };
         match rest.at == body.len() {
-            true => Ok((Self { reserved_by, persistent, ..Self::new() }, boot)),
+            true => Ok((Self { reserved_by, persistent, saved_modes, ..Self::new() }, boot)),
             false => Err(LedgerDamage::Malformed { at: rest.at }),
         }
     }
 
     /// What of a kept ledger holds under `boot`: all of it in the same run of the kernel. After a reboot a RESERVE is gone
-    /// (SPC-2 §5.5.1), and so are registrations but with APTPL; PRGENERATION begins anew (SPC-4 §5.13.5, §6.15.2).
+    /// (SPC-2 §5.5.1), and so are registrations but with APTPL; PRGENERATION begins anew (SPC-4 §5.13.5, §6.15.2). Saved mode
+    /// values stay.
     ///
     /// # Errors
     /// What is wrong with the bytes.
     pub fn restore(bytes: &[u8], boot: BootId) -> Result<Self, LedgerDamage> {
         let (ledger, written_under) = Self::decode(bytes)?;
+        let rebooted = Self { saved_modes: ledger.saved_modes, ..Self::new() };
         Ok(match (written_under == boot, ledger.persistent.persists) {
             (true, _) => ledger,
             (false, true) => {
-                Self { persistent: Persistent { generation: 0, ..ledger.persistent }, ..Self::new() }
+                Self { persistent: Persistent { generation: 0, ..ledger.persistent }, ..rebooted }
             }
-            (false, false) => Self::new(),
+            (false, false) => rebooted,
         })
     }
 }
@@ -177,6 +200,20 @@ fn encode_persistent(persistent: &Persistent, bytes: &mut Vec<u8>) {
         bytes.extend(key.to_be_bytes());
         encode_nexus(name, bytes);
     }
+}
+
+fn cache_code(cache: WriteCache) -> u8 {
+    match cache {
+        WriteCache::WriteBack => 0,
+        WriteCache::WriteThrough => 1,
+        WriteCache::NonVolatile => 2,
+    }
+}
+
+fn encode_values(values: &ModeValues) -> u8 {
+    let descriptor_sense = if values.descriptor_sense { DESCRIPTOR_SENSE } else { 0 };
+    let protect = if values.software_write_protect { SOFTWARE_WRITE_PROTECT } else { 0 };
+    cache_code(values.write_cache) | descriptor_sense | protect
 }
 
 /// What of the bytes has not been read.
@@ -248,5 +285,24 @@ impl Rest<'_> {
             return Err(malformed);
         }
         Ok(Persistent { generation, registrants, held, persists: flags & PERSISTS != 0 })
+    }
+    fn saved_modes(&mut self) -> Result<Option<SavedModes>, LedgerDamage> {
+        let malformed = LedgerDamage::Malformed { at: self.at };
+        match self.take(1)?[0] {
+            TAG_NONE => return Ok(None),
+            TAG_SAVED_MODES => {}
+            _ => return Err(malformed),
+        }
+        let [values, configured] = *self.take(2)? else { unreachable!("two were taken") };
+        let cache = |code: u8| CACHES.get(usize::from(code)).copied().ok_or(malformed);
+        if values & !(CACHE_MASK | DESCRIPTOR_SENSE | SOFTWARE_WRITE_PROTECT) != 0 {
+            return Err(malformed);
+        }
+        let values = ModeValues {
+            descriptor_sense: values & DESCRIPTOR_SENSE != 0,
+            software_write_protect: values & SOFTWARE_WRITE_PROTECT != 0,
+            write_cache: cache(values & CACHE_MASK)?,
+        };
+        Ok(Some(SavedModes { values, configured: cache(configured)? }))
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger of a logical unit: who holds it, by name, and what outlives the process.
+//! The ledger of a logical unit: who holds it, by name, and what outlives the process; the saved mode values are kept with it.
 //!
 //! Pure: the single writer applies one change at a time, makes the bytes of [`Ledger::encode`] durable, and installs the
 //! view that shards compare [`NexusId`]s against. Only here does a nexus have a name. RESERVE and RELEASE (SPC-2 §5.5.1)
@@ -17,6 +17,7 @@ use crate::attention::UnitAttention;
 use crate::persistent::{PersistentOut, Registrant, Registrations};
 use crate::reservation::{NexusId, Reservation};
 use crate::sense::Outcome;
+use crate::unit::SavedModes;
 
 pub use keeping::{BootId, LEDGER_BYTES_MAX, LedgerDamage};
 use persistent::Persistent;
@@ -126,6 +127,8 @@ pub struct Ledger {
     reserved_by: Option<NexusName>,
     /// Registrations, and the persistent reservation.
     persistent: Persistent,
+    /// What MODE SELECT saved.
+    saved_modes: Option<SavedModes>,
 }
 
 impl Ledger {
@@ -155,6 +158,16 @@ impl Ledger {
     /// The target ports that it was told of.
     pub fn ports(&self) -> &Arc<[TargetPort]> {
         &self.ports
+    }
+
+    /// What MODE SELECT saved, if it ever did.
+    pub fn saved_modes(&self) -> Option<SavedModes> {
+        self.saved_modes
+    }
+
+    /// MODE SELECT saves these. Whether they are others than before: then the ledger is made durable.
+    pub fn save_modes(&mut self, saved: SavedModes) -> bool {
+        self.saved_modes.replace(saved) != Some(saved)
     }
 
     /// The reservation as replicas shall know it.

@@ -1,7 +1,8 @@
 //! RESERVE and RELEASE, and the bytes that are kept.
 
-use super::keeping::HEADER_BYTES;
+use super::keeping::{CACHES, HEADER_BYTES};
 use super::*;
+use crate::unit::ModeValues;
 use proptest::prelude::*;
 
 const A: NexusId = NexusId(10);
@@ -90,11 +91,25 @@ fn what_is_not_a_ledger_is_named_for_what_it_is() {
     assert_eq!(Ledger::decode(&bytes[..20]), Err(LedgerDamage::Truncated { bytes: 20 }));
     assert_eq!(Ledger::decode(b"something else altogether, and longer"), Err(LedgerDamage::NotALedger));
     let mut later = bytes.clone();
-    later[9] = 3;
-    assert_eq!(Ledger::decode(&later), Err(LedgerDamage::Version(3)));
+    later[9] = 4;
+    assert_eq!(Ledger::decode(&later), Err(LedgerDamage::Version(4)));
     let mut other = bytes;
     other[HEADER_BYTES] = 9;
     assert!(matches!(Ledger::decode(&other), Err(LedgerDamage::Checksum { .. })));
+}
+
+#[test]
+fn a_ledger_of_the_version_before_has_no_saved_modes() {
+    let mut bytes = Ledger::new().encode(BOOT);
+    bytes.truncate(bytes.len() - 5);
+    bytes[9] = 2;
+    bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+    assert_eq!(Ledger::decode(&bytes), Ok((Ledger::new(), BOOT)));
+    bytes[9] = 3;
+    let body = bytes.len() - 4;
+    bytes.truncate(body);
+    bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+    assert_eq!(Ledger::decode(&bytes), Err(LedgerDamage::Malformed { at: body }));
 }
 
 #[test]
@@ -108,10 +123,20 @@ fn nonsense_under_a_right_checksum_is_not_believed() {
 
 proptest! {
     #[test]
-    fn what_is_kept_reads_back(holder: Option<(String, String)>, boot: BootId) {
+    fn what_is_kept_reads_back(
+        holder: Option<(String, String)>,
+        modes: Option<(bool, bool, u8, u8)>,
+        boot: BootId,
+    ) {
         let short = |text: String| text.chars().take(PORT_NAME_BYTES_MAX / 4).collect::<String>();
         let reserved_by = holder.map(|(i, t)| NexusName::new(short(i), short(t)));
-        let ledger = Ledger { reserved_by, ..Ledger::new() };
+        let saved_modes = modes.map(|(descriptor_sense, software_write_protect, current, configured)| {
+            let cache = |code: u8| CACHES[usize::from(code) % CACHES.len()];
+            let write_cache = cache(current);
+            let values = ModeValues { descriptor_sense, software_write_protect, write_cache };
+            SavedModes { values, configured: cache(configured) }
+        });
+        let ledger = Ledger { reserved_by, saved_modes, ..Ledger::new() };
         prop_assert_eq!(Ledger::decode(&ledger.encode(boot)), Ok((ledger, boot)));
     }
 
