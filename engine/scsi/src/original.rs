@@ -12,7 +12,7 @@ use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, TargetPort, W
 use crate::persistent::PersistentOut;
 use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome};
-use crate::unit::{LogicalUnit, ModeChange, Readiness, SavedModes};
+use crate::unit::{LogicalUnit, ModeChange, ModeValues, Readiness, SavedModes};
 
 /// A command's effect that more than one shard can see.
 #[derive(Clone, Debug, PartialEq, Eq)]

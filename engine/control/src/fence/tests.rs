@@ -280,6 +280,23 @@ fn a_cache_that_could_not_be_flushed_is_off_and_the_asker_hears_that_what_it_hel
 }
 
 #[test]
+fn saved_mode_values_are_durable_before_any_shard_hears_of_them() {
+    let mut stage = Stage::ready();
+    let save =
+        ModeChange { write_cache: Some(WriteCache::WriteThrough), save: true, ..ModeChange::default() };
+    stage.ask(1, A, Request::Change(Change::ModeSelect(save)));
+    assert_eq!(stage.said(), ["persist nobody"]);
+    stage.written(false);
+    assert_eq!(stage.said(), ["1 check 44/00"]);
+    assert_eq!(stage.fence.state().mode.write_cache, WriteCache::WriteBack, "nothing changed");
+    stage.ask(2, A, Request::Change(Change::ModeSelect(save)));
+    stage.written(true);
+    stage.everywhere(1);
+    assert_eq!(stage.said(), ["persist nobody", "install 1", "2 good", "completed"]);
+    assert_eq!(stage.fence.state().mode_saved.write_cache, WriteCache::WriteThrough);
+}
+
+#[test]
 fn joined_repetitions_are_bounded() {
     let mut stage = Stage::ready();
     stage.ask(0, A, RESERVE);
