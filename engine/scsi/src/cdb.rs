@@ -293,16 +293,8 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         return Err(Outcome::invalid_cdb_field(byte, Some(bit)));
     }
     Ok(match row.decoder {
-        Decoder::Read6 | Decoder::Read10 | Decoder::Read12 | Decoder::Read16 => Command::Read {
-            extent: extent(cdb),
-            force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
-            disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
-        },
-        Decoder::Write6 | Decoder::Write10 | Decoder::Write12 | Decoder::Write16 => Command::Write {
-            extent: extent(cdb),
-            force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
-            disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
-        },
+        Decoder::Read6 | Decoder::Read10 | Decoder::Read12 | Decoder::Read16 => read(cdb),
+        Decoder::Write6 | Decoder::Write10 | Decoder::Write12 | Decoder::Write16 => write(cdb),
         Decoder::Verify10 | Decoder::Verify12 | Decoder::Verify16 => verify(cdb)?,
         Decoder::WriteAndVerify => write_and_verify(cdb)?,
         Decoder::PreFetch => Command::PreFetch { extent: extent(cdb), immediate: cdb[1] & IMMED != 0 },
@@ -329,12 +321,7 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         Decoder::ModeSense6 | Decoder::ModeSense10 => Command::ModeSense(mode_sense(cdb)),
         Decoder::ModeSelect6 => mode_select(cdb, u16::from(cdb[4])),
         Decoder::ModeSelect10 => mode_select(cdb, be16(cdb, 7)),
-        Decoder::LogSense => Command::LogSense(LogSense {
-            page: cdb[2] & 0x3f,
-            subpage: cdb[3],
-            pointer: be16(cdb, 5),
-            allocation_length: be16(cdb, 7),
-        }),
+        Decoder::LogSense => log_sense(cdb),
         Decoder::SendDiagnostic => Command::SendDiagnostic { self_test: cdb[1] & 0x04 != 0 },
         Decoder::ReadDefectData => read_defect_data(cdb)?,
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
@@ -370,6 +357,22 @@ fn extent(cdb: &[u8]) -> Extent {
         10 => Extent { lba: Lba::read::<4>(cdb, 2), blocks: u32::from(be16(cdb, 7)), length_at: 7 },
         12 => Extent { lba: Lba::read::<4>(cdb, 2), blocks: be32(cdb, 6), length_at: 6 },
         _ => Extent { lba: Lba::read::<8>(cdb, 2), blocks: be32(cdb, 10), length_at: 10 },
+    }
+}
+
+fn read(cdb: &[u8]) -> Command {
+    Command::Read {
+        extent: extent(cdb),
+        force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
+        disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
+    }
+}
+
+fn write(cdb: &[u8]) -> Command {
+    Command::Write {
+        extent: extent(cdb),
+        force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
+        disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
     }
 }
 
@@ -432,6 +435,15 @@ fn persistent_reserve_out(cdb: &[u8]) -> Command {
         scope_type: ScopeType(cdb[2]),
         parameter_list_length: be32(cdb, 5),
     }
+}
+
+fn log_sense(cdb: &[u8]) -> Command {
+    Command::LogSense(LogSense {
+        page: cdb[2] & 0x3f,
+        subpage: cdb[3],
+        pointer: be16(cdb, 5),
+        allocation_length: be16(cdb, 7),
+    })
 }
 
 /// SBC-3 §5.17, §5.18. Of the DEFECT LIST FORMATs, 110b is vendor specific and 111b reserved.

@@ -242,23 +242,13 @@ fn serve(
         Command::SendDiagnostic { self_test: true } => Action::Medium(block::SELF_TEST),
         Command::SendDiagnostic { self_test: false } => Action::Finish(Outcome::GOOD),
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
-        // SPC-4 §6.11: SP saves what is, whether or not pages come along.
-        Command::ModeSelect { save: true, parameter_list_length: 0, .. } => {
-            Action::Change(Change::ModeSelect(ModeChange { save: true, ..ModeChange::default() }))
-        }
         Command::ModeSelect { long_header, save, parameter_list_length } => {
-            parameter_list(Purpose::ModeSelect { long_header, save }, usize::from(parameter_list_length))?
+            mode_select(long_header, save, usize::from(parameter_list_length))?
         }
         Command::Reserve => Action::Change(Change::Reserve),
         Command::Release => Action::Change(Change::Release),
         Command::PersistentReserveOut { service_action, scope_type, parameter_list_length } => {
-            let purpose = Purpose::PersistentReserveOut { service_action, scope_type };
-            match usize::try_from(parameter_list_length) {
-                Ok(length @ persistent::out::BASIC_BYTES..=PARAMETER_BYTES_MAX) => {
-                    Action::Parameters(ParameterList { length, purpose })
-                }
-                _ => return Err(Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR)),
-            }
+            persistent_reserve_out(service_action, scope_type, parameter_list_length)?
         }
         Command::StartStopUnit { immediate, power_condition, no_flush, load_eject, start } => {
             // POWER CONDITION other than 0h: no power conditions are implemented, none is entered, and LOEJ and START
@@ -366,6 +356,28 @@ fn request_sense(unit: &LogicalUnit, nexus: &mut NexusState, descriptor: bool, r
     };
     let format = if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed };
     reply.bytes(sense.encode(format).as_bytes());
+}
+
+/// SPC-4 §6.11: SP saves what is, whether or not pages come along.
+fn mode_select(long_header: bool, save: bool, length: usize) -> Result<Action, Outcome> {
+    if save && length == 0 {
+        return Ok(Action::Change(Change::ModeSelect(ModeChange { save, ..ModeChange::default() })));
+    }
+    parameter_list(Purpose::ModeSelect { long_header, save }, length)
+}
+
+fn persistent_reserve_out(
+    service_action: u8,
+    scope_type: ScopeType,
+    parameter_list_length: u32,
+) -> Result<Action, Outcome> {
+    let purpose = Purpose::PersistentReserveOut { service_action, scope_type };
+    match usize::try_from(parameter_list_length) {
+        Ok(length @ persistent::out::BASIC_BYTES..=PARAMETER_BYTES_MAX) => {
+            Ok(Action::Parameters(ParameterList { length, purpose }))
+        }
+        _ => Err(Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR)),
+    }
 }
 
 fn parameter_list(purpose: Purpose, length: usize) -> Result<Action, Outcome> {
