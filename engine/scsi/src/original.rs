@@ -197,7 +197,11 @@ impl Original {
             return None;
         }
         self.unit.readiness = readiness;
-        Some(self.next())
+        // A cache that saved values have off from the start was on, perhaps, when the process before ended.
+        let flush = readiness == Readiness::Ready && cache_turned_off(self.unit.mode_default, self.unit.mode);
+        let mut installment = self.next();
+        installment.flush = flush;
+        Some(installment)
     }
 
     /// The configuration, or the size of the device below, is another one: everything of `configured` is taken over but its

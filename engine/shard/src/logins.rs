@@ -235,7 +235,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             map,
             address_method: place.address_method,
             relative_target_port: place.relative_target_port,
-            target_port: port_name(&question.completed),
+            target_port: port_name(&completed),
             wants_aligned: false,
             holding: Holding::default(),
             waiting: 0,
