@@ -89,6 +89,8 @@ pub enum MediumError {
     BeyondEnd,
     /// The medium has gone: a device was removed.
     Gone,
+    /// The medium was removed while it was served; it has said so itself.
+    Removed,
     /// The medium is closed for now and comes back by itself: try again.
     BecomingReady,
     /// The medium did not answer in time. A write so answered never lands.
@@ -128,6 +130,7 @@ impl fmt::Display for MediumError {
             Self::Refused => "the kernel refused the request's alignment or range",
             Self::BeyondEnd => "the medium has become shorter",
             Self::Gone => "the medium is gone",
+            Self::Removed => "the medium was removed",
             Self::BecomingReady => "the medium is closed for now",
             Self::TimedOut => "the medium did not answer in time",
             Self::Cancelled => "cancelled",

@@ -120,6 +120,7 @@ functions! {
         rados_ioctx_create: fn(Rados, *const c_char, *mut IoCtx) -> c_int;
         rados_ioctx_set_namespace: fn(IoCtx, *const c_char);
         rados_ioctx_destroy: fn(IoCtx);
+        rados_set_pool_full_try: fn(IoCtx);
     }
     librbd {
         rbd_open: fn(IoCtx, *const c_char, *mut Image, *const c_char) -> c_int;
@@ -127,7 +128,11 @@ functions! {
         rbd_close: fn(Image) -> c_int;
         rbd_get_size: fn(Image, *mut u64) -> c_int;
         rbd_get_features: fn(Image, *mut u64) -> c_int;
+        rbd_get_id: fn(Image, *mut c_char, usize) -> c_int;
+        rbd_read: fn(Image, u64, usize, *mut c_char) -> isize;
         rbd_get_stripe_unit: fn(Image, *mut u64) -> c_int;
+        rbd_metadata_get: fn(Image, *const c_char, *mut c_char, *mut usize) -> c_int;
+        rbd_pool_metadata_get: fn(IoCtx, *const c_char, *mut c_char, *mut usize) -> c_int;
         rbd_update_watch: fn(Image, *mut u64, UpdateCallback, *mut c_void) -> c_int;
         rbd_update_unwatch: fn(Image, u64) -> c_int;
         rbd_lock_acquire: fn(Image, u32) -> c_int;

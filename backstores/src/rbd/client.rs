@@ -13,6 +13,19 @@ use portico_librbd_sys::api::{self, FEATURE_JOURNALING, FEATURE_MIGRATING, FEATU
 
 use super::store::RbdOptions;
 
+/// What was tried, and what Ceph said.
+#[derive(Debug)]
+pub(super) struct CephError {
+    pub(super) errno: i32,
+    pub(super) words: String,
+}
+
+impl From<CephError> for String {
+    fn from(error: CephError) -> Self {
+        error.words
+    }
+}
+
 /// A connected client.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -29,9 +42,9 @@ impl Client {
     /// Connects, with the settings of `options`.
     ///
     /// # Errors
-    /// For people: what was tried, and what Ceph said.
-    pub(super) fn connect(options: &RbdOptions) -> Result<Self, String> {
-        let api = Api::get().map_err(|error| error.to_string())?;
+    /// What was tried, and what Ceph said.
+    pub(super) fn connect(options: &RbdOptions) -> Result<Self, CephError> {
+        let api = Api::get().map_err(|error| CephError { errno: libc::ENOSYS, words: error.to_string() })?;
         let name = text(&format!("client.{}", options.client))?;
         let mut rados = ptr::null_mut();
         // SAFETY: both names are C strings that live through the call, which writes the handle.
@@ -45,7 +58,7 @@ impl Client {
         Ok(client)
     }
 
-    fn configure(&self, options: &RbdOptions) -> Result<(), String> {
+    fn configure(&self, options: &RbdOptions) -> Result<(), CephError> {
         let path = options.conf.as_deref().map(text).transpose()?;
         let given = path.as_ref().map_or(ptr::null(), |path| path.as_ptr());
         // SAFETY: null stands for the usual places; else it is a C string that lives through the call.
@@ -59,10 +72,10 @@ impl Client {
             self.set(name, value)?;
         }
         // After the settings of the file: the promise that a completed write is durable rests on it.
-        self.set("rbd_cache", "false")
+        UNCACHED.iter().try_for_each(|(name, value)| self.set(name, value))
     }
 
-    fn set(&self, name: &str, value: &str) -> Result<(), String> {
+    fn set(&self, name: &str, value: &str) -> Result<(), CephError> {
         let (key, given) = (text(name)?, text(value)?);
         // SAFETY: both are C strings that live through the call.
         let set = unsafe { (self.api.rados_conf_set)(self.rados, key.as_ptr(), given.as_ptr()) };
@@ -70,7 +83,7 @@ impl Client {
     }
 
     /// This client's address, as the cluster's blocklist names it.
-    pub(super) fn address(&self) -> Result<CString, String> {
+    pub(super) fn address(&self) -> Result<CString, CephError> {
         let mut found: *mut c_char = ptr::null_mut();
         // SAFETY: the call writes a C string that is ours until it is given back.
         let asked = unsafe { (self.api.rados_getaddrs)(self.rados, &raw mut found) };
@@ -84,7 +97,7 @@ impl Client {
 
     /// Shuts another client out of the cluster, and waits until this one has seen the map that says so. What this client
     /// sends from then on makes every OSD learn of it first.
-    pub(super) fn shut_out(&self, address: &CStr) -> Result<(), String> {
+    pub(super) fn shut_out(&self, address: &CStr) -> Result<(), CephError> {
         let owned = address.to_owned().into_raw();
         // SAFETY: a C string, which the call takes as not constant but does not keep.
         let added = unsafe { (self.api.rados_blocklist_add)(self.rados, owned, 0) };
@@ -126,14 +139,17 @@ impl Image {
     /// Opens the image that `options` names.
     ///
     /// # Errors
-    /// For people: what was tried, and what Ceph said.
-    pub(super) fn open(client: Client, options: &RbdOptions) -> Result<Self, String> {
+    /// What was tried, and what Ceph said.
+    pub(super) fn open(client: Client, options: &RbdOptions) -> Result<Self, CephError> {
         let api = client.api;
         let (pool, name) = (text(&options.pool)?, text(&options.image)?);
         let mut io = ptr::null_mut();
         // SAFETY: the client is connected, the name lives through the call, which writes the handle.
         let made = unsafe { (api.rados_ioctx_create)(client.rados, pool.as_ptr(), &raw mut io) };
         told(made, || format!("the pool {}", options.pool))?;
+        // What finds the pool full is to be told so; it would wait for ever otherwise. The image takes it over from the pool.
+        // SAFETY: the handle was just made.
+        unsafe { (api.rados_set_pool_full_try)(io) };
         let mut inner = Inner { client, io, image: ptr::null_mut() };
         if let Some(namespace) = &options.namespace {
             let namespace = text(namespace)?;
@@ -167,23 +183,43 @@ impl Image {
         self.inner().image
     }
 
-    pub(super) fn address(&self) -> Result<CString, String> {
+    pub(super) fn address(&self) -> Result<CString, CephError> {
         self.inner().client.address()
     }
 
     /// Bytes of the image, or of its snapshot, now.
-    pub(super) fn size_bytes(&self) -> Result<u64, String> {
+    pub(super) fn size_bytes(&self) -> Result<u64, CephError> {
         let mut size = 0;
         // SAFETY: the image is open; the call writes one number.
         let asked = unsafe { (self.api().rbd_get_size)(self.handle(), &raw mut size) };
         told(asked, || "asking for the image's size".to_owned())?;
         Ok(size)
     }
+
+    /// What the image is called below its name, for ever: no other has it.
+    pub(super) fn id(&self) -> Result<CString, CephError> {
+        let mut id = [0 as c_char; ID_BYTES];
+        // SAFETY: the image is open; the call writes at most so many bytes, the last of them a NUL.
+        let asked = unsafe { (self.api().rbd_get_id)(self.handle(), id.as_mut_ptr(), id.len()) };
+        told(asked, || "asking for the image's id".to_owned())?;
+        // SAFETY: the call succeeded, so it is a C string.
+        Ok(unsafe { CStr::from_ptr(id.as_ptr()) }.to_owned())
+    }
+
+    /// Whether a LUKS header stands at its beginning, as `rbd encryption format` and `cryptsetup` write it.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let mut bytes = [0_u8; LUKS_MAGIC.len()];
+        // SAFETY: the image is open; the call writes at most so many bytes.
+        let read = unsafe {
+            (self.api().rbd_read)(self.handle(), 0, bytes.len(), bytes.as_mut_ptr().cast::<c_char>())
+        };
+        read >= 0 && bytes == LUKS_MAGIC
+    }
 }
 
 impl Inner {
     /// Refuses what cannot be served truthfully.
-    fn check(&self, options: &RbdOptions) -> Result<(), String> {
+    fn check(&self, options: &RbdOptions) -> Result<(), CephError> {
         let mut features = 0;
         // SAFETY: the image is open; the call writes one number.
         let asked = unsafe { (self.client.api.rbd_get_features)(self.image, &raw mut features) };
@@ -195,12 +231,56 @@ impl Inner {
         ];
         for (feature, why) in refused {
             if features & feature != 0 && !options.is_read_only() {
-                return Err(format!("the image {options} {why}"));
+                let words = format!("the image {options} {why}");
+                return Err(CephError { errno: libc::EOPNOTSUPP, words });
+            }
+        }
+        self.check_caches(options)
+    }
+
+    /// Options that were set for an image or a pool (`rbd config`) outweigh the client's own.
+    fn check_caches(&self, options: &RbdOptions) -> Result<(), CephError> {
+        let api = self.client.api;
+        for (name, off) in UNCACHED {
+            let key = text(&format!("conf_{name}"))?;
+            let mut value = [0 as c_char; VALUE_BYTES];
+            let mut length = value.len();
+            // SAFETY: the image is open, the key lives through the call, which writes at most so many bytes.
+            let of_image = unsafe {
+                (api.rbd_metadata_get)(self.image, key.as_ptr(), value.as_mut_ptr(), &raw mut length)
+            };
+            let mut of_pool = || {
+                let mut length = VALUE_BYTES;
+                // SAFETY: as above, with the pool.
+                unsafe {
+                    (api.rbd_pool_metadata_get)(self.io, key.as_ptr(), value.as_mut_ptr(), &raw mut length)
+                }
+            };
+            let found = if of_image == -libc::ENOENT { of_pool() } else { of_image };
+            if found == -libc::ENOENT {
+                continue;
+            }
+            told(found, || format!("asking for {name} of {options}"))?;
+            value[VALUE_BYTES - 1] = 0;
+            // SAFETY: the call succeeded, so it is text, and a NUL stands behind it at the latest in the last place.
+            let value = unsafe { CStr::from_ptr(value.as_ptr()) }.to_string_lossy().into_owned();
+            if value != *off {
+                let words = format!(
+                    "{options} has {name} = {value}: what was answered would not be on the OSDs; it has to be {off} \
+                     (`rbd config image` and `rbd config pool` tell where it stands)"
+                );
+                return Err(CephError { errno: libc::EOPNOTSUPP, words });
             }
         }
         Ok(())
     }
 }
+
+/// Caches that are off, and what says so.
+const UNCACHED: &[(&str, &str)] = &[("rbd_cache", "false"), ("rbd_persistent_cache_mode", "disabled")];
+
+/// More than the value of such an option is long.
+const VALUE_BYTES: usize = 256;
 
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -267,12 +347,18 @@ pub fn wait_until_closed(patience: Duration) -> bool {
     true
 }
 
-fn text(text: &str) -> Result<CString, String> {
-    CString::new(text).map_err(|_| format!("{text:?} has a NUL in it"))
+/// More than Ceph makes them (`RBD_MAX_BLOCK_NAME_SIZE` less a prefix).
+const ID_BYTES: usize = 64;
+/// The first bytes of a LUKS header of either version.
+const LUKS_MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
+
+fn text(text: &str) -> Result<CString, CephError> {
+    let words = || format!("{text:?} has a NUL in it");
+    CString::new(text).map_err(|_| CephError { errno: libc::EINVAL, words: words() })
 }
 
 /// What an answer of Ceph's means to people.
-fn told(answer: c_int, what: impl FnOnce() -> String) -> Result<(), String> {
+fn told(answer: c_int, what: impl FnOnce() -> String) -> Result<(), CephError> {
     if answer >= 0 {
         return Ok(());
     }
@@ -283,5 +369,6 @@ fn told(answer: c_int, what: impl FnOnce() -> String) -> Result<(), String> {
         libc::EINVAL => ": Ceph refuses it",
         _ => "",
     };
-    Err(format!("{}{hint} ({})", what(), io::Error::from_raw_os_error(-answer)))
+    let words = format!("{}{hint} ({})", what(), io::Error::from_raw_os_error(-answer));
+    Err(CephError { errno: -answer, words })
 }

@@ -235,7 +235,12 @@ impl<S> RbdQueue<S> {
         self.free.push(slot);
         let result = match usize::try_from(result) {
             Ok(bytes) if work.kind == Kind::Read && bytes != work.total_bytes => Err(MediumError::BeyondEnd),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if work.kind.changes() {
+                    self.store.written();
+                }
+                Ok(())
+            }
             Err(_) => {
                 let errno = i32::try_from(-result).unwrap_or(libc::EIO);
                 Err(self.store.failed(work.kind, work.epoch, errno))

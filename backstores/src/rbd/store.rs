@@ -2,13 +2,13 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 pub use super::client::wait_until_closed;
-use super::client::{Client, Image};
+use super::client::{CephError, Client, Image};
 use super::queue::Kind;
 use crate::Geometry;
 use crate::request::MediumError;
@@ -89,15 +89,23 @@ pub enum Health {
     ShutOut,
     /// A write's outcome is unknown. Nothing goes on until the client that sent it is shut out.
     InDoubt,
+    /// It was removed.
+    Gone,
 }
 
 /// One image for all shards.
 #[derive(Debug)]
 pub struct RbdStore {
     options: RbdOptions,
+    /// The image's id. An image that was made anew under the same name has another, and other content.
+    id: CString,
     geometry: Geometry,
     /// [`Health`] as a number. Looked at by every request.
     health: AtomicU8,
+    /// It was to be opened again, and is not there any more.
+    is_gone: AtomicBool,
+    /// The exclusive lock is another client's, and the last write was refused therefore.
+    is_locked_out: AtomicBool,
     /// Counts the clients under which the image was open.
     epoch: AtomicU64,
     /// The image as it is open now. Taken by queues when the epoch has changed, and by the one who brings it back.
@@ -113,7 +121,10 @@ pub struct RbdStore {
 pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
     let client = Client::connect(&options)?;
     let image = Image::open(client, &options)?;
-    let size = image.size_bytes()?;
+    let (size, id) = (image.size_bytes()?, image.id()?);
+    if image.is_encrypted() {
+        tracing::info!(image = %options, "it holds an encrypted volume (LUKS), and is served as it lies there, encrypted");
+    }
     let block = options.block_length;
     let blocks = size / u64::from(block);
     if blocks == 0 {
@@ -132,8 +143,11 @@ pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
     let (keeper, calls) = sync_channel(1);
     let store = Arc::new(RbdStore {
         options,
+        id,
         geometry,
         health: AtomicU8::new(OPEN),
+        is_gone: AtomicBool::new(false),
+        is_locked_out: AtomicBool::new(false),
         epoch: AtomicU64::new(0),
         image: Mutex::new(Arc::new(image)),
         keeper,
@@ -156,6 +170,7 @@ impl RbdStore {
     pub fn health(&self) -> Health {
         match self.health.load(Ordering::Acquire) {
             OPEN => Health::Open,
+            _ if self.is_gone.load(Ordering::Acquire) => Health::Gone,
             SHUT_OUT => Health::ShutOut,
             _ => Health::InDoubt,
         }
@@ -166,7 +181,7 @@ impl RbdStore {
     /// # Errors
     /// For people.
     pub fn current_size_bytes(&self) -> Result<u64, String> {
-        self.current().0.size_bytes()
+        Ok(self.current().0.size_bytes()?)
     }
 
     /// The client's address, as the cluster's blocklist names it.
@@ -190,7 +205,18 @@ impl RbdStore {
 
     /// Why no request may go to the image now, if so.
     pub(super) fn refusal(&self) -> Option<MediumError> {
-        (self.health.load(Ordering::Acquire) != OPEN).then_some(MediumError::BecomingReady)
+        match self.health() {
+            Health::Open => None,
+            Health::ShutOut | Health::InDoubt => Some(MediumError::BecomingReady),
+            Health::Gone => Some(MediumError::Removed),
+        }
+    }
+
+    /// A write has gone through.
+    pub(super) fn written(&self) {
+        if self.is_locked_out.load(Ordering::Relaxed) && self.is_locked_out.swap(false, Ordering::Relaxed) {
+            tracing::warn!(image = %self.options, "writes go through again");
+        }
     }
 
     /// What the error number of an operation means, which was begun in `epoch`. Closes the image where it must be.
@@ -205,7 +231,13 @@ impl RbdStore {
                 self.close(epoch, SHUT_OUT);
                 MediumError::BecomingReady
             }
-            libc::EROFS if !self.geometry.read_only => MediumError::BecomingReady,
+            // Another client has the exclusive lock and does not give it up, or has locked the image by `rbd lock add`.
+            libc::EROFS | libc::EBUSY if kind.changes() && !self.geometry.read_only => {
+                if !self.is_locked_out.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(image = %self.options, "the image is locked by another client: writes are NOT READY");
+                }
+                MediumError::BecomingReady
+            }
             libc::ENOENT => MediumError::Gone,
             other => MediumError::from_errno(other),
         }
@@ -235,18 +267,27 @@ impl RbdStore {
     }
 
     /// Opens the image under a new client, having shut the old one out.
-    fn reopen(&self) -> Result<(), String> {
+    fn reopen(&self) -> Result<(), CephError> {
         let old: CString = self.current().0.address()?;
         let client = Client::connect(&self.options)?;
         client.shut_out(&old)?;
         let image = Arc::new(Image::open(client, &self.options)?);
+        if image.id()? != self.id {
+            let words = format!(
+                "the image {} was removed, and another made by its name: the gateway has to be started again to serve it",
+                self.options
+            );
+            return Err(CephError { errno: libc::ENOENT, words });
+        }
         let size = image.size_bytes()?;
         if size < self.geometry.size_bytes() {
-            return Err(format!("the image {} has become shorter: {size} bytes", self.options));
+            let words = format!("the image {} has become shorter: {size} bytes", self.options);
+            return Err(CephError { errno: libc::EFBIG, words });
         }
         let mut current = self.image.lock().unwrap_or_else(PoisonError::into_inner);
         *current = image;
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.is_gone.store(false, Ordering::Release);
         self.health.store(OPEN, Ordering::Release);
         Ok(())
     }
@@ -265,7 +306,8 @@ fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>) {
                     tracing::warn!(image = %strong.options, "the image is open again, under a new client");
                     break;
                 }
-                Err(reason) => {
+                Err(CephError { errno, words: reason }) => {
+                    strong.is_gone.store(errno == libc::ENOENT, Ordering::Release);
                     let (image, health) = (&strong.options, strong.health());
                     tracing::warn!(%image, ?health, reason, "the image is closed. It is tried again");
                 }

@@ -5,6 +5,7 @@
 //! contenders in another order, so that whatever drifts on the machine meets all. Ratios are those of one pair, and their
 //! median is told with its confidence interval (`statistics`). Processor time is that of the whole target process.
 
+pub(crate) mod ceph;
 mod claims;
 mod contender;
 mod matrix;
@@ -147,7 +148,7 @@ fn run(arguments: &Arguments, mut measuring: Measuring<'_>, plan: &[plan::Row]) 
 }
 
 /// Each pair begins with another contender, and every second one goes backwards.
-fn in_turns(contenders: &[Contender], pair: u32) -> Vec<Contender> {
+fn in_turns<T: Clone>(contenders: &[T], pair: u32) -> Vec<T> {
     let mut turned = contenders.to_vec();
     if !turned.is_empty() {
         let by = usize::try_from(pair / 2).expect("32 bits") % turned.len();
@@ -210,6 +211,6 @@ mod tests {
         firsts.sort_unstable();
         firsts.dedup();
         assert_eq!(firsts.len(), contenders.len());
-        assert!(in_turns(&[], 3).is_empty());
+        assert!(in_turns::<Contender>(&[], 3).is_empty());
     }
 }

@@ -56,6 +56,9 @@ pub(crate) struct Sum {
 
 /// The command line's way in; `true` if nothing is amiss.
 pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
+    if arguments.record && arguments.kind == Kind::Rbd {
+        return Err(Failure::new("an image is held against what a file gives: record that"));
+    }
     let tree = Tree::find()?;
     crate::prepare(&tree, arguments.peer)?;
     let mut say = |line: &str| println!("{line}");

@@ -63,11 +63,13 @@ enum Task {
     /// Kill the gateway under write load; what was answered is there
     Durability(durability::Arguments),
     /// RBD images of a real Ceph cluster, and the ways in which it fails
-    Ceph,
+    Ceph(ceph::Arguments),
     /// Change the configuration while initiators are at work
     Reload(reload::Arguments),
     /// Measure the gateway beside tgt and the comparison servers, and keep a record
     Bench(bench::Arguments),
+    /// Measure RBD images through the gateway, through tgt and by fio, on one cluster, and keep a record
+    CephBench(bench::ceph::Arguments),
     /// Count a command's instructions in a shard under callgrind
     Instructions(instructions::Arguments),
     /// Run the 230 tests of iscsi-test-cu, each in a process of its own
@@ -90,9 +92,10 @@ fn main() -> ExitCode {
         Task::Capture(arguments) => capture::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),
         Task::Durability(arguments) => durability::command(&arguments),
-        Task::Ceph => ceph::command(),
+        Task::Ceph(arguments) => ceph::command(&arguments),
         Task::Reload(arguments) => reload::command(&arguments),
         Task::Bench(arguments) => bench::command(&arguments),
+        Task::CephBench(arguments) => bench::ceph::command(&arguments),
         Task::Instructions(arguments) => instructions::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),
     };

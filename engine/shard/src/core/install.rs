@@ -231,7 +231,7 @@ impl<D: Driver> Core<D> {
     /// Hands a medium its last flush, if it has something to lose.
     fn last_flush(&mut self, key: Key<Unit>) {
         let Some(unit) = self.units.get_mut(key) else { return };
-        if unit.state.read_only || !unit.state.mode.write_cache.flushes() {
+        if unit.state.read_only || !unit.state.mode.write_cache.enabled() {
             return;
         }
         let Some(queue) = &mut unit.queue else { return };

@@ -201,7 +201,7 @@ impl<D: Driver> Core<D> {
         }
         if let Err(error) = result {
             // A closed medium says once that it is closed, not for each request that finds it so.
-            if error != MediumError::BecomingReady {
+            if !matches!(error, MediumError::BecomingReady | MediumError::Removed) {
                 let device = task.unit.and_then(|unit| self.units.get(unit)).map(|unit| unit.device.clone());
                 tracing::warn!(device = device.as_deref(), lba = op.blocks.lba, ?op.kind, %error, "medium error");
             }
@@ -269,7 +269,7 @@ fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
         MediumError::WriteProtected => {
             Outcome::check(Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED))
         }
-        MediumError::Gone => not_ready(),
+        MediumError::Gone | MediumError::Removed => not_ready(),
         MediumError::BecomingReady => {
             Outcome::check(Sense::new(SenseKey::NotReady, AdditionalSense::BECOMING_READY))
         }

@@ -40,7 +40,7 @@ pub(super) enum Direction {
 impl Direction {
     const ALL: [Direction; 3] = [Direction::Read, Direction::Write, Direction::Mixed];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Direction::Read => "read",
             Direction::Write => "write",

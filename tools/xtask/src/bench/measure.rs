@@ -133,15 +133,15 @@ impl<'a> Measuring<'a> {
 
 /// What portico-load says.
 #[derive(Debug, PartialEq)]
-struct Outcome {
-    seconds: f64,
-    commands: u64,
+pub(super) struct Outcome {
+    pub(super) seconds: f64,
+    pub(super) commands: u64,
     /// The share of its time for which the busiest thread ran.
-    busy: f64,
-    histogram: Vec<(u64, u64)>,
+    pub(super) busy: f64,
+    pub(super) histogram: Vec<(u64, u64)>,
 }
 
-fn outcome(json: &str) -> Result<Outcome> {
+pub(super) fn outcome(json: &str) -> Result<Outcome> {
     let value: Value = serde_json::from_str(json).context("portico-load's JSON")?;
     let missing = || Failure::new("portico-load's JSON has changed");
     let elapsed_ns = value["elapsed_ns"].as_f64().ok_or_else(missing)?;
@@ -167,7 +167,7 @@ fn outcome(json: &str) -> Result<Outcome> {
 
 /// What all threads of a process have run so far, io_uring's workers too: the first field of each schedstat, in ns. A
 /// target whose threads come and go while it is loaded would lose those that went.
-fn cpu_seconds(id: u32) -> Result<f64> {
+pub(super) fn cpu_seconds(id: u32) -> Result<f64> {
     let start = Instant::now();
     let mut total = 0.0;
     for thread in fs::read_dir(format!("/proc/{id}/task")).context("the target's process")? {
@@ -184,7 +184,7 @@ fn cpu_seconds(id: u32) -> Result<f64> {
 }
 
 const WARM_UP: Duration = Duration::from_millis(300);
-const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 const READING_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub(super) const COLUMNS: &str = "cell,pair,contender,seconds,commands,iops,cpu_
     p99_9_us,target_cores,target_busy,generator_busy,saturated";
 
 /// The value below or at which that share of all counts is.
-fn percentile(histogram: &[(u64, u64)], share: f64) -> Option<u64> {
+pub(super) fn percentile(histogram: &[(u64, u64)], share: f64) -> Option<u64> {
     let total: u64 = histogram.iter().map(|(_, count)| count).sum();
     let mut left = real(total) * share;
     histogram
@@ -101,7 +101,7 @@ pub(super) fn merged(histograms: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds stay far below 2^52")]
-fn real(count: u64) -> f64 {
+pub(super) fn real(count: u64) -> f64 {
     count as f64
 }
 

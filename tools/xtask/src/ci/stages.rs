@@ -188,9 +188,10 @@ pub(super) const STAGES: &[Stage] = &[
     Stage {
         name: "ceph",
         what: "RBD images of a real cluster, which hangs, shuts out, comes back",
-        limit: minutes(8),
+        limit: minutes(10),
         needs_root: None,
         programs: &[
+            LIBISCSI,
             ("ceph-mon", "ceph-mon"),
             ("ceph-mgr", "ceph-mgr"),
             ("ceph-osd", "ceph-osd"),
@@ -262,7 +263,7 @@ fn run_peers(site: &mut Site) -> Result<Tally> {
 fn run_images(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
-    let sum = images::run(&tree, Peer::Portico, &mut |line| site.say(line))?;
+    let sum = images::run(&tree, Peer::Portico, &Kind::ALL, &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
 }
 
@@ -276,8 +277,12 @@ fn run_access(site: &mut Site) -> Result<Tally> {
 fn run_ceph(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
-    let (passed, failed) = ceph::run(&tree, &mut |line| site.say(line))?;
-    Ok(Tally { passed, failed, skipped: 0 })
+    let (passed, failed) = ceph::run(&tree, "", &mut |line| site.say(line))?;
+    let mut tally = Tally { passed, failed, skipped: 0 };
+    let sum = images::run(&tree, Peer::Portico, &[Kind::Rbd], &mut |line| site.say(line))?;
+    tally.add(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped });
+    tally.add(run_suite(site, Kind::Rbd)?);
+    Ok(tally)
 }
 
 fn run_bad_input(site: &mut Site) -> Result<Tally> {

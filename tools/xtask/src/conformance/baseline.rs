@@ -60,7 +60,9 @@ impl Baselines {
         let names =
             wrong.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split('\t').next());
         baselines.wrong = names.map(str::to_owned).collect();
-        baselines.own = read_rows(root, &file_of(peer, kind))?;
+        // An image is to give what a file gives, and has no recording of its own.
+        let own = if kind == Kind::Rbd { Kind::File } else { kind };
+        baselines.own = read_rows(root, &file_of(peer, own))?;
         baselines.is_ours = peer == Peer::Portico;
         if baselines.is_ours {
             baselines.tgt = read_rows(root, &file_of(Peer::Tgt, Kind::File))?;

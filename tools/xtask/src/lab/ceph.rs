@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::namespace::Namespace;
+use super::process::Running;
+use super::target::portico::ready_line;
 use super::{Context, Failure, Result, process};
 use crate::tree::Tree;
 
@@ -17,6 +20,8 @@ use crate::tree::Tree;
 pub(crate) struct Cluster {
     scripts: PathBuf,
     folder: TempDir,
+    /// The namespace that it runs in, if not in ours.
+    namespace: Option<String>,
 }
 
 /// A daemon of the cluster.
@@ -31,13 +36,30 @@ pub(crate) enum Daemon {
 impl Cluster {
     /// Starts one, in a folder of its own.
     pub(crate) fn start(tree: &Tree) -> Result<Cluster> {
+        Cluster::start_in(tree, None)
+    }
+
+    /// Starts one on the loopback of a namespace.
+    pub(crate) fn start_inside(tree: &Tree, namespace: &Namespace) -> Result<Cluster> {
+        Cluster::start_in(tree, Some(namespace.name().to_owned()))
+    }
+
+    fn start_in(tree: &Tree, namespace: Option<String>) -> Result<Cluster> {
         // Its Unix sockets lie there, whose names are short.
         let folder = tempfile::Builder::new().prefix("portico-ceph-").tempdir()?;
-        let cluster = Cluster { scripts: tree.root.join("tools/lab"), folder };
-        let mut command = Command::new(cluster.scripts.join("ceph-up"));
+        let cluster = Cluster { scripts: tree.root.join("tools/lab"), folder, namespace };
+        let mut command = cluster.command(&cluster.scripts.join("ceph-up"));
         command.arg(cluster.folder());
         process::run(&mut command, START_LIMIT)?.expect_success("ceph-up")?;
         Ok(cluster)
+    }
+
+    /// A command where the cluster runs.
+    fn command(&self, program: &Path) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(program);
+        command
     }
 
     fn folder(&self) -> PathBuf {
@@ -47,6 +69,14 @@ impl Cluster {
     /// Ceph's configuration file, for clients.
     pub(crate) fn conf(&self) -> PathBuf {
         self.folder().join("ceph.conf")
+    }
+
+    /// The same for clients that know no better: librbd's cache is off, as it is under the gateway.
+    pub(crate) fn client_conf(&self) -> Result<PathBuf> {
+        let path = self.folder().join("client.conf");
+        let text = fs::read_to_string(self.conf()).context(self.conf().display())?;
+        fs::write(&path, text + "\n[client]\nrbd_cache = false\n").context(path.display())?;
+        Ok(path)
     }
 
     /// `rbd WORDS`; what it prints.
@@ -60,7 +90,7 @@ impl Cluster {
     }
 
     fn run(&self, program: &str, words: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
+        let mut command = self.command(Path::new(program));
         command.env("CEPH_CONF", self.conf()).args(words);
         process::run(&mut command, COMMAND_LIMIT)?.expect_success(&format!("{program} {}", words.join(" ")))
     }
@@ -78,6 +108,16 @@ impl Cluster {
         let status = self.rbd(&["status", image])?;
         let found = status.split_whitespace().find_map(|word| word.strip_prefix("watcher="));
         found.map(str::to_owned).ok_or_else(|| Failure::new(format!("nobody watches {image}: {status}")))
+    }
+
+    /// Takes the image's exclusive lock away from whoever has it, and keeps it until the process is ended.
+    pub(crate) fn hold_lock(&self, image: &str) -> Result<Running> {
+        // Not the first python3 of the path, which may be one without Ceph's modules.
+        let mut command = self.command(Path::new("/usr/bin/python3"));
+        command.arg(self.scripts.join("rbd-lock-holder")).arg(self.conf()).arg(image);
+        let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        ready_line(&mut running)?;
+        Ok(running)
     }
 
     /// Stops a daemon where it stands, as a machine that hangs.

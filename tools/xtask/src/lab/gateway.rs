@@ -5,11 +5,13 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::initiator::{self, Initiator};
 use super::process::Running;
 use super::target::portico::{addresses, ready_line};
 use super::{Context, Failure, Result, http};
@@ -155,6 +157,14 @@ impl Gateway {
         self.running.take().map_or(Ok(()), |mut running| running.kill())
     }
 
+    /// SIGSTOP or SIGCONT: it stands still, or goes on.
+    pub(crate) fn stand_still(&self, still: bool) -> Result<()> {
+        let running = self.running.as_ref().ok_or_else(|| Failure::new("porticod is not running"))?;
+        let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("porticod has no pid"))?;
+        kill_process(pid, if still { Signal::STOP } else { Signal::CONT }).context("signal")
+    }
+
     /// SIGUSR1.
     pub(crate) fn ask_for_allocations(&mut self) -> Result<()> {
         self.process()?.signal(Signal::USR1)
@@ -163,6 +173,19 @@ impl Gateway {
     /// SIGHUP: it reads its configuration again, in its own time.
     pub(crate) fn reload(&mut self) -> Result<()> {
         self.process()?.signal(Signal::HUP)
+    }
+
+    /// Waits until a logical unit answers TEST UNIT READY with GOOD: the gateway is ready before its devices are open.
+    pub(crate) fn wait_until_ready(&self, lun: u8) -> Result<()> {
+        let start = Instant::now();
+        let mut initiator = Initiator::log_in(self.portal, initiator::plan(IQN, READY_NUMBER))?;
+        while let Err(failure) = initiator.clear_attentions(lun) {
+            if start.elapsed() > STOP_LIMIT {
+                return Err(failure);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Where initiators find it.
@@ -245,6 +268,8 @@ fn sum(page: &str, name: &str) -> Option<u64> {
 /// How long the gateway may take to finish what is in flight and to flush.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const LOG_LINES: usize = 20;
+/// Of the initiator that asks whether units are ready.
+const READY_NUMBER: u16 = 98;
 
 #[cfg(test)]
 mod tests {

@@ -12,11 +12,13 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use tempfile::TempDir;
 
+use super::ceph::Cluster;
 use super::loop_device::LoopDevice;
 use super::namespace::Namespace;
 use super::process::{self, Running};
@@ -43,6 +45,8 @@ pub(crate) enum Kind {
     Loop,
     /// Nothing: what is written is forgotten, what is read is zeros. For measurements.
     Null,
+    /// An image of a Ceph cluster that is started for it.
+    Rbd,
 }
 
 impl Peer {
@@ -66,7 +70,7 @@ impl Peer {
 }
 
 impl Kind {
-    /// All that keep data, in the order in which the harnesses go through them.
+    /// All that keep data by themselves, in the order in which the harnesses go through them.
     pub(crate) const ALL: [Kind; 3] = [Kind::File, Kind::Ram, Kind::Loop];
 
     /// The name that command lines and data files use.
@@ -76,6 +80,7 @@ impl Kind {
             Kind::Ram => "ram",
             Kind::Loop => "loop",
             Kind::Null => "null",
+            Kind::Rbd => "rbd",
         }
     }
 
@@ -103,10 +108,19 @@ enum Medium {
     Null {
         size_bytes: u64,
     },
+    Rbd(Images),
+}
+
+/// Images of the pool `rbd`; each is a LUN, in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct Images {
+    /// Several targets may be at one cluster.
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) names: Vec<String>,
 }
 
 /// A target that runs, with one logical unit. The order of the fields is the order in which they go: the process
-/// before the loop device that it holds open, that before the file below it.
+/// before the loop device that it holds open, that before the file below it, a cluster before its namespace.
 #[derive(Debug)]
 pub(crate) struct Target {
     peer: Peer,
@@ -176,6 +190,8 @@ fn list(cores: &[usize]) -> String {
 impl Target {
     /// The name of a target that is configured, the same for every peer.
     pub(crate) const IQN: &str = "iqn.2026-11.test:unit";
+    /// The image of a [`Kind::Rbd`], in the pool `rbd`.
+    pub(crate) const IMAGE: &str = "unit";
 
     /// Starts `peer` with one logical unit of `size_bytes` on a fresh medium, and waits until it is ready.
     pub(crate) fn start(
@@ -212,8 +228,17 @@ impl Target {
             _ => std::env::temp_dir(),
         };
         let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir_in(parent)?;
-        let medium = Medium::make(kind, size_bytes, folder.path(), tuning.is_direct)?;
+        let medium = match kind {
+            Kind::Rbd => Medium::Rbd(Images::make(tree, &place, size_bytes)?),
+            _ => Medium::make(kind, size_bytes, folder.path(), tuning.is_direct)?,
+        };
         Target::over(tree, peer, medium, place, tuning, folder)
+    }
+
+    /// Starts `peer` with these images, on loopback, for a measurement.
+    pub(crate) fn start_images(tree: &Tree, peer: Peer, images: Images) -> Result<Target> {
+        let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir()?;
+        Target::over(tree, peer, Medium::Rbd(images), Place::Loopback, Tuning::default(), folder)
     }
 
     /// Starts the gateway without a configuration.
@@ -248,6 +273,23 @@ impl Target {
         self.running = Some(started.running);
         self.portal = started.portal;
         self.metrics = started.metrics;
+        self.wait_for_images()
+    }
+
+    /// A gateway is ready before its images are open.
+    fn wait_for_images(&mut self) -> Result<()> {
+        let Medium::Rbd(images) = &self.medium else { return Ok(()) };
+        let start = Instant::now();
+        for place in (0..).take(images.names.len()) {
+            let mut command = self.place.command(Path::new("iscsi-readcapacity16"));
+            command.arg(self.url_of(place));
+            while !process::run(&mut command, ANSWER_LIMIT)?.succeeded() {
+                if start.elapsed() > READY_LIMIT {
+                    return Err(Failure::new(format!("its images are not ready{}", self.log())));
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         Ok(())
     }
 
@@ -302,7 +344,17 @@ impl Target {
 
     /// The logical unit as libiscsi and QEMU write it.
     pub(crate) fn url(&self) -> String {
-        format!("iscsi://{}/{}/{}", self.portal, self.iqn(), self.lun())
+        self.url_of(0)
+    }
+
+    /// The logical unit of the image of that place.
+    pub(crate) fn url_of(&self, place: u32) -> String {
+        format!("iscsi://{}/{}/{}", self.portal, self.iqn(), self.lun() + place)
+    }
+
+    /// The cluster that its image is of, if it is one.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        if let Medium::Rbd(images) = &self.medium { Some(&images.cluster) } else { None }
     }
 
     /// The process, for /proc.
@@ -348,6 +400,7 @@ impl Medium {
             Kind::Ram => return Ok(Medium::Ram { size_bytes }),
             Kind::Null => return Ok(Medium::Null { size_bytes }),
             Kind::File | Kind::Loop => {}
+            Kind::Rbd => return Err(Failure::new("an image needs a cluster")),
         }
         let path = folder.join("medium.img");
         File::create(&path).and_then(|file| file.set_len(size_bytes)).context(path.display())?;
@@ -358,6 +411,18 @@ impl Medium {
             Kind::Loop => Ok(Medium::Loop(LoopDevice::attach(&path)?)),
             _ => Ok(Medium::File(path)),
         }
+    }
+}
+
+impl Images {
+    /// A cluster where the target's place is, with one image of this size.
+    fn make(tree: &Tree, place: &Place, size_bytes: u64) -> Result<Images> {
+        let cluster = match place {
+            Place::Loopback => Cluster::start(tree)?,
+            Place::Inside(namespace) => Cluster::start_inside(tree, namespace)?,
+        };
+        cluster.rbd(&["create", "--size", &format!("{}M", size_bytes >> 20), Target::IMAGE])?;
+        Ok(Images { cluster: Arc::new(cluster), names: vec![Target::IMAGE.to_owned()] })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::process::Running;
 use super::super::{Context, Failure, Result, halt};
-use super::{Medium, Place, READY_LIMIT, Started, Target, Tuning, list};
+use super::{Images, Medium, Place, READY_LIMIT, Started, Target, Tuning, list};
 
 pub(super) fn start(target: &Target) -> Result<Started> {
     let folder = target.folder.path();
@@ -49,6 +49,7 @@ fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
         Medium::Loop(device) => {
             ("vdisk_blockio", format!("filename {}\n\t\tthin_provisioned 1", device.path().display()))
         }
+        Medium::Rbd(images) => return Some(configuration_of(images)),
     };
     let spin = if tuning.poll_us > 0 { format!("poll_us {}\n", tuning.poll_us) } else { String::new() };
     let window = tuning.queued_commands.map(|count| format!("\t\tQueuedCommands {count}\n"));
@@ -58,6 +59,24 @@ fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
          TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n{window}\t\tLUN 0 unit\n\t\tenabled 1\n\t}}\n}}\n",
         Target::IQN
     ))
+}
+
+/// As [`configuration`], with a logical unit for each image.
+fn configuration_of(images: &Images) -> String {
+    let conf = images.cluster.conf();
+    let (mut devices, mut luns) = (String::new(), String::new());
+    for (lun, name) in images.names.iter().enumerate() {
+        devices.push_str(&format!(
+            "\tDEVICE unit{lun} {{\n\t\tfilename rbd:rbd/{name}\n\t\tconf {}\n\t\tthin_provisioned 1\n\t}}\n",
+            conf.display()
+        ));
+        luns.push_str(&format!("\t\tLUN {lun} unit{lun}\n"));
+    }
+    format!(
+        "HANDLER vdisk_rbd {{\n{devices}}}\n\
+         TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n{luns}\t\tenabled 1\n\t}}\n}}\n",
+        Target::IQN
+    )
 }
 
 /// Waits for the line that begins with `ready `; what the process says afterwards is read and dropped.

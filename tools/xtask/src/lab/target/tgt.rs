@@ -38,6 +38,23 @@ fn attempt(target: &Target) -> Result<Started> {
         }
         thread::sleep(Duration::from_millis(20));
     }
+    add_units(target)?;
+    tgtadm(target, &["--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL"])?;
+    Ok(Started { running, portal, metrics: None })
+}
+
+fn add_units(target: &Target) -> Result<()> {
+    if let Medium::Rbd(images) = &target.medium {
+        let conf = format!("conf={};id=admin", images.cluster.client_conf()?.display());
+        for (lun, name) in (1..).zip(&images.names) {
+            let lun = u32::to_string(&lun);
+            let unit =
+                ["--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", &lun, "--bstype", "rbd"];
+            // A name alone is of the pool `rbd`.
+            tgtadm(target, &[&unit[..], &["--backing-store", name, "--bsopts", &conf]].concat())?;
+        }
+        return Ok(());
+    }
     let store = backing_store(target)?;
     let store = store.to_string_lossy();
     let kind = if matches!(target.medium, Medium::Null { .. }) { "null" } else { "rdwr" };
@@ -46,9 +63,7 @@ fn attempt(target: &Target) -> Result<Started> {
         Medium::File(_) | Medium::Loop(_) if target.tuning.is_direct => &["--bsoflags", "direct"],
         _ => &[],
     };
-    tgtadm(target, &[&unit[..], &["--backing-store", &store], direct].concat())?;
-    tgtadm(target, &["--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL"])?;
-    Ok(Started { running, portal, metrics: None })
+    tgtadm(target, &[&unit[..], &["--backing-store", &store], direct].concat()).map(drop)
 }
 
 /// tgt has no RAM disk: a file on a memory file system stands in.
@@ -56,7 +71,7 @@ fn backing_store(target: &Target) -> Result<PathBuf> {
     Ok(match &target.medium {
         Medium::File(path) => path.clone(),
         Medium::Loop(device) => device.path().to_path_buf(),
-        Medium::Embedded => return Err(Failure::new("tgt serves nothing by itself")),
+        Medium::Embedded | Medium::Rbd(_) => return Err(Failure::new("no file is behind this")),
         // Its null store wants a file all the same, for the size.
         Medium::Ram { size_bytes } | Medium::Null { size_bytes } => {
             let path = target.folder.path().join("ram.img");
