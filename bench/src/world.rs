@@ -21,6 +21,7 @@ use portico_iscsi::wire::{BHS_BYTES, Bhs, InitiatorPdu, Tsih};
 use portico_model::identity::{Generation, SessionId, ShardId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
 use portico_model::message::{Adoption, LoginQuestion, Opening, Service, ToControl, ToShard};
+use portico_model::peer::PeerLetter;
 use portico_ring::{Arena, ArenaOptions, Completion, Counters, Fd, Full, Message, Payload, Segments, Wait};
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
@@ -74,7 +75,8 @@ impl World {
         }));
         let desk = Desk { arena: Arena::new(arena).expect("memory"), air: Rc::clone(&air) };
         let letters = Letters(VecDeque::from([open(kind), adopt()]));
-        let settings = Settings { shard: ShardId(0), arena, spin: Duration::ZERO, measures: true };
+        let (shard, spin) = (ShardId(0), Duration::ZERO);
+        let settings = Settings { shard, shards: 1, arena, spin, measures: true };
         let shard = Shard::new(settings, desk, letters);
         let mut world = Self { shard, air, cmd_sn: 1, stat_sn: 0, lba: 0, out: Vec::new() };
         // The letters are opened, and the login is answered.
@@ -185,6 +187,10 @@ impl Mailbox for Letters {
 
     fn send(&mut self, _letter: ToControl) -> Result<(), Box<ToControl>> {
         Ok(())
+    }
+
+    fn tell(&mut self, shard: ShardId, _letter: PeerLetter) -> Result<(), PeerLetter> {
+        panic!("there is no shard {shard} here")
     }
 }
 

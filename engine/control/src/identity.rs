@@ -35,6 +35,8 @@ pub fn logical_unit(device: &Device, setup_id: u32, extent: Option<Extent>) -> R
     unit.read_only = device.read_only || extent.is_some_and(|extent| extent.read_only);
     unit.rotational = device.rotational;
     unit.thin_provisioned = device.thin_provisioned;
+    // A disk in memory keeps nothing over a loss of power, and tears nothing; of others nobody knows what they tear.
+    unit.atomic_writes = matches!(device.handler, Handler::NullIo { .. } | Handler::Ram { .. });
     unit.removable = device.removable;
     unit.dummy = device.handler.is_dummy();
     unit.readiness = if extent.is_some() { Readiness::Ready } else { Readiness::BecomingReady };

@@ -1,15 +1,16 @@
 //! The threads of the shards: a core, a ring, memory, two queues of mail.
 
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use portico_backstores::Medium;
 use portico_control::runtime::{ControlMailbox, Shards};
 use portico_model::identity::ShardId;
 use portico_model::message::{ToControl, ToShard};
+use portico_model::peer::PeerLetter;
 use portico_ring::{Arena, ArenaOptions, Options, Ring, Waker};
 use portico_shard::driver::Reactor;
 use portico_shard::turn::{Mail, Mailbox, Settings, Shard};
@@ -40,10 +41,13 @@ pub(crate) struct Plan {
     pub origin: Instant,
 }
 
+/// Each shard's queue, and what wakes it.
+type Ends = Vec<(Sender<Mail>, Waker)>;
+
 /// Control's way to the shards.
 #[derive(Debug)]
 pub(crate) struct Queues {
-    ends: Vec<(Sender<Mail>, Waker)>,
+    ends: Ends,
 }
 
 impl Shards<Medium> for Queues {
@@ -78,19 +82,22 @@ impl Threads {
 /// What the kernel lacks or forbids, with the remedy.
 pub(crate) fn start(plan: &Plan, control: &ControlMailbox) -> Result<(Queues, Threads), String> {
     let mut ends = Vec::with_capacity(plan.cores.len());
+    let peers = Arc::new(OnceLock::new());
     let mut threads = Vec::with_capacity(plan.cores.len());
     for (number, &core) in (0u16..).zip(&plan.cores) {
         let (sender, letters) = bounded(LETTERS_MAX);
         let (tell, told) = mpsc::sync_channel(1);
-        let (plan, control) = (plan.clone(), control.clone());
+        let (plan, control, peers) = (plan.clone(), control.clone(), Arc::clone(&peers));
         let thread = thread::Builder::new()
             .name(format!("shard-{number}"))
-            .spawn(move || run(ShardId(number), core, &plan, PostOffice { letters, control }, &tell))
+            .spawn(move || run(ShardId(number), core, &plan, PostOffice { letters, control, peers }, &tell))
             .map_err(|error| format!("no thread for shard {number}: {error}"))?;
         let waker = told.recv().map_err(|_| format!("shard {number} ended at its start"))??;
         ends.push((sender, waker));
         threads.push(thread);
     }
+    // Before the first session: nobody has had anything to say to another shard.
+    let _ = peers.set(ends.clone());
     Ok((Queues { ends }, Threads { threads }))
 }
 
@@ -118,7 +125,8 @@ fn run(
         return;
     }
     let control = mailbox.control.clone();
-    let settings = Settings { shard, arena, spin: plan.spin, measures: true };
+    let shards = plan.cores.len();
+    let settings = Settings { shard, shards, arena, spin: plan.spin, measures: true };
     let mut served = Shard::new(settings, reactor, mailbox);
     #[cfg(feature = "count-allocations")]
     crate::allocations::count_this_thread(shard);
@@ -151,6 +159,8 @@ fn arena_of(memory_mib: u32) -> ArenaOptions {
 struct PostOffice {
     letters: Receiver<Mail>,
     control: ControlMailbox,
+    /// The queues of all shards, once all are there.
+    peers: Arc<OnceLock<Ends>>,
 }
 
 impl Mailbox for PostOffice {
@@ -161,6 +171,18 @@ impl Mailbox for PostOffice {
 
     fn send(&mut self, letter: ToControl) -> Result<(), Box<ToControl>> {
         self.control.try_send(letter).map_err(Box::new)
+    }
+
+    fn tell(&mut self, shard: ShardId, letter: PeerLetter) -> Result<(), PeerLetter> {
+        let ends = self.peers.get().and_then(|ends| ends.get(usize::from(shard.0)));
+        let Some((sender, waker)) = ends else { return Err(letter) };
+        match sender.try_send(ToShard::Peer(letter)) {
+            Err(TrySendError::Full(ToShard::Peer(letter))) => return Err(letter),
+            // A shard that ended touches no medium any more, and its process ends.
+            Err(_) => {}
+            Ok(()) => waker.wake(),
+        }
+        Ok(())
     }
 }
 

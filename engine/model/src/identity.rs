@@ -87,6 +87,11 @@ impl ShardSet {
         self.0 & (1u64 << shard.0) != 0
     }
 
+    /// All that are in, ascending.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
+        (0..).map(ShardId).take(SHARDS_MAX).filter(move |shard| self.contains(*shard))
+    }
+
     /// Whether nobody is in.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -111,6 +116,7 @@ mod tests {
         assert!(set.remove(ShardId(1)));
         assert!(!set.remove(ShardId(1)), "it was already out");
         assert!(set.contains(ShardId(2)) && !set.contains(ShardId(3)));
+        assert!(set.iter().eq([ShardId(0), ShardId(2)]));
         assert!(set.remove(ShardId(0)) && set.remove(ShardId(2)));
         assert!(set.is_empty());
         assert_eq!(ShardSet::first(SHARDS_MAX).len(), SHARDS_MAX);

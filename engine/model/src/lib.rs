@@ -8,3 +8,4 @@ pub mod login_failures;
 pub mod lun_map;
 pub mod message;
 pub mod meter;
+pub mod peer;

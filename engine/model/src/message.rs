@@ -1,7 +1,7 @@
 //! Every message that crosses threads, on one page.
 //!
-//! Shards tell control ([`ToControl`]); control tells shards ([`ToShard`]). Shards never tell each other anything. Each
-//! shard has one queue from control, first in first out, so that a session that is adopted after an `Install` sees its
+//! Shards tell control ([`ToControl`]); control tells shards ([`ToShard`]). Shards tell each other nothing but which blocks
+//! one of them wants for itself for a moment ([`PeerLetter`]). Each shard has one queue, first in first out, so that a session that is adopted after an `Install` sees its
 //! effect in the state, and one adopted before it sees it as an attention: each change exactly once.
 //!
 //! `M` is the medium of a logical unit as the data path knows it; control only carries it.
@@ -24,6 +24,7 @@ use crate::configuration::Configuration;
 use crate::identity::{Generation, SessionId, ShardId, TargetId, Ticket, UnitId};
 use crate::lun_map::LunMap;
 use crate::meter::Meters;
+use crate::peer::PeerLetter;
 
 /// What control tells a shard.
 #[derive(Debug)]
@@ -78,6 +79,8 @@ pub enum ToShard<M> {
     Quiesce,
     /// Leave the loop and end the thread.
     Stop,
+    /// A word from another shard.
+    Peer(PeerLetter),
 }
 
 /// What a shard tells control.

@@ -49,6 +49,17 @@ pub enum MediumCommand {
         /// What.
         series: Series,
     },
+    /// Do something to the blocks that every other command finds done or not begun (SBC-3 §5.2, SBC-4 §4.29).
+    Atomic {
+        /// First block.
+        lba: Lba,
+        /// Number of blocks, at least one.
+        blocks: u32,
+        /// What.
+        operation: AtomicOperation,
+        /// As of [`MediumCommand::Write`].
+        fua: bool,
+    },
     /// Make what was written stable.
     Flush {
         /// First block.
@@ -58,6 +69,17 @@ pub enum MediumCommand {
         /// IMMED: GOOD now, flush afterwards.
         immediate: bool,
     },
+}
+
+/// What is done in one with the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtomicOperation {
+    /// They are compared with the first half of the data-out buffer, and become the second half where they are equal.
+    CompareAndWrite,
+    /// They become their bitwise OR with the data-out buffer.
+    Or,
+    /// They become the data-out buffer.
+    Write,
 }
 
 /// A command that takes more than one pass over its blocks, or more than a plain copy of its data-out.
@@ -118,6 +140,10 @@ impl MediumCommand {
                 Transfer::Out { bytes: bytes(blocks) }
             }
             Self::Verify { compare: Some(Compare::OneBlock), .. } => Transfer::Out { bytes: bytes(1) },
+            Self::Atomic { operation: AtomicOperation::CompareAndWrite, blocks, .. } => {
+                Transfer::Out { bytes: 2 * bytes(blocks) }
+            }
+            Self::Atomic { blocks, .. } => Transfer::Out { bytes: bytes(blocks) },
             Self::Series { series: Series::WriteAndVerify { .. }, blocks, .. } => {
                 Transfer::Out { bytes: blocks * u64::from(block_length) }
             }
@@ -146,6 +172,7 @@ impl MediumCommand {
         match *self {
             Self::Read { lba, blocks, .. }
             | Self::Write { lba, blocks, .. }
+            | Self::Atomic { lba, blocks, .. }
             | Self::Verify { lba, blocks, .. } => (lba, u64::from(blocks)),
             Self::Series { lba, blocks, .. } | Self::Flush { lba, blocks, .. } => (lba, blocks),
         }
@@ -157,7 +184,7 @@ impl MediumCommand {
             Self::Read { .. }
             | Self::Verify { .. }
             | Self::Series { series: Series::PreFetch | Series::LbaStatus { .. }, .. } => CommandClass::Read,
-            Self::Write { .. } | Self::Series { .. } => CommandClass::Write,
+            Self::Write { .. } | Self::Series { .. } | Self::Atomic { .. } => CommandClass::Write,
             Self::Flush { .. } => CommandClass::Configure,
         }
     }
@@ -252,6 +279,64 @@ pub(crate) fn write_same(
     }
     let series = if no_data_out { Series::WriteZeroes { unmap } } else { Series::WriteSame { unmap } };
     Ok(MediumCommand::Series { lba: extent.lba, blocks, series })
+}
+
+/// MAXIMUM COMPARE AND WRITE LENGTH, blocks: what the CDB can name, of which two travel for each.
+pub(crate) fn compare_and_write_blocks_max(geometry: &Geometry) -> u8 {
+    u8::try_from(geometry.transfer_blocks_max() / 2).unwrap_or(u8::MAX)
+}
+
+/// COMPARE AND WRITE (SBC-3 §5.2), or `None` where it names no block.
+pub(crate) fn compare_and_write(
+    unit: &LogicalUnit,
+    extent: Extent,
+    fua: bool,
+) -> Result<Option<MediumCommand>, Outcome> {
+    in_range(&unit.geometry, extent)?;
+    if extent.blocks > u32::from(compare_and_write_blocks_max(&unit.geometry)) {
+        return Err(Outcome::invalid_cdb_field(extent.length_at, None));
+    }
+    Ok(atomic(unit, extent, AtomicOperation::CompareAndWrite, fua))
+}
+
+/// ORWRITE (SBC-3 §5.7), likewise.
+pub(crate) fn or_write(
+    unit: &LogicalUnit,
+    extent: Extent,
+    fua: bool,
+) -> Result<Option<MediumCommand>, Outcome> {
+    transferred(&unit.geometry, extent)?;
+    Ok(atomic(unit, extent, AtomicOperation::Or, fua))
+}
+
+/// MAXIMUM ATOMIC TRANSFER LENGTH, blocks, where WRITE ATOMIC is served.
+pub(crate) fn atomic_blocks_max(geometry: &Geometry) -> u32 {
+    const ATOMIC_BLOCKS_MAX: u32 = 256;
+    geometry.transfer_blocks_max().min(ATOMIC_BLOCKS_MAX)
+}
+
+/// WRITE ATOMIC (SBC-4 §5.48), likewise.
+pub(crate) fn write_atomic(
+    unit: &LogicalUnit,
+    extent: Extent,
+    fua: bool,
+) -> Result<Option<MediumCommand>, Outcome> {
+    in_range(&unit.geometry, extent)?;
+    if extent.blocks > atomic_blocks_max(&unit.geometry) {
+        return Err(Outcome::invalid_cdb_field(extent.length_at, None));
+    }
+    Ok(atomic(unit, extent, AtomicOperation::Write, fua))
+}
+
+fn atomic(
+    unit: &LogicalUnit,
+    extent: Extent,
+    operation: AtomicOperation,
+    fua: bool,
+) -> Option<MediumCommand> {
+    let fua = unit.mode.write_cache.must_be_stable(fua);
+    let Extent { lba, blocks, .. } = extent;
+    (blocks > 0).then_some(MediumCommand::Atomic { lba, blocks, operation, fua })
 }
 
 /// MAXIMUM UNMAP LBA COUNT.

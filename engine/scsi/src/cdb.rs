@@ -156,6 +156,27 @@ pub enum Command {
         /// NDOB: there is no data-out, the blocks are to be zero.
         no_data_out: bool,
     },
+    /// COMPARE AND WRITE.
+    CompareAndWrite {
+        /// Where.
+        extent: Extent,
+        /// FUA.
+        force_unit_access: bool,
+    },
+    /// ORWRITE.
+    OrWrite {
+        /// Where.
+        extent: Extent,
+        /// FUA.
+        force_unit_access: bool,
+    },
+    /// WRITE ATOMIC.
+    WriteAtomic {
+        /// Where.
+        extent: Extent,
+        /// FUA.
+        force_unit_access: bool,
+    },
     /// UNMAP.
     Unmap {
         /// PARAMETER LIST LENGTH.
@@ -303,6 +324,15 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             unmap: cdb[1] & 0x08 != 0,
             anchor: cdb[1] & 0x10 != 0,
             no_data_out: cdb[1] & 0x01 != 0,
+        },
+        Decoder::CompareAndWrite => Command::CompareAndWrite {
+            extent: Extent { lba: Lba::read::<8>(cdb, 2), blocks: u32::from(cdb[13]), length_at: 13 },
+            force_unit_access: cdb[1] & FUA != 0,
+        },
+        Decoder::OrWrite => Command::OrWrite { extent: extent(cdb), force_unit_access: cdb[1] & FUA != 0 },
+        Decoder::WriteAtomic => Command::WriteAtomic {
+            extent: Extent { lba: Lba::read::<8>(cdb, 2), blocks: u32::from(be16(cdb, 12)), length_at: 12 },
+            force_unit_access: cdb[1] & FUA != 0,
         },
         Decoder::Unmap => Command::Unmap { parameter_list_length: be16(cdb, 7) },
         Decoder::GetLbaStatus => {

@@ -140,7 +140,7 @@ fn judge(
     cdb: &[u8],
     reply: &mut [u8],
 ) -> Result<Action, Outcome> {
-    let lookup = opcodes::look_up(cdb).at(unit.thin_provisioned);
+    let lookup = opcodes::look_up(cdb).at(unit);
     let (row, class) = match lookup {
         Lookup::Served(row) => (Some(row), row.class_of(cdb)),
         // What nobody can say is harmless conflicts.
@@ -232,6 +232,15 @@ fn serve(
         Command::WriteSame { extent, unmap, anchor, no_data_out } => {
             medium(Some(block::write_same(unit, extent, unmap, anchor, no_data_out)?))
         }
+        Command::CompareAndWrite { extent, force_unit_access } => {
+            medium(block::compare_and_write(unit, extent, force_unit_access)?)
+        }
+        Command::OrWrite { extent, force_unit_access } => {
+            medium(block::or_write(unit, extent, force_unit_access)?)
+        }
+        Command::WriteAtomic { extent, force_unit_access } => {
+            medium(block::write_atomic(unit, extent, force_unit_access)?)
+        }
         Command::Unmap { parameter_list_length: length } => parameter_list(Purpose::Unmap, length.into())?,
         Command::GetLbaStatus { lba, allocation_length } => {
             medium(Some(block::get_lba_status(unit, lba, allocation_length)?))
@@ -315,9 +324,8 @@ fn answer(
             service_action,
             ..
         } => {
-            let thin = unit.thin_provisioned;
             let (code, action) = (operation_code, service_action);
-            report::operation_codes(thin, reporting, timeouts, code, action, &mut reply)?;
+            report::operation_codes(unit, reporting, timeouts, code, action, &mut reply)?;
         }
         Command::ReportSupportedTaskManagementFunctions { extended, .. } => {
             report::task_management_functions(extended, &mut reply);

@@ -5,6 +5,7 @@
 
 use crate::persistent::{out, report};
 use crate::reservation::CommandClass;
+use crate::unit::LogicalUnit;
 
 /// Which decoder a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub(crate) enum Decoder {
     WriteAndVerify,
     PreFetch,
     WriteSame,
+    CompareAndWrite,
+    OrWrite,
+    WriteAtomic,
     Unmap,
     GetLbaStatus,
     SynchronizeCache10,
@@ -105,6 +109,8 @@ pub struct Opcode {
     pub needs: Needs,
     /// Served by units with logical block provisioning management alone.
     pub thin_only: bool,
+    /// Served by units alone whose medium keeps atomic writes whole.
+    pub atomic_only: bool,
     pub(crate) decoder: Decoder,
 }
 
@@ -118,10 +124,10 @@ pub(crate) enum Lookup {
 }
 
 impl Lookup {
-    /// The same for a unit that is thin or not.
-    pub(crate) fn at(self, thin: bool) -> Self {
+    /// The same for this unit.
+    pub(crate) fn at(self, unit: &LogicalUnit) -> Self {
         match self {
-            Self::Served(row) if row.thin_only && !thin => match row.service_action {
+            Self::Served(row) if !row.is_served_by(unit) => match row.service_action {
                 Some(_) => Self::UnknownServiceAction(row),
                 None => Self::UnknownOperationCode,
             },
@@ -134,6 +140,11 @@ impl Lookup {
 const SERVICE_ACTION: u8 = 0x1f;
 
 impl Opcode {
+    /// Whether `unit` serves it.
+    pub fn is_served_by(&self, unit: &LogicalUnit) -> bool {
+        (unit.thin_provisioned || !self.thin_only) && (unit.atomic_writes || !self.atomic_only)
+    }
+
     /// Class of `cdb`, which is of this row.
     pub fn class_of(&self, cdb: &[u8]) -> CommandClass {
         match self.exception {
@@ -233,6 +244,7 @@ const fn row(name: &'static str, usage: &'static [u8], class: CommandClass, deco
         attention: Attention::Reported,
         needs: Needs::ReadyUnit,
         thin_only: false,
+        atomic_only: false,
         decoder,
     }
 }
@@ -250,6 +262,11 @@ impl Opcode {
 
     const fn thin_only(mut self) -> Self {
         self.thin_only = true;
+        self
+    }
+
+    const fn atomic_only(mut self) -> Self {
+        self.atomic_only = true;
         self
     }
 
@@ -394,10 +411,22 @@ pub static TABLE: &[Opcode] = &[
         Decoder::Read16,
     ),
     row(
+        "COMPARE AND WRITE",
+        &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0, 0],
+        Write,
+        Decoder::CompareAndWrite,
+    ),
+    row(
         "WRITE (16)",
         &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Write,
         Decoder::Write16,
+    ),
+    row(
+        "ORWRITE (16)",
+        &[0x8b, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::OrWrite,
     ),
     row(
         "WRITE AND VERIFY (16)",
@@ -429,6 +458,14 @@ pub static TABLE: &[Opcode] = &[
         Write,
         Decoder::WriteSame,
     ),
+    // ATOMIC BOUNDARY is zero: all of it is one atomic write.
+    row(
+        "WRITE ATOMIC (16)",
+        &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::WriteAtomic,
+    )
+    .atomic_only(),
     row(
         "READ CAPACITY (16)",
         &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -503,6 +540,13 @@ pub static TABLE: &[Opcode] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::{Handler, Identity, IdentityOptions};
+    use crate::unit::{Geometry, WriteCache};
+
+    fn unit() -> LogicalUnit {
+        let identity = Identity::new(&IdentityOptions::new(0, "disk", Handler::FileIo)).unwrap();
+        LogicalUnit::new(identity, Geometry::new(512, 8, 0, 4096).unwrap(), WriteCache::WriteBack)
+    }
 
     #[test]
     fn every_row_is_found_by_its_own_cdb() {
@@ -541,8 +585,12 @@ mod tests {
         assert!(matches!(look_up(&[0x5e, 0x04]), Lookup::UnknownServiceAction(_)));
         assert!(matches!(look_up(&[0x5c, 0x00]), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[0x9e, 0x12]), Lookup::Served(_)));
-        assert!(matches!(look_up(&[0x9e, 0x12]).at(false), Lookup::UnknownServiceAction(_)));
-        assert!(matches!(look_up(&[0x42]).at(false), Lookup::UnknownOperationCode));
+        let thick = unit();
+        assert!(matches!(look_up(&[0x9e, 0x12]).at(&thick), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0x42]).at(&thick), Lookup::UnknownOperationCode));
+        assert!(matches!(look_up(&[0x9c]).at(&thick), Lookup::UnknownOperationCode));
+        let atomic = LogicalUnit { atomic_writes: true, ..unit() };
+        assert!(matches!(look_up(&[0x9c]).at(&atomic), Lookup::Served(_)));
         assert!(matches!(look_up(&[]), Lookup::UnknownOperationCode));
     }
 

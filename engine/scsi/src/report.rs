@@ -6,6 +6,7 @@ use crate::lun::Lun;
 use crate::opcodes::{self, Opcode};
 use crate::reply::{REPLY_BYTES_MAX, Reply};
 use crate::sense::Outcome;
+use crate::unit::LogicalUnit;
 
 /// Most logical units that one nexus can see: what REPORT LUNS lists fits 64 KiB.
 pub const LUNS_MAX: usize = 4096;
@@ -49,20 +50,20 @@ const NOT_SUPPORTED: u8 = 0x01;
 /// # Errors
 /// INVALID FIELD IN CDB when the reporting option does not fit the operation code (SPC-4 table 256).
 pub(crate) fn operation_codes(
-    thin: bool,
+    unit: &LogicalUnit,
     reporting: Reporting,
     timeouts: bool,
     operation_code: u8,
     service_action: u16,
     reply: &mut Reply<'_>,
 ) -> Result<(), Outcome> {
-    let rows = || opcodes::rows(operation_code).iter().filter(|row| thin || !row.thin_only);
+    let rows = || opcodes::rows(operation_code).iter().filter(|row| row.is_served_by(unit));
     let is_served = rows().next().is_some();
     let has_service_actions = rows().any(|row| row.service_action.is_some());
     let with = |action| rows().find(|row| row.service_action == Some(action));
     let found = match reporting {
         Reporting::All => {
-            all_commands(thin, timeouts, reply);
+            all_commands(unit, timeouts, reply);
             return Ok(());
         }
         // The option and the operation code do not go together: point at REPORTING OPTIONS.
@@ -81,9 +82,9 @@ pub(crate) fn operation_codes(
     Ok(())
 }
 
-fn all_commands(thin: bool, timeouts: bool, reply: &mut Reply<'_>) {
+fn all_commands(unit: &LogicalUnit, timeouts: bool, reply: &mut Reply<'_>) {
     reply.be32(0);
-    for row in opcodes::TABLE.iter().filter(|row| thin || !row.thin_only) {
+    for row in opcodes::TABLE.iter().filter(|row| row.is_served_by(unit)) {
         let valid = if row.service_action.is_some() { SERVICE_ACTION_VALID } else { 0 };
         reply.bytes(&[row.operation_code, 0]);
         reply.be16(row.service_action.unwrap_or(0));

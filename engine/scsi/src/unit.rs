@@ -280,6 +280,8 @@ pub struct LogicalUnit {
     pub rotational: bool,
     /// Backed by less than it shows.
     pub thin_provisioned: bool,
+    /// WRITE ATOMIC is served: no write of it is torn over a loss of power, for what is kept at all.
+    pub atomic_writes: bool,
     /// RMB: the medium can be ejected.
     pub removable: bool,
     /// No disk, for initiators that want something at LUN 0: INQUIRY tells of a unit without a device (SCST's `dummy 1`).
@@ -304,6 +306,7 @@ impl LogicalUnit {
             read_only: false,
             rotational: true,
             thin_provisioned: false,
+            atomic_writes: false,
             removable: false,
             dummy: false,
             readiness: Readiness::Ready,

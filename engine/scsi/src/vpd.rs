@@ -152,8 +152,8 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     let geometry = &unit.geometry;
     let granularity =
         (GRANULARITY_BYTES / geometry.block_length()).max(1 << geometry.physical_block_exponent());
-    // WSNZ is zero: WRITE SAME of zero blocks goes to the end. MAXIMUM COMPARE AND WRITE LENGTH: it is not served.
-    reply.bytes(&[0, 0]);
+    // WSNZ is zero: WRITE SAME of zero blocks goes to the end.
+    reply.bytes(&[0, block::compare_and_write_blocks_max(geometry)]);
     reply.be16(u16::try_from(granularity).expect("at most 2^15 blocks"));
     reply.be32(geometry.transfer_blocks_max());
     reply.be32(geometry.optimal_transfer_blocks());
@@ -166,6 +166,8 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     }
     reply.zeros_to(36);
     reply.be64(block::write_same_blocks_max(geometry));
+    // No alignment, no granularity, no boundary.
+    reply.be32(if unit.atomic_writes { block::atomic_blocks_max(geometry) } else { 0 });
     reply.zeros_to(64);
 }
 

@@ -189,8 +189,7 @@ fn every_bit_that_is_reserved_is_pointed_at() {
                 cdb[0] = row.operation_code;
                 cdb[1] = if row.service_action.is_some() { row.usage[1] } else { 0 };
                 cdb[byte] |= 1 << bit;
-                let thin = LogicalUnit { thin_provisioned: true, ..disk() };
-                let sense = World::new(thin).sense(0, &cdb);
+                let sense = World::new(thin()).sense(0, &cdb);
                 let pointer = sense.pointer.unwrap();
                 assert_eq!(sense.key, SenseKey::IllegalRequest);
                 assert_eq!((usize::from(pointer.byte), pointer.bit), (byte, Some(bit)), "{}", row.name);

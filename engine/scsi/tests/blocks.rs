@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use portico_scsi::block::{
-    LBA_STATUS_BYTES_MAX, MediumCommand, Series, Transfer, lba_status, unmap_descriptors,
+    AtomicOperation, LBA_STATUS_BYTES_MAX, MediumCommand, Series, Transfer, lba_status, unmap_descriptors,
 };
 use portico_scsi::cdb::Compare;
 use portico_scsi::reservation::CommandClass;
@@ -350,4 +350,60 @@ fn blocks_of_one_status_are_one_descriptor() {
     let length = lba_status(Lba(0), alternating, u32::MAX, &mut buffer);
     assert_eq!(length, LBA_STATUS_BYTES_MAX, "as many as there is room for");
     assert_eq!(buffer[..4], (4 + 16 * 255u32).to_be_bytes());
+}
+
+fn compare_and_write(flags: u8, lba: u64, blocks: u8) -> [u8; 16] {
+    let mut cdb = rw16(0x89, flags, lba, 0);
+    cdb[13] = blocks;
+    cdb
+}
+
+#[test]
+fn compare_and_write_takes_twice_its_blocks_and_no_more_than_255() {
+    let mut world = World::new(disk());
+    let command = world.medium(0, &compare_and_write(0, 5, 255));
+    let (lba, operation) = (Lba(5), AtomicOperation::CompareAndWrite);
+    assert_eq!(command, MediumCommand::Atomic { lba, blocks: 255, operation, fua: false });
+    assert_eq!(command.transfer(512), Transfer::Out { bytes: 2 * 255 * 512 });
+    assert_eq!((command.range(), command.class()), ((lba, 255), CommandClass::Write));
+    let stable = world.medium(0, &compare_and_write(0x18, 5, 1));
+    assert!(matches!(stable, MediumCommand::Atomic { fua: true, .. }), "DPO is welcome, FUA kept");
+    assert_eq!(world.send(0, &compare_and_write(0, 0, 0)), GOOD, "nothing is compared, nothing written");
+    assert_eq!(world.send(0, &compare_and_write(0, 1999, 2)), out_of_range(2000));
+    assert_eq!(world.send(0, &compare_and_write(0x20, 0, 1)), wrong_field(1, Some(5)), "WRPROTECT");
+    let geometry = Geometry::new(4096, 100, 0, 32 << 10).unwrap();
+    let mut world = World::new(LogicalUnit { geometry, ..disk() });
+    assert!(matches!(world.send(0, &compare_and_write(0, 0, 4)), Answer::Medium(_)));
+    assert_eq!(
+        world.send(0, &compare_and_write(0, 0, 5)),
+        wrong_field(13, None),
+        "beyond the limit in VPD B0"
+    );
+}
+
+#[test]
+fn orwrite_is_bound_by_the_longest_transfer() {
+    let mut world = World::new(disk());
+    let command = world.medium(0, &rw16(0x8b, 0, 7, 3));
+    let (lba, operation) = (Lba(7), AtomicOperation::Or);
+    assert_eq!(command, MediumCommand::Atomic { lba, blocks: 3, operation, fua: false });
+    assert_eq!(command.transfer(512), Transfer::Out { bytes: 3 * 512 });
+    assert_eq!(world.send(0, &rw16(0x8b, 0, 0, 0)), GOOD);
+    let geometry = Geometry::new(512, 1 << 40, 0, 1 << 20).unwrap();
+    let mut world = World::new(LogicalUnit { geometry, ..disk() });
+    assert_eq!(world.send(0, &rw16(0x8b, 0, 0, 2049)), wrong_field(10, None));
+}
+
+#[test]
+fn write_atomic_is_served_where_nothing_is_torn_up_to_its_limit() {
+    let mut world = World::new(disk());
+    let unknown = Answer::Ended(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 3)), unknown);
+    let mut world = World::new(LogicalUnit { atomic_writes: true, ..disk() });
+    let (lba, operation) = (Lba(7), AtomicOperation::Write);
+    let expected = MediumCommand::Atomic { lba, blocks: 256, operation, fua: false };
+    assert_eq!(world.medium(0, &rw16(0x9c, 0, 7, 256)), expected);
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 257)), wrong_field(12, None));
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 0)), GOOD);
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 1 << 16)), wrong_field(11, Some(0)), "ATOMIC BOUNDARY");
 }

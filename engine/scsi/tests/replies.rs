@@ -191,12 +191,16 @@ fn the_default_self_test_reads_the_medium_and_there_is_no_other() {
 fn block_limits_are_those_of_the_unit() {
     let limits = World::new(disk()).data(0, &inquiry_page(0xb0));
     assert_eq!(limits.len(), 64);
-    assert_eq!(limits[..20], [0, 0xb0, 0, 0x3c, 0, 0, 0, 8, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    assert_eq!(limits[..20], [0, 0xb0, 0, 0x3c, 0, 255, 0, 8, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
     assert_eq!(limits[36..44], 2048u64.to_be_bytes(), "WRITE SAME");
     assert_eq!((&limits[20..36], &limits[44..]), (&[0; 16][..], &[0; 20][..]));
     let geometry = Geometry::new(4096, 10, 0, 64 * 1024).unwrap();
     let limits = World::new(LogicalUnit { geometry, ..disk() }).data(0, &inquiry_page(0xb0));
     assert_eq!(limits[20..36], [0; 16]);
+    assert_eq!(limits[5], 8, "COMPARE AND WRITE moves two blocks for each");
+    let atomic = LogicalUnit { atomic_writes: true, ..disk() };
+    let limits = World::new(atomic).data(0, &inquiry_page(0xb0));
+    assert_eq!((&limits[44..48], &limits[48..]), (&[0, 0, 1, 0][..], &[0; 16][..]), "WRITE ATOMIC");
     let thin = LogicalUnit { thin_provisioned: true, ..disk() };
     let limits = World::new(thin).data(0, &inquiry_page(0xb0));
     assert_eq!(
@@ -336,9 +340,9 @@ fn report_luns_lists_what_is_asked_for() {
 #[test]
 fn supported_operation_codes_are_the_table() {
     let thick = World::new(disk()).data(0, &[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
-    let served = opcodes::TABLE.iter().filter(|row| !row.thin_only).count();
+    let served = opcodes::TABLE.iter().filter(|row| row.is_served_by(&disk())).count();
     assert_eq!(thick.len(), 4 + 8 * served, "UNMAP and GET LBA STATUS are a thin unit's");
-    let mut world = World::new(LogicalUnit { thin_provisioned: true, ..disk() });
+    let mut world = World::new(thin());
     let all =
         |world: &mut World, rctd: u8| world.data(0, &[0xa3, 0x0c, rctd, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
     let plain = all(&mut world, 0);

@@ -5,6 +5,7 @@
 //! with another thread, locks, blocks, or, once it is warm, allocates. What a shard needs of the world it declares as
 //! [`driver::Driver`], which is an io_uring in porticod and a seeded world in the simulator, and as [`turn::Mailbox`].
 
+pub mod arbiter;
 pub mod budget;
 pub mod connection;
 pub mod core;

@@ -5,13 +5,16 @@ use portico_backstores::Completion;
 use portico_ring::{Message, MessageLimits, SEGMENTS_MAX, Segments};
 
 use crate::inbound::RECEIVE_SEGMENTS;
-use crate::task::Spare;
+use crate::task::{Atomic, Spare};
 
 /// Parts of one message.
 pub const MESSAGE_PARTS: usize = 512;
 
 /// Bytes of headers of one message.
 pub const MESSAGE_HEADER_BYTES: usize = 256 * 48;
+
+/// Bytes of Data-Out that a kept command has room for.
+const ATOMIC_DATA_KEPT: usize = 16 << 10;
 
 /// The pool of one shard.
 #[derive(Default)]
@@ -20,6 +23,8 @@ pub struct Pool {
     lists: Vec<Segments>,
     receive_lists: Vec<Segments>,
     spares: Vec<Spare>,
+    #[expect(clippy::vec_box, reason = "the box is what is kept")]
+    atomics: Vec<Box<Atomic>>,
     /// Queues of pieces.
     pub(crate) spare_pieces: Vec<std::collections::VecDeque<crate::task::Piece>>,
     /// Meters on their way to control.
@@ -75,6 +80,19 @@ impl Pool {
     /// Queues for a new task.
     pub fn spare(&mut self) -> Spare {
         self.spares.pop().unwrap_or_default()
+    }
+
+    /// A command that has its blocks for itself, with the memory of one before it.
+    pub fn atomic(&mut self) -> Box<Atomic> {
+        self.atomics.pop().unwrap_or_else(|| Box::new(Atomic::default()))
+    }
+
+    /// Takes it back; a long one's data are let go.
+    pub fn keep_atomic(&mut self, mut atomic: Box<Atomic>) {
+        atomic.buffers.clear();
+        atomic.data.clear();
+        atomic.data.shrink_to(ATOMIC_DATA_KEPT);
+        self.atomics.push(atomic);
     }
 
     /// Takes a task's queues back.

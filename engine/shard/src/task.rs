@@ -9,7 +9,9 @@ use portico_iscsi::moment::Moment;
 use portico_iscsi::session::TaskId;
 use portico_model::identity::Ticket;
 use portico_model::meter::Operation;
+use portico_model::peer::Stamp;
 use portico_ring::{Buffer, Segments};
+use portico_scsi::block::AtomicOperation;
 use portico_scsi::device_server::ParameterList;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
@@ -117,6 +119,8 @@ pub enum Work {
     Verify(Verify),
     /// Takes its blocks in several passes. Boxed: such commands are rare.
     Series(Box<Series>),
+    /// Has its blocks for itself. Boxed likewise, and used again.
+    Atomic(Box<Atomic>),
     /// Makes the medium durable.
     Flush,
     /// Waits for control.
@@ -204,6 +208,51 @@ pub struct Series {
     pub at_bytes: u64,
     /// Something was written that a volatile cache may hold.
     pub unstable: bool,
+}
+
+/// A command that has its blocks for itself.
+#[derive(Debug)]
+pub struct Atomic {
+    /// What is done with them.
+    pub operation: AtomicOperation,
+    /// Where on the medium, in bytes.
+    pub offset_bytes: u64,
+    /// Bytes of all its blocks.
+    pub length_bytes: u64,
+    /// Bytes of Data-Out.
+    pub required_bytes: u64,
+    /// On stable storage before GOOD.
+    pub durable: bool,
+    /// The Data-Out that has come.
+    pub data: Vec<u8>,
+    /// All of it has.
+    pub is_gathered: bool,
+    /// Memory for one piece, while none is at the medium.
+    pub buffers: Vec<Buffer>,
+    /// Its claim, granted or not.
+    pub claim: Option<Stamp>,
+    /// The blocks are being written, and no longer read.
+    pub stores: bool,
+    /// How far that has come, in bytes.
+    pub at_bytes: u64,
+}
+
+impl Default for Atomic {
+    fn default() -> Self {
+        Self {
+            operation: AtomicOperation::Write,
+            offset_bytes: 0,
+            length_bytes: 0,
+            required_bytes: 0,
+            durable: false,
+            data: Vec::new(),
+            is_gathered: false,
+            buffers: Vec::new(),
+            claim: None,
+            stores: false,
+            at_bytes: 0,
+        }
+    }
 }
 
 /// One thing that is done to all of a series' blocks.

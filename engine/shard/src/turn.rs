@@ -15,6 +15,7 @@ use portico_iscsi::moment::Moment;
 use portico_model::configuration::Configuration;
 use portico_model::identity::ShardId;
 use portico_model::message::{EndReason, ToControl, ToShard};
+use portico_model::peer::PeerLetter;
 use portico_ring::{ArenaOptions, Completion, Fd, Payload, Wait};
 
 use crate::connection::{Connection, Phase};
@@ -35,9 +36,14 @@ pub trait Mailbox {
     /// # Errors
     /// The letter.
     fn send(&mut self, letter: ToControl) -> Result<(), Box<ToControl>>;
+    /// Hands a letter to another shard's queue, likewise.
+    ///
+    /// # Errors
+    /// The letter.
+    fn tell(&mut self, shard: ShardId, letter: PeerLetter) -> Result<(), PeerLetter>;
 }
 
-/// Letters from control that one turn opens.
+/// Letters that one turn opens.
 const LETTERS_PER_TURN: usize = 64;
 /// Completions that one turn handles before it sends what came of them.
 const COMPLETIONS_PER_TURN: usize = 512;
@@ -55,6 +61,8 @@ const SLEEP_MS_FULL: u64 = 1;
 pub struct Settings {
     /// Which one it is.
     pub shard: ShardId,
+    /// How many there are.
+    pub shards: usize,
     /// Its memory.
     pub arena: ArenaOptions,
     /// How long a turn watches for work before it sleeps.
@@ -113,6 +121,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let configuration = Arc::new(Configuration::default());
         let mut core = Core::new(settings.shard, driver, settings.arena, configuration);
         core.measures = settings.measures;
+        core.shards = settings.shards;
         Self {
             core,
             mailbox,
@@ -156,6 +165,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.take_in_those_that_join();
         self.core.feed_starved();
         self.core.flush_for_installs();
+        if !self.core.lent.is_empty() {
+            self.core.settle_lent(&self.connections);
+        }
         self.tick();
         self.flush();
         self.end_those_that_end();
@@ -221,6 +233,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.ask_for_logouts();
             }
             ToShard::Stop => return Turned::Stopped,
+            ToShard::Peer(letter) => self.core.hear_peer(letter),
         }
         Turned::On
     }
@@ -230,6 +243,12 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         while let Some(letter) = self.core.outbox.pop_front() {
             if let Err(letter) = self.mailbox.send(letter) {
                 self.core.outbox.push_front(*letter);
+                return false;
+            }
+        }
+        while let Some((shard, letter)) = self.core.peer_mail.letters.pop_front() {
+            if let Err(letter) = self.mailbox.tell(shard, letter) {
+                self.core.peer_mail.letters.push_front((shard, letter));
                 return false;
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portico_backstores::MediumQueue;
+use portico_iscsi::moment::Moment;
 use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Opening, Orphan};
 use portico_model::meter::{Latencies, Operation, UnitMeter};
@@ -11,6 +12,7 @@ use portico_scsi::reservation::{CommandClass, NexusId};
 use portico_scsi::sense::{AdditionalSense, Outcome};
 use portico_scsi::unit::LogicalUnit;
 
+use crate::arbiter::Arbiter;
 use crate::budget::Share;
 use crate::core::Lines;
 use crate::drain::Drains;
@@ -40,6 +42,10 @@ pub struct Unit {
     pub drains: Drains,
     /// Writes without an owner, on any shard.
     pub orphans: Arc<[Orphan]>,
+    /// Which blocks some command has for itself, here or on another shard.
+    pub arbiter: Arbiter,
+    /// The medium lends its memory from then on.
+    pub lends_from: Moment,
     /// Requests of this shard at the medium.
     pub at_medium: u32,
     /// Commands in hand.
@@ -55,9 +61,9 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// A unit as control describes it, without its medium.
+    /// A unit as control describes it, without its medium, on one of so many shards.
     #[must_use]
-    pub fn new<M>(opening: &Opening<M>) -> Self {
+    pub fn new<M>(opening: &Opening<M>, shard: ShardId, shards: usize) -> Self {
         Self {
             id: opening.unit,
             device: Arc::clone(&opening.device),
@@ -69,6 +75,8 @@ impl Unit {
             lines: Lines::default(),
             drains: Drains::default(),
             orphans: Arc::from([]),
+            arbiter: Arbiter::new(shard, shards),
+            lends_from: Moment::ORIGIN,
             at_medium: 0,
             tasks: 0,
             nexus_commands_max: opening.nexus_commands_max,

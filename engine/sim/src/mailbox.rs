@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Install, ToControl, ToShard};
+use portico_model::peer::PeerLetter;
 use portico_shard::turn::{Mail, Mailbox};
 
 use crate::hub::{Hub, Shared};
@@ -69,6 +70,18 @@ impl Mailbox for SimMailbox {
             orphans.clear();
         }
         hub.tell_control(letter);
+        Ok(())
+    }
+
+    fn tell(&mut self, shard: ShardId, letter: PeerLetter) -> Result<(), PeerLetter> {
+        let hub = &mut *self.hub.borrow_mut();
+        if hub.random.chance(1, 50) {
+            return Err(letter);
+        }
+        tracing::debug!(now = hub.now.0, %shard, ?letter, "to a peer");
+        let shard = usize::from(shard.0);
+        hub.desks[shard].letters.push_back(ToShard::Peer(letter));
+        hub.wake_shard(shard);
         Ok(())
     }
 }

@@ -157,7 +157,8 @@ impl World {
             let driver = SimDriver::new(number, arena.clone(), Rc::clone(&self.hub));
             let mailbox = SimMailbox::new(number, Rc::clone(&self.hub));
             let shard = ShardId(u16::try_from(number).expect("few shards"));
-            let settings = Settings { shard, arena: options, spin: Duration::ZERO, measures: false };
+            let (shards, spin) = (self.scenario.shards, Duration::ZERO);
+            let settings = Settings { shard, shards, arena: options, spin, measures: false };
             self.shards.push(Some(Shard::new(settings, driver, mailbox)));
             self.arenas.push(arena);
             self.hub.borrow_mut().wake_shard(number);

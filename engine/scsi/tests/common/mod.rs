@@ -49,7 +49,7 @@ pub(crate) fn removable() -> LogicalUnit {
 
 /// A unit that serves every command of the table.
 pub(crate) fn thin() -> LogicalUnit {
-    LogicalUnit { thin_provisioned: true, ..removable() }
+    LogicalUnit { thin_provisioned: true, atomic_writes: true, ..removable() }
 }
 
 impl World {

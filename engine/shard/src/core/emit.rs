@@ -107,14 +107,14 @@ impl<D: Driver> Core<D> {
             if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
                 return Emitted::Full;
             }
+            if let Some(refusal) = refusal_of_lent(task, session.nexus, &self.units, self.now) {
+                task.ended = Some(refusal);
+                continue;
+            }
             let available = match &task.work {
                 Work::Read(read) => read.ready_bytes,
                 _ => u32::MAX,
             };
-            if let Some(refusal) = refusal_of_lent(task, session.nexus, &self.units) {
-                task.ended = Some(refusal);
-                continue;
-            }
             let mut bhs = [0; BHS_BYTES];
             let Some(segment) = session.wire.next_data_in(task.name, available, &mut bhs) else {
                 // What is missing is not there yet, or there was nothing to send at all.
@@ -321,12 +321,18 @@ fn rare_header(
 }
 
 /// What a READ ends with whose medium is read as it is sent, where the state of now does not admit it any more: it has
-/// nothing at the medium for which a fence could wait.
-fn refusal_of_lent(task: &Task, nexus: NexusId, units: &Slab<Unit>) -> Option<Outcome> {
-    let Work::Read(read) = &task.work else { return None };
+/// nothing at the medium for which a fence could wait. One of which nothing is sent gets a copy where a claim has come
+/// meanwhile.
+fn refusal_of_lent(task: &mut Task, nexus: NexusId, units: &Slab<Unit>, now: Moment) -> Option<Outcome> {
+    let Work::Read(read) = &mut task.work else { return None };
     let unit = task.unit.and_then(|unit| units.get(unit)).filter(|_| read.lent)?;
     let block_bytes = unit.state.geometry.block_length();
     let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
+    let claimed = unit.lends_from > now || !unit.arbiter.is_open() && !unit.arbiter.admits(None, blocks);
+    if claimed && read.sent_bytes == 0 {
+        (read.lent, read.handed_bytes, read.ready_bytes) = (false, 0, 0);
+        task.ended = None;
+    }
     unit.admits(nexus, task.class, blocks).err()
 }
 

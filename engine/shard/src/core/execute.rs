@@ -133,6 +133,12 @@ impl<D: Driver> Core<D> {
                 };
                 self.begin_series(key, lba.0 * block, blocks * block, required_bytes, series);
             }
+            MediumCommand::Atomic { lba, blocks, operation, fua } => {
+                task.operation = Operation::Write;
+                let block = u64::from(block_bytes);
+                let range = (lba.0 * block, u64::from(blocks) * block);
+                self.begin_atomic(key, range, command.transfer_bytes(block_bytes), operation, fua);
+            }
             MediumCommand::Flush { immediate, .. } => {
                 task.work = Work::Flush;
                 self.pump_flush(key);
@@ -217,6 +223,7 @@ impl<D: Driver> Core<D> {
             Work::Write(_) => self.pump_write(key),
             Work::Verify(_) => self.pump_verify(key),
             Work::Series(_) => self.pump_series(key),
+            Work::Atomic(_) => self.pump_atomic(key),
             Work::None | Work::Read(_) | Work::Flush | Work::Parked(_) => {}
         }
         self.list_r2t(key);

@@ -22,7 +22,7 @@ impl<D: Driver> Core<D> {
         let key = match self.unit_keys.get(&opening.unit) {
             Some(key) => *key,
             None => {
-                let key = self.units.insert(Unit::new(opening));
+                let key = self.units.insert(Unit::new(opening, self.shard, self.shards));
                 self.unit_keys.insert(opening.unit, key);
                 key
             }
@@ -183,6 +183,7 @@ impl<D: Driver> Core<D> {
             self.last_flush(key);
             return self.close_if_idle(key);
         }
+        self.close_arbiter(key);
         let unit = self.units.remove(key).expect("it was just there");
         self.unit_keys.remove(&unit.id);
         if let Some(queue) = unit.queue {

@@ -9,11 +9,12 @@ use portico_ring::{Fd, Segments};
 use portico_scsi::reservation::{CommandClass, NexusId};
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
 
-use super::Core;
+use super::claims::is_closed;
+use super::{Core, Line};
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::tag;
-use crate::task::Task;
+use crate::task::{Task, Work};
 use crate::unit::{Blocks, Unit};
 
 /// One request at a medium.
@@ -90,6 +91,23 @@ pub(super) enum Refused {
     Ends(Outcome),
     /// The queue has no room now. The list that came with the request is back.
     Full(Option<Segments>),
+    /// Another command has these blocks for itself now. The list is back.
+    Closed(Option<Segments>),
+}
+
+impl Refused {
+    /// The list that is back, and in which line the task waits.
+    ///
+    /// # Panics
+    /// Where the command ends.
+    pub(super) fn waits(self) -> (Option<Segments>, Option<Line>) {
+        match self {
+            Self::Full(list) => (list, Some(Line::Room)),
+            // In no line: those behind it may want other blocks.
+            Self::Closed(list) => (list, None),
+            Self::Ends(_) => panic!("a command that has ended does not wait"),
+        }
+    }
 }
 
 impl<D: Driver> Core<D> {
@@ -112,6 +130,9 @@ impl<D: Driver> Core<D> {
             self.drop_request(request);
             return Err(Refused::Ends(outcome));
         }
+        if !unit.arbiter.is_open() && is_closed(task, unit, blocks, &mut self.peer_mail) {
+            return Err(Refused::Closed(list_of(request)));
+        }
         let Some(queue) = &mut unit.queue else {
             self.drop_request(request);
             return Err(Refused::Ends(not_ready()));
@@ -123,10 +144,7 @@ impl<D: Driver> Core<D> {
         match queue.submit(&mut adapter, Tag(op.to_bits()), request) {
             Err(QueueFull(request)) => {
                 self.ops.remove(op);
-                Err(Refused::Full(match request {
-                    Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
-                    Request::Clear { .. } | Request::Flush => None,
-                }))
+                Err(Refused::Full(list_of(request)))
             }
             Ok(submitted) => {
                 unit.at_medium += 1;
@@ -141,9 +159,7 @@ impl<D: Driver> Core<D> {
     }
 
     fn drop_request(&mut self, request: Request<Segments>) {
-        if let Request::Read { segments, .. } | Request::Write { segments, .. } = request {
-            self.pool.keep_list(segments);
-        }
+        self.pool.keep_list_if(list_of(request));
     }
 
     /// An operation of the ring that belongs to a unit's queue has ended.
@@ -214,6 +230,9 @@ impl<D: Driver> Core<D> {
                 let segments = segments.expect("a read gives its segments back");
                 self.fetched(op.task, at_bytes, segments);
             }
+            OpKind::Store { length_bytes } if matches!(task.work, Work::Atomic(_)) => {
+                self.atomic_stored(op.task, length_bytes, segments);
+            }
             OpKind::Store { length_bytes } => {
                 self.pool.keep_list_if(segments);
                 self.stored(op.task, length_bytes);
@@ -234,8 +253,12 @@ impl<D: Driver> Core<D> {
         if let Some(orphan) = orphan {
             self.outbox.push_back(ToControl::OrphanDone { orphan });
         }
+        let waits_for_pieces = !unit.arbiter.is_open();
         if op.fenced.is_some() {
             self.answer_installed(op.unit);
+        }
+        if waits_for_pieces {
+            self.advance_arbiter(op.unit);
         }
         self.close_if_idle(op.unit);
     }
@@ -254,6 +277,14 @@ impl<D: Driver> Core<D> {
             }
         }
         self.pool.done = done;
+    }
+}
+
+/// The list that came with a request.
+fn list_of(request: Request<Segments>) -> Option<Segments> {
+    match request {
+        Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
+        Request::Clear { .. } | Request::Flush => None,
     }
 }
 

@@ -3,7 +3,9 @@
 //! Connections hand in what they understood ([`Core::start`], [`Core::data`], …); the medium and control hand in what came
 //! of it; both leave PDUs in the sessions' lists, from which `emit` makes messages.
 
+mod atomic;
 mod booking;
+mod claims;
 mod emit;
 mod events;
 mod execute;
@@ -45,6 +47,7 @@ use crate::slab::{Key, Slab};
 use crate::task::{Task, Times, Work};
 use crate::unit::Unit;
 
+pub use claims::{LentWait, PeerMail};
 pub use medium::{Op, OpKind};
 pub use series::PASSES_MAX;
 pub use waiting::{Line, Lines, Wait};
@@ -95,6 +98,12 @@ pub struct Core<D> {
     pub seated: usize,
     /// Mail for control that its queue has not taken yet.
     pub outbox: VecDeque<ToControl>,
+    /// Mail for other shards that their queues have not taken yet.
+    pub peer_mail: PeerMail,
+    /// Units whose claims wait for bytes that their media have lent.
+    pub lent: Vec<LentWait>,
+    /// How many shards there are.
+    pub shards: usize,
     /// What the shard counts about itself.
     pub counters: ShardCounters,
     /// Logins that came to nothing here.
@@ -127,9 +136,12 @@ pub struct Joiner {
 }
 
 impl<D: Driver> Core<D> {
-    /// An empty shard.
+    /// An empty shard, alone in its process.
     pub fn new(shard: ShardId, driver: D, arena: ArenaOptions, configuration: Arc<Configuration>) -> Self {
         Self {
+            peer_mail: PeerMail::new(shard),
+            lent: Vec::new(),
+            shards: 1,
             shard,
             driver,
             now: Moment::ORIGIN,
@@ -254,6 +266,10 @@ impl<D: Driver> Core<D> {
         if task.at_medium > 0 {
             return;
         }
+        if matches!(task.work, Work::Atomic(_)) && (task.aborted || task.ended.is_some()) {
+            self.give_back_claim(key);
+        }
+        let Some(task) = self.tasks.get_mut(key) else { return };
         if task.aborted {
             self.release(key);
         } else if task.ended.is_some() && !task.listed {
@@ -294,6 +310,9 @@ impl<D: Driver> Core<D> {
         }
         let (unit, mut task) = (task.unit, task);
         let awaited_by = std::mem::take(&mut task.awaited_by);
+        if let Work::Atomic(atomic) = std::mem::replace(&mut task.work, Work::None) {
+            self.pool.keep_atomic(atomic);
+        }
         self.pool.keep(task.into_spare());
         for management in awaited_by {
             self.management_task_done(management);

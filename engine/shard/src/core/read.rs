@@ -29,6 +29,7 @@ impl<D: Driver> Core<D> {
         let queue = unit.queue.as_ref();
         // What is lent may be written by others until it is sent, and its digest would be of other bytes.
         let lent = !session.wire.digests(session.wire.seat_of_task(task.name)).data
+            && unit.lends_from <= self.now
             && queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
         let pieces = self.pool.pieces();
         task.work = Work::Read(Read {
@@ -52,6 +53,11 @@ impl<D: Driver> Core<D> {
         let block_bytes = unit.state.geometry.block_length();
         let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
         let admitted = unit.admits(session.nexus, task.class, blocks);
+        if !unit.arbiter.is_open() && !unit.arbiter.admits(None, blocks) {
+            // It waits as one that has a copy does, and is one.
+            read.lent = false;
+            return self.pump_read(key);
+        }
         task.times.handed = Some(self.now);
         task.times.back = Some(self.now);
         match admitted {
@@ -102,14 +108,15 @@ impl<D: Driver> Core<D> {
             match self.hand_over(key, kind, blocks, request) {
                 Ok(()) => {}
                 Err(Refused::Ends(outcome)) => return self.finish(key, outcome),
-                Err(Refused::Full(list)) => {
+                Err(refused) => {
+                    let (list, line) = refused.waits();
                     self.pool.keep_list_if(list);
                     self.unbook(key, whole as u64);
                     if let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) {
                         read.pieces.pop_back();
                         read.handed_bytes = at_bytes;
                     }
-                    return self.wait_for(key, Some(Line::Room), Short::Unit);
+                    return self.wait_for(key, line, Short::Unit);
                 }
             }
         }
@@ -122,6 +129,7 @@ impl<D: Driver> Core<D> {
             Work::Read(read) => read,
             Work::Verify(_) => return self.verified(key, at_bytes, segments),
             Work::Series(_) => return self.series_fetched(key, at_bytes, segments),
+            Work::Atomic(_) => return self.atomic_fetched(key, at_bytes, segments),
             _ => return self.pool.keep_list(segments),
         };
         if let Some(piece) = read.pieces.iter_mut().find(|piece| u64::from(piece.at_bytes) == at_bytes) {

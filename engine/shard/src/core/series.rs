@@ -139,6 +139,10 @@ impl<D: Driver> Core<D> {
         match refused {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
+            Err(Refused::Closed(list)) => {
+                self.pool.keep_list_if(list);
+                self.wait_for(key, None, Short::Unit);
+            }
             Err(Refused::Full(list)) => {
                 // Without a list it was the buffers that there were too few of, where it takes any.
                 let takes_none = matches!(pass, Pass::Clear { .. } | Pass::Flush);

@@ -118,11 +118,12 @@ impl<D: Driver> Core<D> {
         match self.hand_over(key, OpKind::Fetch { at_bytes }, blocks, request) {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
-            Err(Refused::Full(list)) => {
+            Err(refused) => {
+                let (list, line) = refused.waits();
                 self.pool.keep_list_if(list);
                 self.unbook_piece(key, length);
                 self.note_handed(key, at_bytes);
-                self.wait_for(key, Some(Line::Room), Short::Unit);
+                self.wait_for(key, line, Short::Unit);
             }
         }
     }

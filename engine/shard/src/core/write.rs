@@ -136,7 +136,7 @@ impl<D: Driver> Core<D> {
             Some(Work::Verify(Verify { compare: Some(compare), .. })) => {
                 (compare.booked_bytes + compare.compared_bytes).saturating_sub(compare.called_bytes)
             }
-            Some(Work::Parameters(_) | Work::Series(_)) => u32::MAX,
+            Some(Work::Parameters(_) | Work::Series(_) | Work::Atomic(_)) => u32::MAX,
             _ => 0,
         }
     }
@@ -216,9 +216,10 @@ impl<D: Driver> Core<D> {
                 self.finish(key, outcome);
                 false
             }
-            Err(Refused::Full(list)) => {
+            Err(refused) => {
+                let (list, line) = refused.waits();
                 self.put_back(key, list.expect("a write's list comes back"), length);
-                self.wait_for(key, Some(Line::Room), Short::Unit);
+                self.wait_for(key, line, Short::Unit);
                 false
             }
         }
@@ -306,7 +307,9 @@ impl<D: Driver> Core<D> {
         match self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush) {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
-            Err(Refused::Full(_)) => self.wait_for(key, Some(Line::Room), Short::Unit),
+            Err(Refused::Full(_) | Refused::Closed(_)) => {
+                self.wait_for(key, Some(Line::Room), Short::Unit);
+            }
         }
     }
 
@@ -319,7 +322,7 @@ impl<D: Driver> Core<D> {
         match self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush) {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
-            Err(Refused::Full(_)) => {
+            Err(Refused::Full(_) | Refused::Closed(_)) => {
                 self.set_flush_due(key, true);
                 self.wait_for(key, Some(Line::Room), Short::Unit);
             }

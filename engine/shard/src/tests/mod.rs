@@ -1,5 +1,6 @@
 //! A shard in dialogue: PDUs in and out, media that answer when a test says so, control played by the test.
 
+mod atomic;
 mod debts;
 mod fence;
 mod scarcity;
@@ -77,9 +78,15 @@ const TASK_SET_FULL: u8 = 0x28;
 
 impl Bench {
     fn new() -> Self {
+        Self::one_of(1)
+    }
+
+    /// Shard 0 of so many.
+    fn one_of(shards: usize) -> Self {
         let world = Rc::new(RefCell::new(World::default()));
         let arena = Arena::new(ARENA).expect("16 MiB can be had");
-        let settings = Settings { shard: ShardId(0), arena: ARENA, spin: Duration::ZERO, measures: false };
+        let (shard, spin) = (ShardId(0), Duration::ZERO);
+        let settings = Settings { shard, shards, arena: ARENA, spin, measures: false };
         let driver = TestDriver { arena, world: Rc::clone(&world) };
         Self { shard: Shard::new(settings, driver, TestMailbox(Rc::clone(&world))), world, sessions: 0 }
     }
@@ -407,14 +414,15 @@ fn map(luns: &[(u16, u32)]) -> Arc<LunMap> {
 
 /// A unit of which nobody has wanted anything.
 pub(crate) fn idle_unit() -> crate::unit::Unit {
-    crate::unit::Unit::new(&Opening::<Medium> {
+    let opening = Opening::<Medium> {
         unit: UnitId(1),
         state: Arc::new(disk()),
         generation: Generation(1),
         medium: None,
         device: Arc::from("disk"),
         nexus_commands_max: 64,
-    })
+    };
+    crate::unit::Unit::new(&opening, ShardId(0), 1)
 }
 
 /// A target that takes everybody.

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use portico_backstores::Source;
 use portico_iscsi::moment::Moment;
+use portico_model::identity::ShardId;
 use portico_model::message::ToControl;
+use portico_model::peer::PeerLetter;
 use portico_ring::{Arena, Completion, Counters, Errno, Fd, Full, Message, Payload, Segments, Wait};
 
 use crate::driver::Driver;
@@ -35,6 +37,8 @@ pub(super) struct World {
     pub(super) at_medium: VecDeque<Operation>,
     pub(super) letters: VecDeque<Mail>,
     pub(super) sent: Vec<ToControl>,
+    /// What it says to other shards.
+    pub(super) told: Vec<(ShardId, PeerLetter)>,
 }
 
 #[derive(Clone, Copy)]
@@ -62,6 +66,13 @@ pub(super) struct Operation {
     pub(super) what: What,
     segments: Option<Segments>,
     skip_bytes: usize,
+}
+
+impl Operation {
+    /// What it writes.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.segments.iter().flat_map(Segments::slices).flatten().copied().collect()
+    }
 }
 
 /// What it does.
@@ -329,6 +340,11 @@ impl Mailbox for TestMailbox {
 
     fn send(&mut self, letter: ToControl) -> Result<(), Box<ToControl>> {
         self.0.borrow_mut().sent.push(letter);
+        Ok(())
+    }
+
+    fn tell(&mut self, shard: ShardId, letter: PeerLetter) -> Result<(), PeerLetter> {
+        self.0.borrow_mut().told.push((shard, letter));
         Ok(())
     }
 }

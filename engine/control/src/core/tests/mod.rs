@@ -302,6 +302,7 @@ impl World {
             }
             ToShard::Quiesce => self.say_once(shard, "quiesce"),
             ToShard::Stop => self.say_once(shard, "stop"),
+            ToShard::Peer(letter) => panic!("control is no shard: {letter:?}"),
         }
     }
 

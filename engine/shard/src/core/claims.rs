@@ -1,0 +1,212 @@
+//! What the arbiter of a unit asks of this shard, and what it tells it: pieces that wait for a claim, claims that wait for
+//! pieces, words to other shards.
+//!
+//! While nobody claims anything, a piece on its way to the medium asks one flag ([`Arbiter::is_open`]). A task that meets a claim
+//! waits in no line: whoever claims has all that it needs, but room in the medium's queue, and may not wait for those who
+//! wait for it.
+//!
+//! [`Arbiter::is_open`]: crate::arbiter::Arbiter::is_open
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use portico_backstores::Queue as _;
+use portico_model::identity::{ShardId, UnitId};
+use portico_model::peer::{PeerLetter, Word};
+
+use super::Core;
+use crate::arbiter::{self, Words};
+use crate::connection::Connection;
+use crate::driver::Driver;
+use crate::slab::{Key, Slab};
+use crate::task::{Task, Work};
+use crate::unit::{Blocks, Unit};
+
+/// Mail for other shards that their queues have not taken yet.
+#[derive(Debug)]
+pub struct PeerMail {
+    me: ShardId,
+    words: Words,
+    /// To whom, and what.
+    pub letters: VecDeque<(ShardId, PeerLetter)>,
+}
+
+impl PeerMail {
+    pub(super) fn new(me: ShardId) -> Self {
+        Self { me, words: Words::new(), letters: VecDeque::new() }
+    }
+
+    /// Puts words about a unit into letters.
+    fn post(&mut self, unit: UnitId) {
+        let from = self.me;
+        let letter = |(to, word)| (to, PeerLetter { from, unit, word });
+        self.letters.extend(self.words.drain(..).map(letter));
+    }
+}
+
+/// A unit whose medium lent bytes that are perhaps still being sent: nobody has its blocks for himself before they are
+/// through.
+#[derive(Debug)]
+pub struct LentWait {
+    unit: Key<Unit>,
+    /// Connections on which they may be; not known while a READ is half in its message.
+    sending: Option<Vec<Key<Connection>>>,
+}
+
+/// How long after a claim a unit in memory lends nothing: a READ is copied, which claims do not have to wait for.
+const LENDS_AFTER: Duration = Duration::from_secs(10);
+
+/// Whether a claim is in the way of a piece of `task`, or this shard may not touch the medium yet.
+#[cold]
+pub(super) fn is_closed(task: &Task, unit: &mut Unit, blocks: Blocks, mail: &mut PeerMail) -> bool {
+    let own = match &task.work {
+        Work::Atomic(atomic) => atomic.claim,
+        _ => None,
+    };
+    if blocks.count == 0 || unit.arbiter.admits(own, blocks) {
+        return false;
+    }
+    unit.arbiter.join(&mut mail.words);
+    mail.post(unit.id);
+    true
+}
+
+impl<D: Driver> Core<D> {
+    /// What another shard says.
+    pub fn hear_peer(&mut self, letter: PeerLetter) {
+        let PeerLetter { from, unit: id, word } = letter;
+        let Some(&key) = self.unit_keys.get(&id) else {
+            arbiter::answer_for_nobody(from, &word, &mut self.peer_mail.words);
+            return self.peer_mail.post(id);
+        };
+        let claims = match &word {
+            Word::Claim(_) => true,
+            Word::Welcome { claims, .. } => !claims.is_empty(),
+            _ => false,
+        };
+        if claims {
+            self.stop_lending(key);
+        }
+        let unit = self.units.get_mut(key).expect("a unit with a name is there");
+        unit.arbiter.hear(from, word, &mut self.peer_mail.words);
+        if unit.tasks > 0 || unit.at_medium > 0 {
+            unit.arbiter.note_work();
+        } else if unit.arbiter.is_bored() {
+            unit.arbiter.leave(&mut self.peer_mail.words);
+        }
+        self.advance_arbiter(key);
+        // Blocks may be open again, or this shard a member.
+        self.note_released();
+    }
+
+    /// Yields and grants where nothing is in the way any more.
+    pub(super) fn advance_arbiter(&mut self, key: Key<Unit>) {
+        let Some(unit) = self.units.get_mut(key) else { return };
+        let (ops, at_medium) = (&self.ops, unit.at_medium);
+        let lent = self.lent.iter().any(|wait| wait.unit == key);
+        let is_busy = |blocks: Blocks| {
+            lent || at_medium > 0 && ops.iter().any(|(_, op)| op.unit == key && op.blocks.overlaps(blocks))
+        };
+        let granted = unit.arbiter.advance(is_busy, &mut self.peer_mail.words);
+        self.peer_mail.post(unit.id);
+        if granted {
+            self.note_released();
+        }
+    }
+
+    /// Whether these blocks are this task's alone; it claims them first, and waits.
+    pub(super) fn has_claim(&mut self, key: Key<Task>, blocks: Blocks) -> bool {
+        let Some(task) = self.tasks.get_mut(key) else { return false };
+        let Work::Atomic(atomic) = &mut task.work else { return false };
+        let unit_key = task.unit.expect("only commands of a unit claim blocks");
+        let unit = self.units.get_mut(unit_key).expect("a unit stays while it has tasks");
+        if !unit.arbiter.is_member() {
+            unit.arbiter.join(&mut self.peer_mail.words);
+            self.peer_mail.post(unit.id);
+            return false;
+        }
+        if let Some(stamp) = atomic.claim {
+            return unit.arbiter.is_granted(stamp);
+        }
+        let stamp = unit.arbiter.claim(blocks, &mut self.peer_mail.words);
+        atomic.claim = Some(stamp);
+        self.stop_lending(unit_key);
+        self.advance_arbiter(unit_key);
+        self.units.get(unit_key).is_some_and(|unit| unit.arbiter.is_granted(stamp))
+    }
+
+    /// A task that had blocks for itself has ended, and nothing of it is at the medium.
+    pub(super) fn give_back_claim(&mut self, key: Key<Task>) {
+        let Some(Task { work: Work::Atomic(atomic), unit: Some(unit_key), .. }) = self.tasks.get_mut(key)
+        else {
+            return;
+        };
+        atomic.buffers.clear();
+        let (claim, unit_key) = (atomic.claim.take(), *unit_key);
+        if let (Some(stamp), Some(unit)) = (claim, self.units.get_mut(unit_key)) {
+            unit.arbiter.open(stamp, &mut self.peer_mail.words);
+            self.advance_arbiter(unit_key);
+            self.note_released();
+        }
+    }
+
+    /// The unit goes: nobody is to wait for this shard.
+    pub(super) fn close_arbiter(&mut self, key: Key<Unit>) {
+        let Some(unit) = self.units.get_mut(key) else { return };
+        unit.arbiter.close(&mut self.peer_mail.words);
+        self.peer_mail.post(unit.id);
+        self.lent.retain(|wait| wait.unit != key);
+    }
+
+    // --- Media that lend -------------------------------------------------------------------------------------------
+
+    /// Bytes that are lent change under a READ while they are sent: from now on it has a copy.
+    fn stop_lending(&mut self, key: Key<Unit>) {
+        let now = self.now;
+        let Some(unit) = self.units.get_mut(key) else { return };
+        let block_bytes = unit.state.geometry.block_length() as usize;
+        if unit.queue.as_ref().is_none_or(|queue| queue.lend(0, block_bytes).is_none()) {
+            return;
+        }
+        if unit.lends_from <= now {
+            self.lent.push(LentWait { unit: key, sending: None });
+        }
+        unit.lends_from = now + LENDS_AFTER;
+    }
+
+    /// Sees whether bytes are sent that were lent before a claim. Asked in each turn between what has completed and what
+    /// is sent next, so that a connection that is sending still sends what it sent before.
+    pub fn settle_lent(&mut self, connections: &Slab<Connection>) {
+        let mut lent = std::mem::take(&mut self.lent);
+        lent.retain_mut(|wait| {
+            let half_sent = |task: &Task| match &task.work {
+                Work::Read(read) => {
+                    read.lent && read.sent_bytes > 0 && read.sent_bytes < read.length_bytes && !task.aborted
+                }
+                _ => false,
+            };
+            let mut tasks = self.tasks.iter();
+            if wait.sending.is_none()
+                && tasks.any(|(_, task)| task.unit == Some(wait.unit) && half_sent(task))
+            {
+                return true;
+            }
+            let sending = wait.sending.get_or_insert_with(|| {
+                connections.iter().filter(|(_, one)| one.sending).map(|(key, _)| key).collect()
+            });
+            sending.retain(|key| connections.get(*key).is_some_and(|one| one.sending));
+            if sending.is_empty() {
+                self.released = true;
+            }
+            !sending.is_empty()
+        });
+        self.lent = lent;
+        for index in 0..self.units.places() {
+            if let Some(key) = self.units.key_at(index)
+                && self.units.get(key).is_some_and(|unit| !unit.arbiter.is_open())
+            {
+                self.advance_arbiter(key);
+            }
+        }
+    }
+}
