@@ -229,7 +229,7 @@ fn the_only_member_says_nothing_to_anybody() {
     let mut first = Arbiter::new(ShardId(0), 2);
     let mut second = Arbiter::new(ShardId(1), 2);
     first.join(&mut words);
-    assert_eq!(words.drain(..).collect::<Words>(), [(ShardId(1), Word::Join)]);
+    assert_eq!(std::mem::take(&mut words), [(ShardId(1), Word::Join)]);
     second.hear(ShardId(0), Word::Join, &mut words);
     let (_, welcome) = words.pop().expect("it answers");
     first.hear(ShardId(1), welcome, &mut words);
