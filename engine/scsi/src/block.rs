@@ -1,7 +1,7 @@
 //! Commands that reach the medium: what is checked before they do (SBC-3 §4.5, §5), and what is left to do.
 
 use crate::bits::{be16, be32};
-use crate::cdb::{Compare, Extent};
+use crate::cdb::{Atomic, Compare, Extent};
 use crate::reservation::CommandClass;
 use crate::sense::{AdditionalSense, Outcome, Sense};
 use crate::unit::{Geometry, Lba, LogicalUnit};
@@ -286,57 +286,28 @@ pub(crate) fn compare_and_write_blocks_max(geometry: &Geometry) -> u8 {
     u8::try_from(geometry.transfer_blocks_max() / 2).unwrap_or(u8::MAX)
 }
 
-/// COMPARE AND WRITE (SBC-3 §5.2), or `None` where it names no block.
-pub(crate) fn compare_and_write(
-    unit: &LogicalUnit,
-    extent: Extent,
-    fua: bool,
-) -> Result<Option<MediumCommand>, Outcome> {
-    in_range(&unit.geometry, extent)?;
-    if extent.blocks > u32::from(compare_and_write_blocks_max(&unit.geometry)) {
-        return Err(Outcome::invalid_cdb_field(extent.length_at, None));
-    }
-    Ok(atomic(unit, extent, AtomicOperation::CompareAndWrite, fua))
-}
-
-/// ORWRITE (SBC-3 §5.7), likewise.
-pub(crate) fn or_write(
-    unit: &LogicalUnit,
-    extent: Extent,
-    fua: bool,
-) -> Result<Option<MediumCommand>, Outcome> {
-    transferred(&unit.geometry, extent)?;
-    Ok(atomic(unit, extent, AtomicOperation::Or, fua))
-}
-
 /// MAXIMUM ATOMIC TRANSFER LENGTH, blocks, where WRITE ATOMIC is served.
 pub(crate) fn atomic_blocks_max(geometry: &Geometry) -> u32 {
     const ATOMIC_BLOCKS_MAX: u32 = 256;
     geometry.transfer_blocks_max().min(ATOMIC_BLOCKS_MAX)
 }
 
-/// WRITE ATOMIC (SBC-4 §5.48), likewise.
-pub(crate) fn write_atomic(
-    unit: &LogicalUnit,
-    extent: Extent,
-    fua: bool,
-) -> Result<Option<MediumCommand>, Outcome> {
-    in_range(&unit.geometry, extent)?;
-    if extent.blocks > atomic_blocks_max(&unit.geometry) {
+/// COMPARE AND WRITE (SBC-3 §5.2), ORWRITE (§5.7) or WRITE ATOMIC (SBC-4 §5.48), or `None` where it names no block.
+pub(crate) fn atomic(unit: &LogicalUnit, atomic: Atomic) -> Result<Option<MediumCommand>, Outcome> {
+    let Atomic { operation, extent, force_unit_access } = atomic;
+    let geometry = &unit.geometry;
+    in_range(geometry, extent)?;
+    let blocks_max = match operation {
+        AtomicOperation::CompareAndWrite => compare_and_write_blocks_max(geometry).into(),
+        AtomicOperation::Or => geometry.transfer_blocks_max(),
+        AtomicOperation::Write => atomic_blocks_max(geometry),
+    };
+    if extent.blocks > blocks_max {
         return Err(Outcome::invalid_cdb_field(extent.length_at, None));
     }
-    Ok(atomic(unit, extent, AtomicOperation::Write, fua))
-}
-
-fn atomic(
-    unit: &LogicalUnit,
-    extent: Extent,
-    operation: AtomicOperation,
-    fua: bool,
-) -> Option<MediumCommand> {
-    let fua = unit.mode.write_cache.must_be_stable(fua);
+    let fua = unit.mode.write_cache.must_be_stable(force_unit_access);
     let Extent { lba, blocks, .. } = extent;
-    (blocks > 0).then_some(MediumCommand::Atomic { lba, blocks, operation, fua })
+    Ok((blocks > 0).then_some(MediumCommand::Atomic { lba, blocks, operation, fua }))
 }
 
 /// MAXIMUM UNMAP LBA COUNT.

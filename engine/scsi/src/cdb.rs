@@ -4,6 +4,7 @@
 //! here, for they depend on the unit.
 
 use crate::bits::{be16, be32};
+use crate::block::AtomicOperation;
 use crate::opcodes::{Decoder, Opcode};
 use crate::persistent::ScopeType;
 use crate::sense::Outcome;
@@ -27,6 +28,17 @@ pub enum Compare {
     EachBlock,
     /// 11b: each block with the one block of data-out.
     OneBlock,
+}
+
+/// A command that has its blocks for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Atomic {
+    /// What it does with them.
+    pub operation: AtomicOperation,
+    /// Which.
+    pub extent: Extent,
+    /// FUA.
+    pub force_unit_access: bool,
 }
 
 /// Which set of values MODE SENSE returns (PC, SPC-4 table 136).
@@ -156,27 +168,8 @@ pub enum Command {
         /// NDOB: there is no data-out, the blocks are to be zero.
         no_data_out: bool,
     },
-    /// COMPARE AND WRITE.
-    CompareAndWrite {
-        /// Where.
-        extent: Extent,
-        /// FUA.
-        force_unit_access: bool,
-    },
-    /// ORWRITE.
-    OrWrite {
-        /// Where.
-        extent: Extent,
-        /// FUA.
-        force_unit_access: bool,
-    },
-    /// WRITE ATOMIC.
-    WriteAtomic {
-        /// Where.
-        extent: Extent,
-        /// FUA.
-        force_unit_access: bool,
-    },
+    /// COMPARE AND WRITE, ORWRITE or WRITE ATOMIC.
+    Atomic(Atomic),
     /// UNMAP.
     Unmap {
         /// PARAMETER LIST LENGTH.
@@ -325,15 +318,9 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             anchor: cdb[1] & 0x10 != 0,
             no_data_out: cdb[1] & 0x01 != 0,
         },
-        Decoder::CompareAndWrite => Command::CompareAndWrite {
-            extent: Extent { lba: Lba::read::<8>(cdb, 2), blocks: u32::from(cdb[13]), length_at: 13 },
-            force_unit_access: cdb[1] & FUA != 0,
-        },
-        Decoder::OrWrite => Command::OrWrite { extent: extent(cdb), force_unit_access: cdb[1] & FUA != 0 },
-        Decoder::WriteAtomic => Command::WriteAtomic {
-            extent: Extent { lba: Lba::read::<8>(cdb, 2), blocks: u32::from(be16(cdb, 12)), length_at: 12 },
-            force_unit_access: cdb[1] & FUA != 0,
-        },
+        Decoder::CompareAndWrite | Decoder::OrWrite | Decoder::WriteAtomic => {
+            Command::Atomic(atomic(row, cdb))
+        }
         Decoder::Unmap => Command::Unmap { parameter_list_length: be16(cdb, 7) },
         Decoder::GetLbaStatus => {
             Command::GetLbaStatus { lba: Lba::read::<8>(cdb, 2), allocation_length: be32(cdb, 10) }
@@ -404,6 +391,22 @@ fn write(cdb: &[u8]) -> Command {
         force_unit_access: cdb.len() > 6 && cdb[1] & FUA != 0,
         disable_page_out: cdb.len() > 6 && cdb[1] & DPO != 0,
     }
+}
+
+/// COMPARE AND WRITE has its NUMBER OF LOGICAL BLOCKS in one byte, WRITE ATOMIC its TRANSFER LENGTH in two (SBC-3 §5.2, SBC-4
+/// §5.48).
+fn atomic(row: &Opcode, cdb: &[u8]) -> Atomic {
+    let lba = Lba::read::<8>(cdb, 2);
+    let (operation, extent) = match row.decoder {
+        Decoder::CompareAndWrite => {
+            (AtomicOperation::CompareAndWrite, Extent { lba, blocks: u32::from(cdb[13]), length_at: 13 })
+        }
+        Decoder::WriteAtomic => {
+            (AtomicOperation::Write, Extent { lba, blocks: u32::from(be16(cdb, 12)), length_at: 12 })
+        }
+        _ => (AtomicOperation::Or, extent(cdb)),
+    };
+    Atomic { operation, extent, force_unit_access: cdb[1] & FUA != 0 }
 }
 
 fn verify(cdb: &[u8]) -> Result<Command, Outcome> {

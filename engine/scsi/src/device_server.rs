@@ -232,15 +232,7 @@ fn serve(
         Command::WriteSame { extent, unmap, anchor, no_data_out } => {
             medium(Some(block::write_same(unit, extent, unmap, anchor, no_data_out)?))
         }
-        Command::CompareAndWrite { extent, force_unit_access } => {
-            medium(block::compare_and_write(unit, extent, force_unit_access)?)
-        }
-        Command::OrWrite { extent, force_unit_access } => {
-            medium(block::or_write(unit, extent, force_unit_access)?)
-        }
-        Command::WriteAtomic { extent, force_unit_access } => {
-            medium(block::write_atomic(unit, extent, force_unit_access)?)
-        }
+        Command::Atomic(atomic) => medium(block::atomic(unit, atomic)?),
         Command::Unmap { parameter_list_length: length } => parameter_list(Purpose::Unmap, length.into())?,
         Command::GetLbaStatus { lba, allocation_length } => {
             medium(Some(block::get_lba_status(unit, lba, allocation_length)?))
