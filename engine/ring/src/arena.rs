@@ -140,6 +140,18 @@ impl Arena {
         let total = u32::try_from(area.holders.len()).expect("made from a u32");
         Usage { used: total - area.free.get(), total }
     }
+
+    /// Whether less than a quarter of its bytes is free.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        let (mut free, mut total) = (0, 0);
+        for class in Class::ALL {
+            let area = &self.0.areas[class.index()];
+            free += area.free.get() as usize * class.bytes();
+            total += area.length;
+        }
+        free < total / 4
+    }
 }
 
 impl Arena {

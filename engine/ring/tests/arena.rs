@@ -208,3 +208,15 @@ proptest! {
         prop_assert_eq!(used(&arena), 0);
     }
 }
+
+#[test]
+fn an_arena_is_short_when_less_than_a_quarter_of_its_bytes_is_free() {
+    let arena = Arena::new(ArenaOptions { small: 64, medium: 0, large: 3 }).unwrap();
+    let mut taken: Vec<Buffer> = (0..2).map(|_| arena.take(Class::Large).unwrap()).collect();
+    taken.extend((0..64).map(|_| arena.take(Class::Small).unwrap()));
+    assert!(!arena.is_short(), "256 KiB of 1 MiB");
+    taken.push(arena.take(Class::Large).unwrap());
+    assert!(arena.is_short());
+    taken.truncate(3);
+    assert!(!arena.is_short());
+}

@@ -228,15 +228,17 @@ impl Inbound {
     /// come already.
     fn plan_prediction(&mut self, arena: &Arena, pending: u8, list: &mut Segments) {
         let Streak { headers: each, data_bytes, length, .. } = self.streak;
-        if length < STREAK_MIN || pending >= each || list.len() / 2 >= PREDICTED_MAX {
+        if length < STREAK_MIN || pending >= each || list.len() / 2 >= PREDICTED_MAX || arena.is_short() {
             return;
         }
         let Some(mut headers) = arena.take(Class::Small) else { return };
         let Frame { header_bytes, trailer_bytes } = self.frame;
         let (mut window, mut pairs) = (usize::from(each - pending) * header_bytes, 0);
         while list.len() + 1 < 2 * PREDICTED_MAX {
-            let slot = take_fitting(arena, data_bytes).filter(|slot| slot.capacity() >= data_bytes);
-            let Some(mut slot) = slot else { break };
+            // Never a larger one: a few small writes in large chunks would hold all there is.
+            let Some(mut slot) = Class::fitting(data_bytes).and_then(|class| arena.take(class)) else {
+                break;
+            };
             slot.set_len(data_bytes);
             list.push(headers.split_to(window)).expect("the list has room for all pairs");
             list.push(slot).expect("the list has room for all pairs");
@@ -251,12 +253,13 @@ impl Inbound {
 
     /// `ahead` bytes come before the next header.
     fn plan_staging(&mut self, arena: &Arena, ahead: usize, list: &mut Segments) {
+        let class = if arena.is_short() { Class::Small } else { self.staging_class };
         let mut staging = self.staging.take();
         if let Some(buffer) = &mut staging {
             let spent = !buffer.reclaim() && buffer.len() < STAGING_TAIL_MIN;
-            staging = staging.filter(|buffer| !spent && buffer.class() == self.staging_class);
+            staging = staging.filter(|buffer| !spent && buffer.class() == class);
         }
-        let Some(mut buffer) = staging.or_else(|| take_class(arena, self.staging_class)) else { return };
+        let Some(mut buffer) = staging.or_else(|| take_class(arena, class)) else { return };
         let window = ahead + self.frame.header_bytes;
         if self.large_hold > 0 && buffer.len() > window {
             // Data are large: take the next header and not a byte of its data, which then come into a slot.
@@ -717,6 +720,33 @@ mod tests {
         let mut wire = Wire::new();
         wire.inbound.expect_large_data();
         assert_eq!(wire.receive(Expectation::default(), &pattern(10_000)), HEADER_BYTES);
+    }
+
+    #[test]
+    fn a_prediction_takes_no_chunk_that_is_larger_than_it_needs() {
+        let mut wire = Wire::new();
+        wire.arena = Arena::new(ArenaOptions { small: 20, medium: 8, large: 8 }).unwrap();
+        unaligned_in(&mut wire, 1, 4096, (3, 8));
+        let expected = Expectation { aligned: true, ..Expectation::default() };
+        wire.inbound.plan(&wire.arena, expected, &mut wire.list);
+        assert!(wire.list.len() > 10, "it is one, with what there is: {}", wire.list.len());
+        assert!(wire.list.drain().all(|place| place.into_buffer().class() == Class::Small));
+    }
+
+    #[test]
+    fn where_memory_is_short_a_connection_has_one_small_chunk_to_receive_into() {
+        let mut wire = Wire::new();
+        for _ in 0..4 {
+            wire.receive(Expectation::default(), &pattern(300_000));
+            let all = wire.inbound.len();
+            wire.inbound.skip(all);
+        }
+        let mut others = Vec::new();
+        while !wire.arena.is_short() {
+            others.push(take_class(&wire.arena, Class::Large).unwrap());
+        }
+        wire.inbound.plan(&wire.arena, Expectation::default(), &mut wire.list);
+        assert_eq!(wire.list.length_bytes(), Class::Small.bytes());
     }
 
     #[test]

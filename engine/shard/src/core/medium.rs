@@ -202,13 +202,13 @@ impl<D: Driver> Core<D> {
         }
         self.leave_medium(&op);
         let Some(task) = self.tasks.get_mut(op.task) else {
-            self.pool.keep_list_if(segments);
+            self.let_go(segments);
             return;
         };
         task.at_medium -= 1;
         task.times.back = Some(self.now);
         if task.aborted || task.ended.is_some() {
-            self.pool.keep_list_if(segments);
+            self.let_go(segments);
             self.settle(op.task);
             return;
         }
@@ -221,7 +221,7 @@ impl<D: Driver> Core<D> {
                 let device = task.unit.and_then(|unit| self.units.get(unit)).map(|unit| unit.device.clone());
                 tracing::warn!(device = device.as_deref(), lba = op.blocks.lba, ?op.kind, %error, "medium error");
             }
-            self.pool.keep_list_if(segments);
+            self.let_go(segments);
             self.finish(op.task, outcome_of(error, op.kind, op.blocks));
             return;
         }
@@ -234,12 +234,18 @@ impl<D: Driver> Core<D> {
                 self.atomic_stored(op.task, length_bytes, segments);
             }
             OpKind::Store { length_bytes } => {
-                self.pool.keep_list_if(segments);
+                self.let_go(segments);
                 self.stored(op.task, length_bytes);
             }
             OpKind::Clear { length_bytes } => self.stored(op.task, length_bytes),
             OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => self.finish(op.task, Outcome::GOOD),
         }
+    }
+
+    /// What a request had is free.
+    fn let_go(&mut self, segments: Option<Segments>) {
+        self.pool.keep_list_if(segments);
+        self.keep_last_chunk();
     }
 
     /// What a fence, an orphan or a closing unit wants to know when a request is off the medium.

@@ -31,7 +31,7 @@ use portico_model::identity::{Generation, SessionId, ShardId, Ticket, UnitId};
 use portico_model::login_failures::LoginFailures;
 use portico_model::message::{EndReason, LoginQuestion, ToControl};
 use portico_model::meter::{Operation, ShardCounters};
-use portico_ring::{ArenaOptions, Buffer};
+use portico_ring::{ArenaOptions, Buffer, Class};
 use portico_scsi::bits::Status;
 use portico_scsi::sense::{Outcome, SenseKey};
 
@@ -44,7 +44,7 @@ use crate::penalties::Penalties;
 use crate::pool::Pool;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
-use crate::task::{Task, Times, Work};
+use crate::task::{PIECE_BYTES_MAX, Task, Times, Work};
 use crate::unit::Unit;
 
 pub use claims::{LentWait, PeerMail};
@@ -122,7 +122,12 @@ pub struct Core<D> {
     /// Who tries again now.
     feeding: Option<Key<Task>>,
     spare_starved: VecDeque<Key<Task>>,
+    /// A chunk that nothing but the copy of a WRITE's piece may take, when there is none else: data lie as they came, each
+    /// byte in a chunk of its own at worst, so that what a WRITE has may be all there is.
+    last_chunk: Option<Buffer>,
 }
+
+const _: () = assert!(PIECE_BYTES_MAX <= Class::Large.bytes(), "a piece fits into the last chunk");
 
 /// A connection that has waited for what the one of its CID had at media.
 #[derive(Debug)]
@@ -143,6 +148,7 @@ impl<D: Driver> Core<D> {
             lent: Vec::new(),
             shards: 1,
             shard,
+            last_chunk: driver.arena().take(Class::Large),
             driver,
             now: Moment::ORIGIN,
             configuration,

@@ -149,6 +149,7 @@ impl<D: Driver> Core<D> {
         if !std::mem::take(&mut self.released) || self.starved.is_empty() {
             return;
         }
+        self.keep_last_chunk();
         self.round += 1;
         // Those who wait on keep their order; those who come to wait meanwhile stand behind them.
         let mut before = std::mem::replace(&mut self.starved, std::mem::take(&mut self.spare_starved));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use portico_backstores::Request;
-use portico_ring::{Buffer, Segments};
+use portico_ring::{Buffer, Class, Segments};
 use portico_scsi::sense::{AdditionalSense, Outcome};
 
 use super::medium::Refused;
@@ -272,7 +272,7 @@ impl<D: Driver> Core<D> {
             task.inflow.push_front(segment.into_buffer());
         }
         self.pool.keep_list(list);
-        let mut copy = self.take_memory(length)?;
+        let mut copy = self.take_memory(length).or_else(|| self.take_last_chunk(length))?;
         let task = self.tasks.get_mut(key).expect("it was just there");
         for target in copy.slices_mut() {
             copy_from(&mut task.inflow, 0, target);
@@ -280,6 +280,21 @@ impl<D: Driver> Core<D> {
         task.inflow_bytes -= length;
         self.counters.copied_bytes += length as u64;
         Some(copy)
+    }
+
+    fn take_last_chunk(&mut self, length: usize) -> Option<Segments> {
+        let mut buffer = self.last_chunk.take()?;
+        buffer.set_len(length);
+        let mut list = self.pool.list();
+        list.push(buffer).expect("the list is empty");
+        Some(list)
+    }
+
+    /// Sees to it that the last chunk is there, if there is one. Said before anybody else gets what was given back.
+    pub(super) fn keep_last_chunk(&mut self) {
+        if self.last_chunk.is_none() {
+            self.last_chunk = self.driver.arena().take(Class::Large);
+        }
     }
 
     /// A piece is on the medium.

@@ -98,11 +98,16 @@ impl Bench {
 
     /// A file of 512 MiB whose queue takes `depth` requests.
     fn open(&mut self, unit: u32, depth: u32) {
+        self.open_aligned(unit, depth, 1);
+    }
+
+    /// The same, where the medium takes only memory that is aligned.
+    fn open_aligned(&mut self, unit: u32, depth: u32, memory_alignment: u32) {
         let geometry = MediumGeometry {
             block_length: 512,
             blocks: BLOCKS,
             physical_block_bytes: 512,
-            memory_alignment: 1,
+            memory_alignment,
             offset_alignment: 512,
             rotational: false,
             volatile_cache: true,

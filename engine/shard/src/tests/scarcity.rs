@@ -1,5 +1,7 @@
 //! Who gets memory, and who waits for it, when there is not enough for all (ARCHITECTURE, Scarcity).
 
+use portico_ring::{Buffer, Class};
+
 use super::*;
 use crate::task::PIECE_BYTES_MAX;
 
@@ -196,11 +198,35 @@ fn peer_of(_bench: &Bench) -> Peer {
     Peer { socket: 0, session: SessionId(1), cmd_sn: CmdSn(0) }
 }
 
+/// Without the last chunk.
 fn used_bytes(bench: &Bench) -> u64 {
-    use crate::driver::Driver as _;
-    use portico_ring::Class;
-    let arena = bench.shard.core.driver.arena();
-    Class::ALL.iter().map(|class| u64::from(arena.usage(*class).used) * class.bytes() as u64).sum()
+    let arena = &bench.shard.core.driver.arena;
+    let all = |class: &Class| u64::from(arena.usage(*class).used) * class.bytes() as u64;
+    Class::ALL.iter().map(all).sum::<u64>() - Class::Large.bytes() as u64
+}
+
+/// Whatever is free is so no more.
+fn take_everything(bench: &Bench) -> Vec<Buffer> {
+    let arena = &bench.shard.core.driver.arena;
+    let take = |class: Class| std::iter::from_fn(move || arena.take(class));
+    Class::ALL.into_iter().flat_map(take).collect()
+}
+
+#[test]
+fn a_write_goes_on_though_nothing_is_left_for_the_copy_that_it_needs() {
+    let mut bench = Bench::new();
+    bench.open_aligned(1, 64, 512);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    for tag in 1..4 {
+        bench.write(&mut peer, 0, tag, 2048, &[1; 1000]);
+        let r2t = bench.heard(&peer).remove(0);
+        let taken = take_everything(&bench);
+        bench.answer(&peer, &r2t);
+        assert_eq!(bench.world.borrow().at_medium.len(), 1, "the last chunk is for this");
+        bench.land_all();
+        assert_eq!(bench.heard(&peer), [Heard::Status(tag, GOOD)]);
+        drop(taken);
+    }
 }
 
 fn used_early(bench: &Bench) -> usize {
