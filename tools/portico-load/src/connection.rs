@@ -181,6 +181,11 @@ impl Connection {
         }
     }
 
+    /// Its half of the session, for connections that join.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Session and stream, for who logs out.
     pub(crate) fn into_parts(self) -> (Fd, Session, Inbound) {
         (self.fd, self.session, self.inbound)

@@ -14,7 +14,7 @@ use portico_iscsi::initiator::{
     Command, Direction, Event, LOGIN_SEGMENT_BYTES_MAX, Login, LoginPlan, Payload, Progress, Session,
 };
 use portico_iscsi::wire::{
-    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, LogoutReason, LunField, ServiceResponse, TaskAttribute,
+    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, LogoutReason, LunField, ServiceResponse, TaskAttribute, Tsih,
 };
 use portico_ring::socket;
 
@@ -46,6 +46,7 @@ pub(crate) struct Link {
     stream: TcpStream,
     session: Session,
     inbound: Inbound,
+    tsih: Tsih,
 }
 
 /// What one command brought.
@@ -78,7 +79,7 @@ impl Receiver for Heard {
 }
 
 impl Link {
-    /// Connects and logs in, with room for `commands` commands.
+    /// Connects and logs in, with room for `commands` commands: to the session that is `joined`, or to a new one.
     ///
     /// # Errors
     /// Why there is no session.
@@ -87,6 +88,7 @@ impl Link {
         plan: LoginPlan,
         commands: u16,
         strictness: Strictness,
+        joined: Option<&Session>,
     ) -> Result<Self, String> {
         let at = |error: &dyn std::fmt::Display| format!("{portal}: {error}");
         let stream = socket::connect(portal, PATIENCE).map_err(|error| at(&error))?;
@@ -110,13 +112,16 @@ impl Link {
                     if strictness == Strictness::Usual {
                         established.parameters.max_burst_length = DATA_SEGMENT_BYTES_MAX;
                     }
-                    let session = Session::new(&established, commands);
+                    let session = match joined {
+                        Some(first) => first.join(&established, commands),
+                        None => Session::new(&established, commands),
+                    };
                     if session.digests() != digests {
                         return Err(at(&"the target does not agree to the digests"));
                     }
                     let inbound =
                         Inbound::new(session.parameters().own_max_recv_data_segment_length, digests);
-                    return Ok(Self { stream, session, inbound });
+                    return Ok(Self { stream, session, inbound, tsih: established.tsih });
                 }
             }
         }
@@ -213,12 +218,15 @@ impl Link {
     }
 
     /// Logs out and closes. What goes wrong here matters to nobody.
-    pub(crate) fn log_out(mut self) {
-        if limit(&self.stream, LOGOUT_PATIENCE).is_ok()
-            && self.session.log_out(LogoutReason::CloseSession).is_some()
-        {
+    pub(crate) fn log_out(mut self, reason: LogoutReason) {
+        if limit(&self.stream, LOGOUT_PATIENCE).is_ok() && self.session.log_out(reason).is_some() {
             let _ = self.converse(&mut Heard::default(), |heard| heard.logged_out);
         }
+    }
+
+    /// The session's handle.
+    pub(crate) fn tsih(&self) -> Tsih {
+        self.tsih
     }
 
     /// The parts, for the ring.
@@ -228,7 +236,7 @@ impl Link {
 
     /// From the parts that the ring gives back.
     pub(crate) fn from_parts(socket: OwnedFd, session: Session, inbound: Inbound) -> Self {
-        Self { stream: TcpStream::from(socket), session, inbound }
+        Self { stream: TcpStream::from(socket), session, inbound, tsih: Tsih::NEW }
     }
 }
 

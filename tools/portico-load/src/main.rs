@@ -44,6 +44,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use portico_iscsi::framing::Digests;
+use portico_iscsi::wire::LogoutReason;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use ledger::Ledger;
@@ -144,10 +145,12 @@ fn load(
     let files = Files::create(options)?;
     let run = getrandom::u64().map_err(|error| format!("no random numbers: {error}"))?;
     let threads = options.cores.as_ref().map_or(1, |cores| cores.0.len());
-    let threads = u32::try_from(threads).expect("the list of cores is bounded").min(sessions);
+    let threads =
+        u32::try_from(threads).expect("the list of cores is bounded").min(sessions / options.connections);
     let mut field = Field {
         units: Vec::new(),
         sessions,
+        connections: options.connections,
         initiator: options.initiator.clone(),
         credentials: options.credentials()?,
         digests: Digests { header: options.header_digest, data: options.data_digest },
@@ -176,14 +179,14 @@ fn units(options: &Options, field: &Field) -> Result<Vec<Unit>, String> {
     for group in unit::grouped(&options.target) {
         let portals: Vec<_> = group.iter().map(|url| url.resolve()).collect::<Result<_, _>>()?;
         let address = group[0].clone();
-        let sessions = options.sessions * u32::try_from(group.len()).expect("at most all sessions");
+        let sessions = options.paths() * u32::try_from(group.len()).expect("at most all sessions");
         // A first session asks how large the unit is; no session of the load has its number.
         let login = field.login(PROBE, &address.target);
         let of_unit = |why: String| if options.target.len() > 1 { format!("{address}: {why}") } else { why };
-        let mut link = Link::log_in(portals[0], login, 1, field.strictness).map_err(of_unit)?;
+        let mut link = Link::log_in(portals[0], login, 1, field.strictness, None).map_err(of_unit)?;
         let geometry = link.make_ready(address.lun()).and_then(|()| link.geometry(address.lun()));
         let geometry = geometry.map_err(of_unit)?;
-        link.log_out();
+        link.log_out(LogoutReason::CloseSession);
         let share = Share { first, sessions, in_all: field.sessions };
         let plan = options.plan(geometry, share).map_err(of_unit)?;
         let ledger = plan.verify.then(|| Ledger::new(&plan, field.run));
@@ -194,7 +197,7 @@ fn units(options: &Options, field: &Field) -> Result<Vec<Unit>, String> {
 }
 
 /// The number of the first session: all that fits into an ISID's qualifier.
-const PROBE: u32 = 0xffff;
+pub(crate) const PROBE: u32 = 0xffff;
 
 fn run_threads(options: &Options, field: &Field, files: Option<Files>) -> Result<Tally, String> {
     let mut tally = Tally::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use portico_iscsi::chap::{Credentials, User};
+use portico_iscsi::initiator::CONNECTIONS_MAX;
 
 use crate::address::Address;
 use crate::pace::{self, Arrival};
@@ -28,9 +29,12 @@ pub(crate) struct Options {
     /// target and LUN at several portals are paths to one unit.
     #[arg(long, value_name = "URL", required = true)]
     pub(crate) target: Vec<Address>,
-    /// Sessions for each URL, each with one connection.
+    /// Sessions for each URL.
     #[arg(long, alias = "numjobs", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=SESSIONS_MAX))]
     pub(crate) sessions: u32,
+    /// Connections of each session (MaxConnections); each is counted, and numbered, as a session is that has one.
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "reconnect", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
+    pub(crate) connections: u32,
     /// One thread on each of these cores, as 0,2-5; the sessions are divided among them. Without it one thread, anywhere.
     #[arg(long, alias = "cpus_allowed", value_name = "LIST", value_parser = cores)]
     pub(crate) cores: Option<Cores>,
@@ -286,13 +290,18 @@ pub(crate) struct Share {
 }
 
 impl Options {
-    /// How many sessions all URLs have together.
+    /// How many connections all sessions of a URL have together.
+    pub(crate) fn paths(&self) -> u32 {
+        self.sessions.saturating_mul(self.connections)
+    }
+
+    /// How many sessions all URLs have together, or connections where each session has several.
     ///
     /// # Errors
     /// If these are too many.
     pub(crate) fn sessions_in_all(&self) -> Result<u32, String> {
         let urls = u32::try_from(self.target.len()).unwrap_or(u32::MAX);
-        let all = self.sessions.checked_mul(urls).filter(|all| i64::from(*all) <= SESSIONS_MAX);
+        let all = self.paths().checked_mul(urls).filter(|all| i64::from(*all) <= SESSIONS_MAX);
         all.ok_or_else(|| format!("all URLs together have at most {SESSIONS_MAX} sessions"))
     }
 

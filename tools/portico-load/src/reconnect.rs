@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_iscsi::initiator::LoginPlan;
-use portico_iscsi::wire::LunField;
+use portico_iscsi::initiator::{LoginPlan, Session};
+use portico_iscsi::wire::{Cid, LunField, Tsih};
 
 use crate::link::{Link, Strictness};
 
@@ -36,9 +36,21 @@ impl Recipe {
     /// # Errors
     /// Why there is no session.
     pub(crate) fn make(self) -> Result<Link, String> {
-        let mut link = Link::log_in(self.portal, self.login, self.commands, self.strictness)?;
+        let mut link = Link::log_in(self.portal, self.login, self.commands, self.strictness, None)?;
         link.make_ready(self.lun)?;
         Ok(link)
+    }
+}
+
+impl Recipe {
+    /// Adds connection `cid` to a session; the unit is ready.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub(crate) fn join(self, first: &Session, tsih: Tsih, cid: u16) -> Result<Link, String> {
+        let mut login = LoginPlan { tsih, cid: Cid(cid), first_cmd_sn: first.next_cmd_sn(), ..self.login };
+        login.offer = login.offer.of_a_connection();
+        Link::log_in(self.portal, login, self.commands, self.strictness, Some(first))
     }
 }
 

@@ -45,7 +45,7 @@ fn write_text(out: &mut String, options: &Options, units: &[Unit], tally: &Tally
         "{} of {}, {} x depth {} on {threads} {}, {region} {}{}",
         options.rw.name(),
         plan.sizes,
-        counted(u64::from(plan.sessions_in_all), "session"),
+        sessions(options, plan.sessions_in_all),
         plan.depth,
         if threads == 1 { "thread" } else { "threads" },
         if plan.shared { "shared" } else { "disjoint" },
@@ -316,6 +316,15 @@ fn unit(unit: &Unit) -> Value {
     })
 }
 
+/// How many sessions, and of how many connections where these are several.
+fn sessions(options: &Options, in_all: u32) -> String {
+    let sessions = counted(u64::from(in_all / options.connections), "session");
+    match options.connections {
+        1 => sessions,
+        each => format!("{sessions} of {each} connections"),
+    }
+}
+
 /// What was asked for.
 fn asked(options: &Options, units: &[Unit]) -> Value {
     let plan = &units[0].plan;
@@ -325,7 +334,8 @@ fn asked(options: &Options, units: &[Unit]) -> Value {
         "rw": options.rw.name(),
         "reads_percent": plan.reads_percent,
         "bs": bs,
-        "sessions": plan.sessions_in_all,
+        "sessions": plan.sessions_in_all / options.connections,
+        "connections": options.connections,
         "depth": plan.depth,
         "threads": options.cores.as_ref().map_or(1, |cores| cores.0.len()),
         "offset": plan.first_byte,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use portico_iscsi::chap::Credentials;
 use portico_iscsi::framing::Digests;
 use portico_iscsi::initiator::{LoginPlan, Offer};
-use portico_iscsi::wire::Isid;
+use portico_iscsi::wire::{Isid, LogoutReason, Tsih};
 use portico_ring::{
     Arena, ArenaOptions, Class, Completion, Options as RingOptions, Payload, Ring, Segments, Wait,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Field {
     pub(crate) units: Vec<Unit>,
     /// Of all units together.
     pub(crate) sessions: u32,
+    /// Of each session; `sessions` counts them where these are several.
+    pub(crate) connections: u32,
     pub(crate) initiator: String,
     /// For CHAP; `None`: not offered.
     pub(crate) credentials: Option<Credentials>,
@@ -127,12 +129,14 @@ impl Field {
     /// How session `session` logs in to a target. Each is an initiator port of its own, and no other run's (RFC 7143 §4.4.3.1).
     pub(crate) fn login(&self, session: u32, target: &str) -> LoginPlan {
         let run = self.run.to_le_bytes();
-        let [_, _, high, low] = session.to_be_bytes();
+        let of_connection = if session == crate::PROBE { session } else { session / self.connections };
+        let [_, _, high, low] = of_connection.to_be_bytes();
         let isid = Isid([0x80, run[0], run[1], run[2], high, low]);
         let digest = |demanded: bool| if demanded { "CRC32C" } else { "None" };
         let offer = Offer::default()
             .with("HeaderDigest", digest(self.digests.header))
-            .with("DataDigest", digest(self.digests.data));
+            .with("DataDigest", digest(self.digests.data))
+            .with("MaxConnections", &self.connections.to_string());
         let credentials = self.credentials.clone();
         LoginPlan { isid, offer, credentials, ..LoginPlan::normal(&self.initiator, target) }
     }
@@ -229,8 +233,9 @@ const SEND: u64 = 1;
 impl<'a> Worker<'a> {
     /// Logs all sessions in.
     fn new(field: &'a Field, thread: u32, samples: Option<SyncSender<Sample>>) -> Result<Self, String> {
-        let step = usize::try_from(field.threads).expect("32 bits");
-        let numbers: Vec<u32> = (thread..field.sessions).step_by(step).collect();
+        // All connections of a session are one thread's.
+        let is_ours = |number: &u32| number / field.connections % field.threads == thread;
+        let numbers: Vec<u32> = (0..field.sessions).filter(is_ours).collect();
         let sessions = u32::try_from(numbers.len()).expect("at most all");
         let options = RingOptions {
             operations_max: 2 * sessions + 16,
@@ -245,6 +250,7 @@ impl<'a> Worker<'a> {
         let context = Context { units: &field.units, arena, pattern: Pattern::new(longest, field.run) };
         let mut connections = Vec::with_capacity(numbers.len());
         let deadline = Instant::now() + LOGINS_MAX;
+        let mut tsih = Tsih::NEW;
         for (local, number) in numbers.into_iter().enumerate() {
             if Instant::now() >= deadline {
                 return Err(format!("after {} s session {number} had not logged in", LOGINS_MAX.as_secs()));
@@ -254,8 +260,15 @@ impl<'a> Worker<'a> {
             }
             let at = field.unit_of(number);
             let unit = &field.units[at];
-            let link = field.recipe(number, unit).make();
+            let recipe = field.recipe(number, unit);
+            let cid = u16::try_from(number % field.connections).expect("few connections");
+            let first = connections.len().checked_sub(usize::from(cid)).and_then(|at| connections.get(at));
+            let link = match first.filter(|_| cid > 0) {
+                Some(first) => recipe.join(Connection::session(first), tsih, cid),
+                None => recipe.make(),
+            };
             let link = link.map_err(|failure| format!("session {number}: {failure}"))?;
+            tsih = link.tsih();
             let (socket, session, inbound) = link.into_parts();
             let fd = ring.adopt(socket).expect("the ring has room for every session");
             let buffer = context.arena.take(class).expect("there is one for every session");
@@ -631,13 +644,15 @@ impl<'a> Worker<'a> {
             }
         }
         let deadline = Instant::now() + LOGOUTS_MAX;
+        let several = self.field.connections > 1;
+        let reason = if several { LogoutReason::CloseConnection } else { LogoutReason::CloseSession };
         for connection in quiet {
             if Instant::now() >= deadline {
                 return;
             }
             let (fd, session, inbound) = connection.into_parts();
             if let Ok(socket) = self.ring.release(fd) {
-                Link::from_parts(socket, session, inbound).log_out();
+                Link::from_parts(socket, session, inbound).log_out(reason);
             }
         }
     }

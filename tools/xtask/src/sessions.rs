@@ -1,6 +1,6 @@
 //! Many sessions on one unit, over both shards: `portico-load` writes and reads at random with verification, first each
 //! session in a part of its own, then all in the same blocks. No error, no wrong byte, and while it runs each shard has
-//! its half of the sessions and of the work.
+//! its half of the sessions and of the work. And once more with several connections in each session.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -42,16 +42,29 @@ pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Resul
         },
         Device { handler: "vdisk_ram", name: "memory", attributes: vec![format!("size {UNIT_BYTES}")] },
     ];
-    gateway.configure(&gateway::configuration(&devices))?;
+    let maximum = format!("MaxConnections {CONNECTIONS}");
+    let luns = [(0, "file"), (1, "memory")];
+    gateway.configure(&gateway::configuration_with(&devices, &luns, &[&maximum]))?;
     gateway.argue(&["--cores", "0,1"]);
     gateway.start()?;
     let (mut passed, mut failed) = (0, 0);
+    // Both media, over connections that share a command window.
+    for (lun, medium) in luns {
+        let seconds = seconds.div_ceil(4);
+        let outcome = load(tree, &mut gateway, lun, ("--disjoint", CONNECTIONS), seconds, say);
+        *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
+        let what = format!("{} sessions of {CONNECTIONS} connections on a {medium}", SESSIONS / CONNECTIONS);
+        match outcome {
+            Ok(spread) => say(&format!("ok     {what}: {spread}")),
+            Err(failure) => say(&format!("FAILED {what}: {failure}")),
+        }
+    }
     for (lun, medium) in devices.iter().map(|device| device.name).enumerate() {
         // Two shards that write one sector of a RAM disk at the same moment leave some of both: nothing orders them, and
         // SCSI does not ask for it. A file's inode does.
         let regions: &[&str] = if medium == "file" { &["--disjoint", "--shared"] } else { &["--disjoint"] };
         for &region in regions {
-            let outcome = load(tree, &mut gateway, lun, region, seconds, say);
+            let outcome = load(tree, &mut gateway, lun, (region, 1), seconds, say);
             *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
             match outcome {
                 Ok(spread) => say(&format!("ok     {SESSIONS} sessions on a {medium}, {region}: {spread}")),
@@ -71,7 +84,7 @@ fn load(
     tree: &Tree,
     gateway: &mut Gateway,
     lun: usize,
-    region: &str,
+    (region, connections): (&str, u64),
     seconds: u64,
     say: &mut dyn FnMut(&str),
 ) -> Result<String> {
@@ -79,7 +92,9 @@ fn load(
     let file = std::fs::File::create(&log).context(log.display())?;
     let mut command = Command::new(tree.target.join("release/portico-load"));
     command.arg("--target").arg(format!("iscsi://{}/{IQN}/{lun}", gateway.portal()));
-    command.args(["--sessions", &SESSIONS.to_string(), "--depth", "8"]);
+    let sessions = SESSIONS / connections;
+    command.args(["--sessions", &sessions.to_string(), "--connections", &connections.to_string()]);
+    command.args(["--depth", "8"]);
     // Whoever reads a sector while another session writes it may see some of both: SCSI promises atomicity to WRITE ATOMIC
     // alone, and neither the page cache nor memory gives more. So shared regions are read back when all writes are over.
     let load: &[&str] =
@@ -90,7 +105,7 @@ fn load(
     let before = shards(gateway, "portico_shard_received_bytes_total")?;
     let mut running =
         Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?))?;
-    let sessions = spread(gateway, &mut running)?;
+    let sessions = spread(gateway, &mut running, sessions)?;
     let status = running.wait(Duration::from_secs(seconds) + VERIFYING_LIMIT)?;
     let said = std::fs::read_to_string(&log).context(log.display())?;
     said.lines().for_each(&mut *say);
@@ -107,13 +122,13 @@ fn load(
 }
 
 /// Waits until all sessions are there, and counts those of each shard.
-fn spread(gateway: &mut Gateway, running: &mut Running) -> Result<Vec<u64>> {
+fn spread(gateway: &mut Gateway, running: &mut Running, all: u64) -> Result<Vec<u64>> {
     let start = Instant::now();
     loop {
         halt::go_on()?;
         let sessions = shards(gateway, "portico_shard_sessions")?;
-        if sessions.iter().sum::<u64>() == SESSIONS {
-            let even = sessions.iter().all(|count| *count == SESSIONS / SHARDS);
+        if sessions.iter().sum::<u64>() == all {
+            let even = sessions.iter().all(|count| *count == all / SHARDS);
             return if even {
                 Ok(sessions)
             } else {
@@ -133,6 +148,8 @@ fn shards(gateway: &Gateway, name: &str) -> Result<Vec<u64>> {
 }
 
 const SESSIONS: u64 = 64;
+/// Of each session, in the run that has several.
+const CONNECTIONS: u64 = 4;
 const SHARDS: u64 = 2;
 const UNIT_BYTES: u64 = 128 << 20;
 const REGION: &str = "64m";

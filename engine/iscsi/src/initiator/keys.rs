@@ -51,6 +51,15 @@ impl Offer {
         self
     }
 
+    /// What of it a connection that joins a session may offer (§13: no key that only the first one negotiates).
+    #[must_use]
+    pub fn of_a_connection(mut self) -> Self {
+        self.keys.retain(|(name, _)| {
+            matches!(name.as_str(), "HeaderDigest" | "DataDigest" | "MaxRecvDataSegmentLength")
+        });
+        self
+    }
+
     /// Leaves a key out.
     #[must_use]
     pub fn without(mut self, key: &str) -> Self {

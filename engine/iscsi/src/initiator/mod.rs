@@ -1,4 +1,4 @@
-//! The other end: an initiator of one connection at recovery level 0, for the load generator, the simulator
+//! The other end: an initiator at recovery level 0, for the load generator, the simulator
 //! and tests.
 //!
 //! [`Login`] takes a connection to the full feature phase; [`Session`] runs it. Both are values: PDUs in,
@@ -7,12 +7,14 @@
 //!
 //! The keys are read here by a table of its own, not by `negotiate`'s: two readings of §13 check each other.
 //!
-//! What it does not do: authentication, digests, several connections, recovery above level 0, bidirectional
-//! commands.
+//! A [`Session`] is one connection; [`Session::join`] makes another of the same session, which shares its CmdSN and window.
+//!
+//! What it does not do: recovery above level 0, bidirectional commands.
 
 mod fault;
 mod keys;
 mod login;
+mod order;
 mod receive;
 mod session;
 mod transmit;
@@ -28,7 +30,8 @@ pub use login::{
 };
 pub use receive::{Completion, Event, Placement};
 pub use session::{
-    CDB_BYTES_MAX, COMMANDS_MAX, CONTROL_TASKS_MAX, Command, Direction, PING_BYTES_MAX, PINGS_PENDING_MAX,
-    Session, Strictness, TEXT_BYTES_MAX, TEXT_EXCHANGES_MAX, Tag, Tolerated, UserData, WORK_RESERVED_MAX,
+    CDB_BYTES_MAX, COMMANDS_MAX, CONNECTIONS_MAX, CONTROL_TASKS_MAX, Command, Direction, PING_BYTES_MAX,
+    PINGS_PENDING_MAX, Session, Strictness, TEXT_BYTES_MAX, TEXT_EXCHANGES_MAX, Tag, Tolerated, UserData,
+    WORK_RESERVED_MAX,
 };
 pub use transmit::{AHS_BYTES_MAX, Outgoing, Payload};

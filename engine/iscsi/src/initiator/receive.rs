@@ -240,14 +240,15 @@ impl Session {
         if CommandWindow::new(expected, maximum).is_none() {
             return Err(TargetFault::CommandWindowInverted { expected, maximum });
         }
-        if self.next_cmd_sn.precedes(expected) {
-            return Err(TargetFault::AcknowledgedUnsent { expected, next: self.next_cmd_sn });
+        let next = self.next_cmd_sn();
+        if next.precedes(expected) {
+            return Err(TargetFault::AcknowledgedUnsent { expected, next });
         }
         let later = |old: CmdSn, new: CmdSn| if old.precedes(new) { new } else { old };
         let (expected, maximum) =
-            (later(self.window.expected(), expected), later(self.window.maximum(), maximum));
+            (later(self.window().expected(), expected), later(self.window().maximum(), maximum));
         if let Some(window) = CommandWindow::new(expected, maximum) {
-            self.window = window;
+            self.order.set_window(window);
         }
         Ok(())
     }
@@ -469,7 +470,7 @@ impl Session {
             }
             self.pings_pending += 1;
             let (lun, target_transfer_tag) = (nop.lun, nop.target_transfer_tag);
-            self.work.push_back(Work::Pong { lun, target_transfer_tag, cmd_sn: self.next_cmd_sn });
+            self.work.push_back(Work::Pong { lun, target_transfer_tag, cmd_sn: self.next_cmd_sn() });
         }
         Ok(Event::None)
     }

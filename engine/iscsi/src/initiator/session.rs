@@ -1,4 +1,4 @@
-//! The full feature phase from the initiator's side: the tasks of one connection, and what may still be sent
+//! The full feature phase from the initiator's side: the tasks of a connection, and what may still be sent
 //! (RFC 7143 §4).
 //!
 //! A command is `submit`ted into a slot; `next_pdu` (in `transmit`) says what goes out, `receive_header` and
@@ -9,9 +9,11 @@
 //! of their commands (§4.2.5.2), and the answers to R2Ts in the order in which they came (§11.8).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::fault::TargetFault;
 use super::login::Established;
+use super::order::Order;
 use crate::framing::Digests;
 use crate::negotiate::Parameters;
 use crate::sn::{CmdSn, CommandWindow, DataSn, R2tSn, StatSn};
@@ -25,6 +27,10 @@ use crate::wire::{
 pub const COMMANDS_MAX: u16 = 4096;
 /// How many pings, task management functions, text exchanges and logouts may be outstanding beside them.
 pub const CONTROL_TASKS_MAX: u16 = 8;
+/// The most connections that a session may have in its life.
+pub const CONNECTIONS_MAX: u16 = 8;
+/// How often a slot is used before its tags come again.
+const GENERATIONS: u16 = 1 << 13;
 /// How many unanswered pings of the target are kept.
 pub const PINGS_PENDING_MAX: u16 = 8;
 /// The longest CDB that a command may have.
@@ -40,6 +46,7 @@ pub const TEXT_EXCHANGES_MAX: u32 = 4096;
 pub const WORK_RESERVED_MAX: usize = 1 << 16;
 
 const _: () = assert!(COMMANDS_MAX + CONTROL_TASKS_MAX < u16::MAX, "no tag is 0xffffffff");
+const _: () = assert!(CONNECTIONS_MAX as u32 * GENERATIONS as u32 == 1 << 16);
 
 /// What the caller knows a command by.
 pub type UserData = u64;
@@ -205,7 +212,7 @@ pub(super) struct Burst {
     pub(super) data_sn: DataSn,
 }
 
-/// One session of one connection. See the module.
+/// One connection of a session. See the module.
 #[derive(Debug)]
 pub struct Session {
     pub(super) parameters: Parameters,
@@ -216,8 +223,7 @@ pub struct Session {
     free_control: Vec<u16>,
     pub(super) work: VecDeque<Work>,
     pub(super) pings_pending: u16,
-    pub(super) next_cmd_sn: CmdSn,
-    pub(super) window: CommandWindow,
+    pub(super) order: Arc<Order>,
     pub(super) expected_stat_sn: StatSn,
     pub(super) text_out: OutgoingText,
     pub(super) text_in: Incoming,
@@ -234,8 +240,39 @@ impl Session {
     /// Goes on where the login has ended, with room for `commands` SCSI commands, 1 to [`COMMANDS_MAX`].
     #[must_use]
     pub fn new(established: &Established, commands: u16) -> Self {
+        Self::of(established, commands, Arc::new(Order::new(established.window)), established.parameters, 0)
+    }
+
+    /// The full feature phase of a connection that has joined this session. What is not a connection's alone stays as the
+    /// first one has negotiated it (RFC 7143 §13).
+    ///
+    /// # Panics
+    /// With more than [`CONNECTIONS_MAX`] connections in the life of a session: their tags would meet.
+    #[must_use]
+    pub fn join(&self, established: &Established, commands: u16) -> Self {
+        let own = &established.parameters;
+        let parameters = Parameters {
+            header_digest: own.header_digest,
+            data_digest: own.data_digest,
+            own_max_recv_data_segment_length: own.own_max_recv_data_segment_length,
+            peer_max_recv_data_segment_length: own.peer_max_recv_data_segment_length,
+            ..self.parameters
+        };
+        let order = Arc::clone(&self.order);
+        let number = u16::try_from(order.join()).ok().filter(|number| *number < CONNECTIONS_MAX);
+        Self::of(established, commands, order, parameters, number.expect("a session has few connections"))
+    }
+
+    fn of(
+        established: &Established,
+        commands: u16,
+        order: Arc<Order>,
+        parameters: Parameters,
+        number: u16,
+    ) -> Self {
         assert!((1..=COMMANDS_MAX).contains(&commands), "{commands} commands");
-        let parameters = established.parameters;
+        // Tags are a session's: the generations of each connection are its own.
+        let generation = number * GENERATIONS;
         let tasks = commands + CONTROL_TASKS_MAX;
         // A command, its unsolicited burst, its R2Ts.
         let per_command = 2 + usize::from(parameters.max_outstanding_r2t);
@@ -243,14 +280,13 @@ impl Session {
         Self {
             parameters,
             cid: established.cid,
-            slots: vec![Slot { generation: 0, task: Task::Free }; usize::from(tasks)].into_boxed_slice(),
+            slots: vec![Slot { generation, task: Task::Free }; usize::from(tasks)].into_boxed_slice(),
             commands,
             free_commands: (0..commands).rev().collect(),
             free_control: (commands..tasks).rev().collect(),
             work: VecDeque::with_capacity(work.min(WORK_RESERVED_MAX)),
             pings_pending: 0,
-            next_cmd_sn: established.window.expected(),
-            window: established.window,
+            order,
             expected_stat_sn: established.expected_stat_sn,
             text_out: OutgoingText::with_bound(STEP_BYTES_MAX),
             text_in: Incoming::with_bound(TEXT_BYTES_MAX),
@@ -271,10 +307,11 @@ impl Session {
             command.direction != Direction::None || command.expected_length == 0,
             "data without a direction"
         );
-        if self.leaving || !(command.immediate || self.window.admits(self.next_cmd_sn)) {
+        if self.leaving || !(command.immediate || self.window().admits(self.next_cmd_sn())) {
             return None;
         }
         let slot = self.free_commands.pop()?;
+        let cmd_sn = if command.immediate { self.order.next_cmd_sn() } else { self.order.take_cmd_sn() };
         let mut cdb = [0; CDB_BYTES_MAX];
         cdb[..command.cdb.len()].copy_from_slice(command.cdb);
         let task = ScsiTask {
@@ -286,7 +323,7 @@ impl Session {
             expected_length: command.expected_length,
             attribute: command.attribute,
             immediate: command.immediate,
-            cmd_sn: self.next_cmd_sn,
+            cmd_sn,
             emitted: false,
             next_data_sn: DataSn(0),
             received: 0,
@@ -296,9 +333,6 @@ impl Session {
             sent: 0,
             outstanding_r2ts: 0,
         };
-        if !command.immediate {
-            self.next_cmd_sn = self.next_cmd_sn.next();
-        }
         let tag = self.occupy(slot, Task::Scsi(task));
         self.work.push_back(Work::Command(tag));
         Some(tag)
@@ -320,7 +354,7 @@ impl Session {
             lun,
             referenced_task_tag: referenced.map_or(InitiatorTaskTag::RESERVED, Tag::initiator_task_tag),
             referenced_cmd_sn,
-            cmd_sn: self.next_cmd_sn,
+            cmd_sn: self.next_cmd_sn(),
         });
         Some(tag)
     }
@@ -343,7 +377,7 @@ impl Session {
     }
 
     pub(super) fn ask_for_text(&mut self, tag: Tag, lun: LunField, target_transfer_tag: TargetTransferTag) {
-        self.work.push_back(Work::Text { tag, lun, target_transfer_tag, cmd_sn: self.next_cmd_sn });
+        self.work.push_back(Work::Text { tag, lun, target_transfer_tag, cmd_sn: self.next_cmd_sn() });
     }
 
     /// What the target said in the last text exchange.
@@ -356,7 +390,7 @@ impl Session {
     pub fn ping(&mut self, length: u32) -> Option<Tag> {
         assert!(length <= PING_BYTES_MAX, "{length} bytes of ping data");
         let tag = self.control(Task::Ping { length })?;
-        self.work.push_back(Work::Ping { tag, length, cmd_sn: self.next_cmd_sn });
+        self.work.push_back(Work::Ping { tag, length, cmd_sn: self.next_cmd_sn() });
         Some(tag)
     }
 
@@ -364,7 +398,7 @@ impl Session {
     pub fn log_out(&mut self, reason: LogoutReason) -> Option<Tag> {
         let tag = self.control(Task::Logout)?;
         self.leaving = true;
-        self.work.push_back(Work::Logout { tag, reason, cmd_sn: self.next_cmd_sn });
+        self.work.push_back(Work::Logout { tag, reason, cmd_sn: self.next_cmd_sn() });
         Some(tag)
     }
 
@@ -416,14 +450,14 @@ impl Session {
 
     /// What the target takes now.
     #[must_use]
-    pub const fn window(&self) -> CommandWindow {
-        self.window
+    pub fn window(&self) -> CommandWindow {
+        self.order.window()
     }
 
     /// The CmdSN that the next command gets.
     #[must_use]
-    pub const fn next_cmd_sn(&self) -> CmdSn {
-        self.next_cmd_sn
+    pub fn next_cmd_sn(&self) -> CmdSn {
+        self.order.next_cmd_sn()
     }
 
     /// The StatSN that the next response has to carry.
@@ -459,7 +493,8 @@ impl Session {
             "{tag:?} is stale"
         );
         entry.task = Task::Free;
-        entry.generation = entry.generation.wrapping_add(1);
+        let connection = entry.generation - entry.generation % GENERATIONS;
+        entry.generation = connection + (entry.generation + 1 - connection) % GENERATIONS;
         let free = if index < self.commands { &mut self.free_commands } else { &mut self.free_control };
         free.push(index);
     }

@@ -34,6 +34,21 @@ struct Dialogue {
     maximum_cmd_sn: CmdSn,
 }
 
+/// A login that has come to this, and a window of 4.
+fn established(parameters: Parameters) -> Established {
+    Established {
+        parameters,
+        discovery: false,
+        tsih: Tsih(1),
+        cid: Cid(0),
+        window: CommandWindow::new(CmdSn(10), CmdSn(13)).unwrap(),
+        expected_stat_sn: StatSn(100),
+        portal_group_tag: Some(1),
+        target_alias: None,
+        said: Vec::new(),
+    }
+}
+
 /// What an event says, without its borrow.
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
@@ -56,20 +71,8 @@ impl Dialogue {
             ..Parameters::default()
         };
         change(&mut parameters);
-        let (expected_cmd_sn, maximum_cmd_sn) = (CmdSn(10), CmdSn(13));
-        let established = Established {
-            parameters,
-            discovery: false,
-            tsih: Tsih(1),
-            cid: Cid(0),
-            window: CommandWindow::new(expected_cmd_sn, maximum_cmd_sn).unwrap(),
-            expected_stat_sn: StatSn(100),
-            portal_group_tag: Some(1),
-            target_alias: None,
-            said: Vec::new(),
-        };
-        let session = Session::new(&established, 8);
-        Self { session, stat_sn: StatSn(100), expected_cmd_sn, maximum_cmd_sn }
+        let session = Session::new(&established(parameters), 8);
+        Self { session, stat_sn: StatSn(100), expected_cmd_sn: CmdSn(10), maximum_cmd_sn: CmdSn(13) }
     }
 
     fn submit(&mut self, cdb: &[u8], direction: Direction, expected_length: u32, user: UserData) -> Tag {

@@ -43,6 +43,44 @@ impl Dialogue {
     }
 }
 
+/// Commands of both connections of a session are numbered in one row, and no two tasks of it have one tag.
+#[test]
+fn connections_of_a_session_share_its_numbers_and_its_window() {
+    let mut first = Dialogue::begin(|_| {});
+    let joined = Established {
+        parameters: Parameters { data_digest: true, initial_r2t: true, ..Parameters::default() },
+        cid: Cid(1),
+        ..established(Parameters::default())
+    };
+    let mut second = first.session.join(&joined, 4);
+    assert!(second.digests().data && !first.session.digests().data, "a connection's own");
+    assert_eq!(second.parameters().initial_r2t, first.session.parameters().initial_r2t, "the session's");
+
+    let command = |session: &mut Session| {
+        let command = Command {
+            lun: LUN,
+            cdb: &READ_CDB,
+            direction: Direction::Read,
+            expected_length: 512,
+            attribute: TaskAttribute::Simple,
+            immediate: false,
+            user: 0,
+        };
+        let tag = session.submit(&command)?;
+        let cmd_sn = session.scsi_task(tag).expect("it was just submitted").cmd_sn;
+        Some((tag.initiator_task_tag(), cmd_sn.0))
+    };
+    let all = [0, 1, 1, 0].map(|which| {
+        let session = if which == 0 { &mut first.session } else { &mut second };
+        command(session).expect("the window is open")
+    });
+    assert_eq!(all.map(|(_, cmd_sn)| cmd_sn), [10, 11, 12, 13]);
+    assert!((0..4).all(|one| (0..one).all(|other| all[one].0 != all[other].0)), "{all:?}");
+    assert_eq!(command(&mut second), None, "the window is closed to both");
+    first.opens_window(14, 14).unwrap();
+    assert!(command(&mut second).is_some(), "and open to both");
+}
+
 #[test]
 fn commands_wait_for_the_window_to_open() {
     let mut dialogue = Dialogue::begin(|_| {});
