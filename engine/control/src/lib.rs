@@ -16,6 +16,7 @@
 //!      scst_conf           scst.conf, read and written      plan   from one configuration to another, in steps
 //! ```
 
+mod access;
 pub mod core;
 pub mod fence;
 pub mod http;

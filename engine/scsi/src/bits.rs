@@ -34,6 +34,8 @@ impl Status {
 
 /// Peripheral qualifier 000b, direct-access block device (type 00h).
 pub(crate) const PERIPHERAL_DISK: u8 = 0x00;
+/// Peripheral qualifier 001b, direct-access block device: not connected by this path.
+pub(crate) const PERIPHERAL_DISK_NOT_CONNECTED: u8 = 0x20;
 /// Peripheral qualifier 001b, type 1Fh: a logical unit to which no device is connected (SPC-4 §6.4.2).
 pub(crate) const PERIPHERAL_NOT_CONNECTED: u8 = 0x3f;
 /// Peripheral qualifier 000b, well known logical unit (type 1Eh).

@@ -230,6 +230,18 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
+    /// REPORT TARGET PORT GROUPS.
+    ReportTargetPortGroups {
+        /// PARAMETER DATA FORMAT 001b: with the extended header.
+        extended: bool,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+    /// SET TARGET PORT GROUPS.
+    SetTargetPortGroups {
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u32,
+    },
     /// RESERVE (6) and (10).
     Reserve,
     /// RELEASE (6) and (10).
@@ -342,6 +354,8 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         Decoder::SendDiagnostic => Command::SendDiagnostic { self_test: cdb[1] & 0x04 != 0 },
         Decoder::ReadDefectData => read_defect_data(cdb)?,
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
+        Decoder::ReportTargetPortGroups => report_target_port_groups(cdb)?,
+        Decoder::SetTargetPortGroups => Command::SetTargetPortGroups { parameter_list_length: be32(cdb, 6) },
         Decoder::Reserve => Command::Reserve,
         Decoder::Release => Command::Release,
         Decoder::PersistentReserveIn => persistent_reserve_in(cdb),
@@ -500,6 +514,16 @@ fn prevent_allow(cdb: &[u8]) -> Result<Command, Outcome> {
         0b01 => Ok(Command::PreventAllow { prevent: true }),
         _ => Err(Outcome::invalid_cdb_field(4, Some(1))),
     }
+}
+
+/// SPC-4 §6.37: the length only header, or the extended one.
+fn report_target_port_groups(cdb: &[u8]) -> Result<Command, Outcome> {
+    let extended = match cdb[1] >> 5 {
+        0b000 => false,
+        0b001 => true,
+        _ => return Err(Outcome::invalid_cdb_field(1, Some(7))),
+    };
+    Ok(Command::ReportTargetPortGroups { extended, allocation_length: be32(cdb, 6) })
 }
 
 fn report_supported_operation_codes(cdb: &[u8]) -> Result<Command, Outcome> {

@@ -4,8 +4,9 @@
 //! single writer. It never waits, never allocates, and knows no transport: a LUN and a CDB are bytes.
 //!
 //! Order of checks, each before the next: resets pending, reservation, other unit attentions (SAM-5 §5.3.3), operation
-//! code, readiness, the CDB's fields, range, write protection.
+//! code, the path's asymmetric access state, readiness, the CDB's fields, range, write protection.
 
+use crate::alua;
 use crate::attention::{Attentions, UnitAttention};
 use crate::block::{self, MediumCommand};
 use crate::capacity;
@@ -62,8 +63,6 @@ pub struct Context<'a> {
     /// Name of the target port, as designators and ledgers have it: at most
     /// [`PORT_NAME_BYTES_MAX`](crate::ledger::PORT_NAME_BYTES_MAX) bytes, of which the iSCSI name has 223.
     pub target_port: &'a str,
-    /// TARGET PORT GROUP of the target port, where asymmetric access is configured.
-    pub target_port_group: Option<u16>,
     /// The LUN map lets this nexus read only.
     pub read_only: bool,
 }
@@ -99,6 +98,7 @@ enum Purpose {
     ModeSelect { long_header: bool, save: bool },
     PersistentReserveOut { service_action: u8, scope_type: ScopeType },
     Unmap,
+    SetTargetPortGroups,
 }
 
 /// Longest parameter list that is taken.
@@ -109,6 +109,7 @@ pub fn reply_bytes_max(cdb: &[u8], context: &Context<'_>) -> usize {
     match cdb.first() {
         Some(0x08 | 0x0a | 0x28 | 0x2a | 0x88 | 0x8a | 0xa8 | 0xaa) => 0,
         Some(0x5e) => persistent::report::REPLY_BYTES_MAX,
+        Some(0xa3) if cdb.get(1).is_some_and(|action| action & 0x1f == 0x0a) => alua::REPLY_BYTES_MAX,
         Some(0xa0) => report::luns_bytes(context.luns.len()).max(REPLY_BYTES_MAX),
         _ => REPLY_BYTES_MAX,
     }
@@ -158,6 +159,7 @@ fn judge(
             return Err(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
         }
     };
+    unit.pass(context.relative_target_port, row.access)?;
     ready(unit, row)?;
     let command = cdb::decode(row, cdb)?;
     let action = serve(unit, nexus, context, command, reply)?;
@@ -246,6 +248,10 @@ fn serve(
         Command::ModeSelect { long_header, save, parameter_list_length } => {
             mode_select(long_header, save, usize::from(parameter_list_length))?
         }
+        Command::SetTargetPortGroups { parameter_list_length } => {
+            let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
+            parameter_list(Purpose::SetTargetPortGroups, length)?
+        }
         Command::Reserve => Action::Change(Change::Reserve),
         Command::Release => Action::Change(Change::Release),
         Command::PersistentReserveOut { service_action, scope_type, parameter_list_length } => {
@@ -269,6 +275,7 @@ fn serve(
         | Command::ReadCapacity10
         | Command::ReadCapacity16 { .. }
         | Command::ReportLuns { .. }
+        | Command::ReportTargetPortGroups { .. }
         | Command::ReportSupportedOperationCodes { .. }
         | Command::ReportSupportedTaskManagementFunctions { .. } => {
             let length = answer(unit, nexus, context, command, buffer)?;
@@ -287,8 +294,10 @@ fn answer(
 ) -> Result<usize, Outcome> {
     let mut reply = Reply::new(buffer, allocation_length(command));
     match command {
-        Command::RequestSense { descriptor, .. } => request_sense(unit, nexus, descriptor, &mut reply),
-        Command::Inquiry { vital_product_data: None, .. } => inquiry::standard(unit, &mut reply),
+        Command::RequestSense { descriptor, .. } => {
+            request_sense(unit, nexus, context, descriptor, &mut reply);
+        }
+        Command::Inquiry { vital_product_data: None, .. } => inquiry::standard(unit, context, &mut reply),
         Command::Inquiry { vital_product_data: Some(code), .. } => {
             if !vpd::page(code, unit, context, &mut reply) {
                 return Err(Outcome::invalid_cdb_field(2, None));
@@ -322,6 +331,10 @@ fn answer(
         Command::ReportSupportedTaskManagementFunctions { extended, .. } => {
             report::task_management_functions(extended, &mut reply);
         }
+        Command::ReportTargetPortGroups { extended, .. } => {
+            let groups = unit.target_port_groups.as_ref().expect("it is offered by units in groups alone");
+            groups.report(extended, &mut reply);
+        }
         other => unreachable!("{other:?} has no data-in of its own"),
     }
     Ok(reply.finish())
@@ -339,6 +352,7 @@ fn allocation_length(command: Command) -> usize {
         Command::ReadCapacity16 { allocation_length }
         | Command::ReadDefectData { allocation_length, .. }
         | Command::ReportLuns { allocation_length, .. }
+        | Command::ReportTargetPortGroups { allocation_length, .. }
         | Command::ReportSupportedOperationCodes { allocation_length, .. }
         | Command::ReportSupportedTaskManagementFunctions { allocation_length, .. } => {
             long(allocation_length)
@@ -347,12 +361,23 @@ fn allocation_length(command: Command) -> usize {
     }
 }
 
-/// SPC-4 §6.39: a pending unit attention as data, which reports it; else why the unit is not ready; else nothing.
-fn request_sense(unit: &LogicalUnit, nexus: &mut NexusState, descriptor: bool, reply: &mut Reply<'_>) {
+/// SPC-4 §6.39: a pending unit attention as data, which reports it; else why the unit cannot be reached by this path, or
+/// is not ready; else nothing.
+fn request_sense(
+    unit: &LogicalUnit,
+    nexus: &mut NexusState,
+    context: &Context<'_>,
+    descriptor: bool,
+    reply: &mut Reply<'_>,
+) {
     let nothing = Sense::new(SenseKey::NoSense, AdditionalSense::NONE);
     let sense = match nexus.attentions.take() {
         Some(attention) => attention.sense(),
-        None => unit.readiness.sense().unwrap_or(nothing),
+        None => {
+            let groups = unit.target_port_groups.as_ref();
+            let path = groups.and_then(|groups| groups.sense_of(context.relative_target_port));
+            path.or(unit.readiness.sense()).unwrap_or(nothing)
+        }
     };
     let format = if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed };
     reply.bytes(sense.encode(format).as_bytes());
@@ -423,6 +448,10 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
                 Err(outcome) => Action::Finish(outcome),
             }
         }
+        Purpose::SetTargetPortGroups => match alua::wanted_states(data) {
+            Ok(wanted) => Action::Change(Change::SetTargetPortGroups(wanted)),
+            Err(outcome) => Action::Finish(outcome),
+        },
         Purpose::Unmap => match block::unmap(unit, data) {
             Ok(Some(command)) => Action::Medium(command),
             Ok(None) => Action::Finish(Outcome::GOOD),

@@ -1,6 +1,7 @@
 //! Standard INQUIRY data (SPC-4 §6.4.2), with SCST's version descriptors, so that a migrated disk reads the same.
 
 use crate::bits::{RESPONSE_DATA_FORMAT, VERSION_SPC4};
+use crate::device_server::Context;
 use crate::opcodes;
 use crate::reply::Reply;
 use crate::unit::LogicalUnit;
@@ -15,15 +16,16 @@ const THIRD_PARTY_COPY_OUT: u8 = 0x83;
 const SHORT_VENDOR_SPECIFIC: usize = 20;
 
 /// Standard INQUIRY data of a disk.
-pub(crate) fn standard(unit: &LogicalUnit, reply: &mut Reply<'_>) {
+pub(crate) fn standard(unit: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
     let identity = &unit.identity;
     let vendor_specific = identity.inquiry_vendor_specific.as_bytes();
-    reply.byte(unit.peripheral());
+    reply.byte(unit.peripheral(context.relative_target_port));
     reply.byte(if unit.removable { 0x80 } else { 0 });
     reply.byte(VERSION_SPC4);
     reply.byte(RESPONSE_DATA_FORMAT);
     reply.byte(0); // ADDITIONAL LENGTH, below
-    reply.byte(if opcodes::serves(THIRD_PARTY_COPY_OUT) { 0x08 } else { 0 });
+    let access = unit.target_port_groups.as_ref().map_or(0, |groups| groups.inquiry_bits());
+    reply.byte(access | if opcodes::serves(THIRD_PARTY_COPY_OUT) { 0x08 } else { 0 });
     reply.byte(0x10); // MULTIP
     reply.byte(0x02); // CMDQUE
     reply.bytes(&identity.vendor.padded::<8>());

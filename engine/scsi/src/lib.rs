@@ -9,6 +9,7 @@
 //! This crate never reads a clock, a socket or a file, takes no lock, and knows nothing of iSCSI: LUNs and CDBs come as
 //! bytes. On the data path it does not allocate.
 
+pub mod alua;
 pub mod attention;
 pub mod bits;
 pub mod block;

@@ -3,6 +3,7 @@
 //! Decoding, the check of reserved bits, REPORT SUPPORTED OPERATION CODES, reservation conflicts, and what passes a unit
 //! attention or a unit that is not ready are all read off [`TABLE`]. A later command is one more row.
 
+use crate::alua::Access;
 use crate::persistent::{out, report};
 use crate::reservation::CommandClass;
 use crate::unit::LogicalUnit;
@@ -47,6 +48,8 @@ pub(crate) enum Decoder {
     ReadCapacity10,
     ReadCapacity16,
     ReportLuns,
+    ReportTargetPortGroups,
+    SetTargetPortGroups,
     ReportSupportedOperationCodes,
     ReportSupportedTaskManagementFunctions,
     SendDiagnostic,
@@ -72,6 +75,21 @@ pub enum Needs {
     Ledger,
     /// Served whatever state the unit is in.
     Nothing,
+}
+
+/// Which units serve a row's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// All.
+    Always,
+    /// Those with logical block provisioning management.
+    Thin,
+    /// Those whose medium keeps atomic writes whole.
+    Atomic,
+    /// Those in target port groups.
+    Grouped,
+    /// Of them, those whose states initiators may set.
+    ExplicitlyGrouped,
 }
 
 /// When a CDB is of another class than its row says: bits that single out the harmless form of a command.
@@ -107,10 +125,10 @@ pub struct Opcode {
     pub attention: Attention,
     /// What it needs of the unit.
     pub needs: Needs,
-    /// Served by units with logical block provisioning management alone.
-    pub thin_only: bool,
-    /// Served by units alone whose medium keeps atomic writes whole.
-    pub atomic_only: bool,
+    /// The asymmetric access states in which it is served.
+    pub access: Access,
+    /// Which units serve it.
+    pub offered: Offered,
     pub(crate) decoder: Decoder,
 }
 
@@ -127,11 +145,14 @@ impl Lookup {
     /// The same for this unit.
     pub(crate) fn at(self, unit: &LogicalUnit) -> Self {
         match self {
-            Self::Served(row) if !row.is_served_by(unit) => match row.service_action {
-                Some(_) => Self::UnknownServiceAction(row),
-                None => Self::UnknownOperationCode,
-            },
-            other => other,
+            Self::Served(row) if row.is_served_by(unit) => self,
+            Self::Served(row) | Self::UnknownServiceAction(row) => {
+                match rows(row.operation_code).iter().any(|row| row.is_served_by(unit)) {
+                    true => Self::UnknownServiceAction(row),
+                    false => Self::UnknownOperationCode,
+                }
+            }
+            Self::UnknownOperationCode => self,
         }
     }
 }
@@ -142,7 +163,15 @@ const SERVICE_ACTION: u8 = 0x1f;
 impl Opcode {
     /// Whether `unit` serves it.
     pub fn is_served_by(&self, unit: &LogicalUnit) -> bool {
-        (unit.thin_provisioned || !self.thin_only) && (unit.atomic_writes || !self.atomic_only)
+        match self.offered {
+            Offered::Always => true,
+            Offered::Thin => unit.thin_provisioned,
+            Offered::Atomic => unit.atomic_writes,
+            Offered::Grouped => unit.target_port_groups.is_some(),
+            Offered::ExplicitlyGrouped => {
+                unit.target_port_groups.as_ref().is_some_and(|groups| groups.explicit)
+            }
+        }
     }
 
     /// Class of `cdb`, which is of this row.
@@ -243,8 +272,8 @@ const fn row(name: &'static str, usage: &'static [u8], class: CommandClass, deco
         exception: None,
         attention: Attention::Reported,
         needs: Needs::ReadyUnit,
-        thin_only: false,
-        atomic_only: false,
+        access: Access::Active,
+        offered: Offered::Always,
         decoder,
     }
 }
@@ -261,12 +290,23 @@ impl Opcode {
     }
 
     const fn thin_only(mut self) -> Self {
-        self.thin_only = true;
+        self.offered = Offered::Thin;
+        self
+    }
+
+    const fn offered(mut self, offered: Offered) -> Self {
+        self.offered = offered;
+        self
+    }
+
+    /// Served also where the path is not active.
+    const fn reaches(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 
     const fn atomic_only(mut self) -> Self {
-        self.atomic_only = true;
+        self.offered = Offered::Atomic;
         self
     }
 
@@ -297,12 +337,12 @@ const fn persistent_out_usage<const SERVICE_ACTION: u8>() -> [u8; 10] {
 
 const fn persistent_in(name: &'static str, usage: &'static [u8; 10]) -> Opcode {
     let row = row(name, usage, PersistentReserve, Decoder::PersistentReserveIn);
-    row.service_action(usage[1] as u16).needs_ledger()
+    row.service_action(usage[1] as u16).needs_ledger().reaches(Access::Standby)
 }
 
 const fn persistent_out(name: &'static str, usage: &'static [u8; 10]) -> Opcode {
     let row = row(name, usage, PersistentReserve, Decoder::PersistentReserveOut);
-    row.service_action(usage[1] as u16).needs_ledger()
+    row.service_action(usage[1] as u16).needs_ledger().reaches(Access::Standby)
 }
 
 use CommandClass::{Configure, Inspect, PersistentReserve, Read, Release, Reserve, Unrestricted, Write};
@@ -315,16 +355,22 @@ pub static TABLE: &[Opcode] = &[
     row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], Inspect, Decoder::TestUnitReady),
     row("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], Unrestricted, Decoder::RequestSense)
         .passes_attention()
+        .reaches(Access::Transitioning)
         .needs_nothing(),
     row("READ (6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], Read, Decoder::Read6),
     row("WRITE (6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], Write, Decoder::Write6),
     row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::Inquiry)
         .passes_attention()
+        .reaches(Access::Transitioning)
         .needs_nothing(),
-    row("MODE SELECT (6)", &[0x15, 0x11, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6).needs_nothing(),
+    row("MODE SELECT (6)", &[0x15, 0x11, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6)
+        .needs_nothing()
+        .reaches(Access::Standby),
     row("RESERVE (6)", &[0x16, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
     row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
-    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Read, Decoder::ModeSense6).needs_nothing(),
+    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Read, Decoder::ModeSense6)
+        .needs_nothing()
+        .reaches(Access::Standby),
     // SBC-3 §4.17: START with POWER CONDITION 0h passes, everything else conflicts.
     row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], Configure, Decoder::StartStopUnit)
         .needs_nothing()
@@ -335,7 +381,8 @@ pub static TABLE: &[Opcode] = &[
     row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], Configure, Decoder::PreventAllow)
         .needs_nothing()
         .except(4, 0x03, 0x00, Unrestricted),
-    row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::ReadCapacity10),
+    row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::ReadCapacity10)
+        .reaches(Access::Standby),
     row("READ (10)", &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Read10),
     row("WRITE (10)", &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Write, Decoder::Write10),
     row(
@@ -367,13 +414,16 @@ pub static TABLE: &[Opcode] = &[
     ),
     row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Write, Decoder::Unmap).thin_only(),
     row("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::LogSense)
-        .needs_nothing(),
+        .needs_nothing()
+        .reaches(Access::Standby),
     row("MODE SELECT (10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
-        .needs_nothing(),
+        .needs_nothing()
+        .reaches(Access::Standby),
     row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
     row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
     row("MODE SENSE (10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], Read, Decoder::ModeSense10)
-        .needs_nothing(),
+        .needs_nothing()
+        .reaches(Access::Standby),
     persistent_in("PERSISTENT RESERVE IN (READ KEYS)", &persistent_in_usage::<{ report::READ_KEYS }>()),
     persistent_in(
         "PERSISTENT RESERVE IN (READ RESERVATION)",
@@ -472,7 +522,8 @@ pub static TABLE: &[Opcode] = &[
         Unrestricted,
         Decoder::ReadCapacity16,
     )
-    .service_action(0x10),
+    .service_action(0x10)
+    .reaches(Access::Standby),
     row(
         "GET LBA STATUS",
         &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -488,7 +539,18 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReportLuns,
     )
     .passes_attention()
+    .reaches(Access::Transitioning)
     .needs_nothing(),
+    row(
+        "REPORT TARGET PORT GROUPS",
+        &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Inspect,
+        Decoder::ReportTargetPortGroups,
+    )
+    .service_action(0x0a)
+    .needs_nothing()
+    .offered(Offered::Grouped)
+    .reaches(Access::Transitioning),
     row(
         "REPORT SUPPORTED OPERATION CODES",
         &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -496,6 +558,7 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReportSupportedOperationCodes,
     )
     .service_action(0x0c)
+    .reaches(Access::Standby)
     .needs_nothing(),
     row(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
@@ -504,7 +567,18 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReportSupportedTaskManagementFunctions,
     )
     .service_action(0x0d)
+    .reaches(Access::Standby)
     .needs_nothing(),
+    row(
+        "SET TARGET PORT GROUPS",
+        &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::SetTargetPortGroups,
+    )
+    .service_action(0x0a)
+    .needs_nothing()
+    .offered(Offered::ExplicitlyGrouped)
+    .reaches(Access::Unavailable),
     row(
         "READ (12)",
         &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -587,6 +661,8 @@ mod tests {
         assert!(matches!(look_up(&[0x9e, 0x12]), Lookup::Served(_)));
         let thick = unit();
         assert!(matches!(look_up(&[0x9e, 0x12]).at(&thick), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0xa3, 0x0a]).at(&thick), Lookup::UnknownServiceAction(_)));
+        assert!(matches!(look_up(&[0xa4, 0x0a]).at(&thick), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[0x42]).at(&thick), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[0x9c]).at(&thick), Lookup::UnknownOperationCode));
         let atomic = LogicalUnit { atomic_writes: true, ..unit() };

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::alua::{Access, TargetPortGroups, WantedState};
 use crate::attention::UnitAttention;
 use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, TargetPort, Whom};
 use crate::persistent::PersistentOut;
@@ -23,6 +24,8 @@ pub enum Change {
     Release,
     /// PERSISTENT RESERVE OUT.
     PersistentReserve(Box<PersistentOut>),
+    /// SET TARGET PORT GROUPS.
+    SetTargetPortGroups(Vec<WantedState>),
     /// MODE SELECT: pages as they are to be.
     ModeSelect(ModeChange),
     /// START STOP UNIT: load the medium.
@@ -44,8 +47,20 @@ impl Change {
             Self::Release => CommandClass::Release,
             Self::PersistentReserve(_) => CommandClass::PersistentReserve,
             Self::Load | Self::PreventRemoval { prevent: false } => CommandClass::Unrestricted,
-            Self::ModeSelect(_) | Self::Eject | Self::PreventRemoval { prevent: true } => {
-                CommandClass::Configure
+            Self::SetTargetPortGroups(_)
+            | Self::ModeSelect(_)
+            | Self::Eject
+            | Self::PreventRemoval { prevent: true } => CommandClass::Configure,
+        }
+    }
+
+    /// The asymmetric access states in which that command is served.
+    fn access(&self) -> Access {
+        match self {
+            Self::SetTargetPortGroups(_) => Access::Unavailable,
+            Self::PersistentReserve(_) | Self::ModeSelect(_) => Access::Standby,
+            Self::Reserve | Self::Release | Self::Load | Self::Eject | Self::PreventRemoval { .. } => {
+                Access::Active
             }
         }
     }
@@ -77,6 +92,8 @@ pub struct Original {
     device: Readiness,
     /// Whether a removable medium is in.
     loaded: bool,
+    /// What the configuration says of target port groups; initiators may have set other states since.
+    configured_groups: Option<Arc<TargetPortGroups>>,
 }
 
 impl Original {
@@ -86,7 +103,8 @@ impl Original {
         unit.mode_saved = SavedModes::of(ledger.saved_modes(), unit.mode_default);
         unit.mode = unit.mode_saved;
         let device = unit.readiness;
-        Self { unit, ledger, preventing: BTreeSet::new(), device, loaded: true }
+        let configured_groups = unit.target_port_groups.clone();
+        Self { unit, ledger, preventing: BTreeSet::new(), device, loaded: true, configured_groups }
     }
 
     /// The current generation.
@@ -111,7 +129,10 @@ impl Original {
         if !self.unit.reservation.admits(me, change.class()) {
             return Err(Outcome::RESERVATION_CONFLICT);
         }
+        // A nexus at a port that is configured no more is in no group.
+        self.unit.pass(self.ledger.port_of(me).unwrap_or(0), change.access())?;
         match change {
+            Change::SetTargetPortGroups(wanted) => self.groups_set(&wanted, me),
             Change::Reserve => {
                 self.ledger.apply(ReservationChange::Reserve, me).map(|applied| self.reserved(applied))
             }
@@ -149,6 +170,45 @@ impl Original {
     pub fn set_ports(&mut self, ports: Arc<[TargetPort]>) -> Option<Installment> {
         let view = self.ledger.set_ports(ports);
         self.seen(view)
+    }
+
+    /// What the configuration says of the target port groups. States that initiators have set stay where it says nothing new
+    /// of theirs.
+    pub fn set_target_port_groups(
+        &mut self,
+        configured: Option<Arc<TargetPortGroups>>,
+    ) -> Option<Installment> {
+        let before = std::mem::replace(&mut self.configured_groups, configured.clone());
+        let now = self.unit.target_port_groups.take();
+        let new = match (&now, before, configured) {
+            (Some(now), Some(before), Some(new)) => Some(Arc::new(now.reconfigured(&before, &new))),
+            (_, _, new) => new,
+        };
+        self.unit.target_port_groups = new;
+        let new = &self.unit.target_port_groups;
+        if *new == now {
+            return None;
+        }
+        let managed = |groups: &Option<Arc<TargetPortGroups>>| groups.as_ref().map(|groups| groups.explicit);
+        let inquiry = managed(new) != managed(&now);
+        let mut installment = self.next();
+        installment.attentions = vec![(Whom::All, UnitAttention::AsymmetricAccessChanged)];
+        if inquiry {
+            installment.attentions.push((Whom::All, UnitAttention::InquiryDataChanged));
+        }
+        Some(installment)
+    }
+
+    /// SPC-4 §5.15.2.7: every nexus is told but the one that asked.
+    fn groups_set(&mut self, wanted: &[WantedState], me: NexusId) -> Result<Option<Installment>, Outcome> {
+        let Some(groups) = &self.unit.target_port_groups else {
+            return Err(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
+        };
+        let Some(groups) = groups.set(wanted)? else { return Ok(None) };
+        self.unit.target_port_groups = Some(Arc::new(groups));
+        let mut installment = self.next();
+        installment.attentions = vec![(Whom::AllBut(me), UnitAttention::AsymmetricAccessChanged)];
+        Ok(Some(installment))
     }
 
     fn seen(&mut self, view: Reservation) -> Option<Installment> {
@@ -217,6 +277,7 @@ impl Original {
             mode_saved,
             readiness: old.readiness,
             reservation: old.reservation.clone(),
+            target_port_groups: old.target_port_groups.clone(),
             ..configured.clone()
         };
         if new == *old {

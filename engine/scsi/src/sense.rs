@@ -59,6 +59,14 @@ additional_sense! {
     INITIALIZING_COMMAND_REQUIRED = 0x04 / 0x02;
     /// LOGICAL UNIT NOT READY, MANUAL INTERVENTION REQUIRED.
     MANUAL_INTERVENTION_REQUIRED = 0x04 / 0x03;
+    /// LOGICAL UNIT NOT ACCESSIBLE, ASYMMETRIC ACCESS STATE TRANSITION.
+    ASYMMETRIC_ACCESS_STATE_TRANSITION = 0x04 / 0x0a;
+    /// LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN STANDBY STATE.
+    TARGET_PORT_IN_STANDBY_STATE = 0x04 / 0x0b;
+    /// LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE.
+    TARGET_PORT_IN_UNAVAILABLE_STATE = 0x04 / 0x0c;
+    /// LOGICAL UNIT NOT READY, OFFLINE.
+    LOGICAL_UNIT_OFFLINE = 0x04 / 0x12;
     /// LOGICAL UNIT COMMUNICATION FAILURE.
     COMMUNICATION_FAILURE = 0x08 / 0x00;
     /// LOGICAL UNIT COMMUNICATION TIME-OUT.
@@ -139,6 +147,8 @@ additional_sense! {
     INSUFFICIENT_RESOURCES = 0x55 / 0x03;
     /// INSUFFICIENT REGISTRATION RESOURCES.
     INSUFFICIENT_REGISTRATION_RESOURCES = 0x55 / 0x04;
+    /// SET TARGET PORT GROUPS COMMAND FAILED.
+    SET_TARGET_PORT_GROUPS_FAILED = 0x67 / 0x0a;
 }
 
 /// Which field was wrong: sense-key-specific data of ILLEGAL REQUEST (SPC-4 §4.5.2.4.2).
@@ -319,6 +329,11 @@ impl Outcome {
     /// INVALID FIELD IN CDB at `byte`, most significant wrong bit `bit`.
     pub const fn invalid_cdb_field(byte: u16, bit: Option<u8>) -> Self {
         Self::check(Sense::invalid_cdb_field(byte, bit))
+    }
+
+    /// INVALID FIELD IN PARAMETER LIST at `byte`, most significant wrong bit `bit`.
+    pub const fn invalid_parameter(byte: u16, bit: Option<u8>) -> Self {
+        Self::check(Sense::invalid_parameter(byte, bit))
     }
 
     /// LOGICAL BLOCK ADDRESS OUT OF RANGE, INFORMATION naming the first LBA that is not there (SBC-3 §4.16).

@@ -2,7 +2,10 @@
 //!
 //! The original lives with the single writer ([`crate::original`]); everything here is a copy with a generation.
 
-use crate::bits::{PERIPHERAL_DISK, PERIPHERAL_NOT_CONNECTED, be};
+use std::sync::Arc;
+
+use crate::alua::{Access, TargetPortGroups};
+use crate::bits::{PERIPHERAL_DISK, PERIPHERAL_DISK_NOT_CONNECTED, PERIPHERAL_NOT_CONNECTED, be};
 use crate::identity::Identity;
 use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
@@ -290,6 +293,8 @@ pub struct LogicalUnit {
     pub readiness: Readiness,
     /// Who may access it.
     pub reservation: Reservation,
+    /// By which target ports it can be reached how; `None` for all alike.
+    pub target_port_groups: Option<Arc<TargetPortGroups>>,
 }
 
 impl LogicalUnit {
@@ -311,12 +316,21 @@ impl LogicalUnit {
             dummy: false,
             readiness: Readiness::Ready,
             reservation: Reservation::None,
+            target_port_groups: None,
         }
     }
 
-    /// PERIPHERAL QUALIFIER and PERIPHERAL DEVICE TYPE.
-    pub(crate) const fn peripheral(&self) -> u8 {
-        if self.dummy { PERIPHERAL_NOT_CONNECTED } else { PERIPHERAL_DISK }
+    /// PERIPHERAL QUALIFIER and PERIPHERAL DEVICE TYPE. By a port that is unavailable or offline no device is connected
+    /// (SPC-4 §5.15.2.4.5).
+    pub(crate) fn peripheral(&self, port: u16) -> u8 {
+        let groups = self.target_port_groups.as_ref();
+        if self.dummy {
+            PERIPHERAL_NOT_CONNECTED
+        } else if groups.is_some_and(|groups| groups.state_of(port).disconnects()) {
+            PERIPHERAL_DISK_NOT_CONNECTED
+        } else {
+            PERIPHERAL_DISK
+        }
     }
 
     /// The format in which this unit's sense data goes out.
@@ -337,16 +351,35 @@ impl LogicalUnit {
         Some(Outcome::check(Sense::new(SenseKey::DataProtect, additional)))
     }
 
-    /// Whether a command of `class` from `me` may touch the medium under this replica: the check that is made again
-    /// each time a piece of a task is handed to the medium.
+    /// Whether a command may come by this target port.
+    ///
+    /// # Errors
+    /// NOT READY, with the state of the port.
+    #[inline]
+    pub fn pass(&self, port: u16, access: Access) -> Result<(), Outcome> {
+        self.target_port_groups.as_ref().map_or(Ok(()), |groups| groups.pass(port, access))
+    }
+
+    /// Whether what is shared between nexuses lets a command of `class` from `me`, which comes by `port`, have the medium.
     ///
     /// # Errors
     /// The outcome with which the task ends instead.
     #[inline]
-    pub fn recheck(&self, me: NexusId, class: CommandClass) -> Result<(), Outcome> {
+    pub fn admits(&self, me: NexusId, port: u16, class: CommandClass) -> Result<(), Outcome> {
         if !self.reservation.admits(me, class) {
             return Err(Outcome::RESERVATION_CONFLICT);
         }
+        self.pass(port, Access::Active)
+    }
+
+    /// Whether a command of `class` from `me`, which comes by `port`, may touch the medium under this replica: the check
+    /// that is made again each time a piece of a task is handed to the medium.
+    ///
+    /// # Errors
+    /// The outcome with which the task ends instead.
+    #[inline]
+    pub fn recheck(&self, me: NexusId, port: u16, class: CommandClass) -> Result<(), Outcome> {
+        self.admits(me, port, class)?;
         if let Some(sense) = self.readiness.sense() {
             return Err(Outcome::check(sense));
         }

@@ -29,7 +29,7 @@ pub(crate) fn page(code: u8, unit: &LogicalUnit, context: &Context<'_>, reply: &
     let Some((_, write)) = PAGES.iter().find(|(page, _)| *page == code) else {
         return false;
     };
-    reply.byte(unit.peripheral());
+    reply.byte(unit.peripheral(context.relative_target_port));
     reply.byte(code);
     reply.be16(0);
     write(unit, context, reply);
@@ -77,10 +77,11 @@ fn device_identification(unit: &LogicalUnit, context: &Context<'_>, reply: &mut 
         reply.be16(0);
         reply.be16(context.relative_target_port);
     });
-    if let Some(group) = context.target_port_group {
+    let groups = unit.target_port_groups.as_ref();
+    if let Some(group) = groups.and_then(|groups| groups.group_of(context.relative_target_port)) {
         designator(reply, BINARY, PORT_GROUP, |reply| {
             reply.be16(0);
-            reply.be16(group);
+            reply.be16(group.id);
         });
     }
     if let Some(eui64) = identity.eui64 {

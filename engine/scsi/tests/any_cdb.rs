@@ -7,6 +7,7 @@ mod common;
 
 use common::*;
 use portico_scsi::Status;
+use portico_scsi::alua::AccessState;
 use portico_scsi::block::MediumCommand;
 use portico_scsi::cdb::Compare;
 use portico_scsi::device_server::{self, Action, Context, NexusState};
@@ -48,11 +49,13 @@ fn any_unit() -> impl Strategy<Value = LogicalUnit> {
         Just(WriteCache::WriteThrough),
         Just(WriteCache::NonVolatile),
     ];
-    (geometry, cache, any::<[bool; 4]>()).prop_map(
-        |(geometry, cache, [read_only, removable, thin, ready])| LogicalUnit {
+    let state = proptest::option::of(0..AccessState::ALL.len());
+    (geometry, cache, any::<[bool; 4]>(), state).prop_map(
+        |(geometry, cache, [read_only, removable, thin, ready], state)| LogicalUnit {
             read_only,
             removable,
             thin_provisioned: thin,
+            target_port_groups: state.and_then(|at| grouped(&[(9, AccessState::ALL[at], &[PORT])])),
             readiness: if ready { Readiness::Ready } else { Readiness::BecomingReady },
             ..LogicalUnit::new(disk().identity, geometry, cache)
         },
@@ -60,7 +63,7 @@ fn any_unit() -> impl Strategy<Value = LogicalUnit> {
 }
 
 fn context(luns: &[Lun]) -> Context<'_> {
-    Context { luns, relative_target_port: 1, target_port: "", target_port_group: None, read_only: false }
+    Context { luns, relative_target_port: PORT, target_port: "", read_only: false }
 }
 
 fn well_formed(outcome: &Outcome) {

@@ -170,17 +170,17 @@ fn a_read_only_unit_and_a_read_only_lun_refuse_writes_and_serve_reads() {
 fn recheck_follows_the_current_generation() {
     let mut world = World::new(removable());
     let me = world.nexuses[0].0;
-    assert_eq!(world.unit().recheck(me, CommandClass::Write), Ok(()));
+    assert_eq!(world.unit().recheck(me, PORT, CommandClass::Write), Ok(()));
     world.send(1, &RESERVE);
-    assert_eq!(world.unit().recheck(me, CommandClass::Read), Err(Outcome::RESERVATION_CONFLICT));
+    assert_eq!(world.unit().recheck(me, PORT, CommandClass::Read), Err(Outcome::RESERVATION_CONFLICT));
     world.send(1, &RELEASE);
     world.send(1, &EJECT);
     let absent = Outcome::check(Readiness::MediumNotPresent.sense().unwrap());
-    assert_eq!(world.unit().recheck(me, CommandClass::Read), Err(absent));
+    assert_eq!(world.unit().recheck(me, PORT, CommandClass::Read), Err(absent));
     world.send(1, &LOAD);
     let read_only = LogicalUnit { read_only: true, ..world.unit().clone() };
-    assert!(read_only.recheck(me, CommandClass::Write).is_err());
-    assert_eq!(read_only.recheck(me, CommandClass::Read), Ok(()));
+    assert!(read_only.recheck(me, PORT, CommandClass::Write).is_err());
+    assert_eq!(read_only.recheck(me, PORT, CommandClass::Read), Ok(()));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod common;
 
 use common::*;
+use portico_scsi::alua::AccessState;
 use portico_scsi::block::MediumCommand;
 use portico_scsi::device_server::{Action, Context};
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
@@ -100,14 +101,10 @@ fn device_identification_with_everything_set() {
     options.naa_id = Some(&[0x60; 16]);
     options.eui64_id = Some(&[0x11; 12]);
     options.scsi_device_name = "naa.6001";
-    let unit = LogicalUnit { identity: Identity::new(&options).unwrap(), ..disk() };
-    let context = Context {
-        luns: &[],
-        relative_target_port: 2,
-        target_port: "",
-        target_port_group: Some(256),
-        read_only: false,
-    };
+    let identity = Identity::new(&options).unwrap();
+    let groups = grouped(&[(7, AccessState::Standby, &[1]), (256, AccessState::ActiveOptimized, &[3, 2])]);
+    let unit = LogicalUnit { identity, target_port_groups: groups, ..disk() };
+    let context = Context { luns: &[], relative_target_port: 2, target_port: "", read_only: false };
     let mut reply = [0; 4096];
     let mut nexus = World::new(disk()).nexuses[0];
     let action = portico_scsi::device_server::begin(
@@ -397,13 +394,7 @@ fn supported_task_management_functions() {
 /// What is answered at a LUN where there is no unit.
 fn nowhere(lun: Lun, cdb: &[u8]) -> Answer {
     let luns = [Lun::encode(7, AddressMethod::Peripheral).unwrap()];
-    let context = Context {
-        luns: &luns,
-        relative_target_port: 1,
-        target_port: "",
-        target_port_group: None,
-        read_only: false,
-    };
+    let context = Context { luns: &luns, relative_target_port: 1, target_port: "", read_only: false };
     let mut reply = [0xee; 4096];
     match no_unit::begin(lun, &context, cdb, &mut reply) {
         Action::Reply { length } => Answer::Data(reply[..length].to_vec()),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use portico_iscsi::chap::Users;
-use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Relocation};
+use portico_iscsi::login::{Admission, Directory, Lookup, Relocation};
 use portico_iscsi::negotiate::{DigestChoice, TargetKeys};
 use portico_model::configuration::{self, Configuration, Digest, IscsiDriver, Portal, Target};
 use portico_ring::Class;
@@ -148,10 +148,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// That of the target of a completed login; of a discovery session, nothing.
+    /// That of a session to this target; of a discovery session, nothing.
     #[must_use]
-    pub fn of(configuration: &Configuration, completed: &Completed) -> Self {
-        let found = completed.target_name.as_deref().and_then(|name| configuration.target(name));
+    pub fn of(configuration: &Configuration, target_name: Option<&str>) -> Self {
+        let found = target_name.and_then(|name| configuration.target(name));
         let Some(target) = found else { return Self::default() };
         let address_method = match target.address_method {
             configuration::AddressMethod::Peripheral => AddressMethod::Peripheral,

@@ -219,11 +219,12 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         };
         let wire = session_of(&completed, tsih, &service, self.core.now);
-        let place = Place::of(&self.core.configuration, &completed);
+        let place = Place::of(&self.core.configuration, completed.target_name.as_deref());
         let adopted = Session {
             id: session,
             nexus,
             target,
+            target_name: completed.target_name.clone(),
             initiator: Arc::from(completed.initiator_name.as_str()),
             tasks: vec![None; wire.task_slots()],
             wire,

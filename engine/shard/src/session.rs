@@ -35,6 +35,8 @@ pub struct Session {
     pub nexus: NexusId,
     /// The target; `None` for discovery.
     pub target: Option<TargetId>,
+    /// The target's name, by which the configuration tells its port.
+    pub target_name: Option<String>,
     /// The initiator's name, for discovery and for messages.
     pub initiator: Arc<str>,
     /// RFC 7143's half.
@@ -188,7 +190,6 @@ impl Session {
             luns: &self.spelt,
             relative_target_port: self.relative_target_port,
             target_port: &self.target_port,
-            target_port_group: None,
             read_only: at.is_some_and(|at| self.luns[at].entry.read_only),
         }
     }

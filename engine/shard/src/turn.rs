@@ -205,6 +205,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ToShard::Configure(configuration) => {
                 self.core.login_failures.retain(|name| configuration.target(name).is_some());
                 self.core.configuration = configuration;
+                self.core.renumber_ports();
             }
             ToShard::Listen(sockets) => self.listen(sockets),
             ToShard::Open(opening) => {

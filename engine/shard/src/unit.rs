@@ -110,14 +110,20 @@ impl Unit {
         std::mem::replace(&mut self.meter, blank)
     }
 
-    /// Whether a piece of `class` by `nexus` at these blocks may be handed to the medium now.
+    /// Whether a piece of `class` by `nexus`, which comes by `port`, at these blocks may be handed to the medium now.
     ///
     /// # Errors
     /// What the command ends with instead: what the current state says, its size included, or BUSY where a write without an owner may still
     /// land on those blocks.
     #[inline]
-    pub fn admits(&self, nexus: NexusId, class: CommandClass, blocks: Blocks) -> Result<(), Outcome> {
-        self.state.recheck(nexus, class)?;
+    pub fn admits(
+        &self,
+        nexus: NexusId,
+        port: u16,
+        class: CommandClass,
+        blocks: Blocks,
+    ) -> Result<(), Outcome> {
+        self.state.recheck(nexus, port, class)?;
         if blocks.end() > self.state.geometry.blocks() {
             // It has shrunk since the command was looked at.
             return Err(Outcome::illegal(AdditionalSense::LBA_OUT_OF_RANGE));

@@ -21,6 +21,7 @@ use portico_scsi::ledger::TargetPort;
 use super::login::units_of;
 use super::units::Unit;
 use super::{Bound, Control, Exit, Level, Listening, Order, Orders, Stage};
+use crate::access::target_port_groups;
 use crate::fence::Errand;
 use crate::registry::{Ending, target_port_name};
 
@@ -75,10 +76,12 @@ impl<M: Clone> Control<M> {
         orders.extend(kept.into_iter().map(|line| Order::Log(Level::Warning, line)));
         self.setup_id = wanted.core.setup_id;
         self.reread_ledgers(orders);
+        let groups = target_port_groups(&wanted);
         for device in &wanted.devices {
+            let groups = groups.get(device.name.as_str()).cloned();
             match self.unit_ids.get(device.name.as_str()) {
-                Some(unit) => self.revise_unit(*unit, device, now, orders),
-                None => self.create_unit(device, None, now, orders),
+                Some(unit) => self.revise_unit(*unit, device, groups, now, orders),
+                None => self.create_unit(device, groups, None, now, orders),
             }
         }
         let named = wanted.devices.iter().filter_map(|device| self.unit_ids.get(device.name.as_str()));
@@ -120,8 +123,9 @@ impl<M: Clone> Control<M> {
         applying.phase = Phase::Binding { missing: missing.clone() };
         self.configuration = Arc::clone(&configuration);
         self.name_targets();
-        self.tell_ports(now, orders);
+        // Sessions learn from it by which port they come; the next says what these ports are.
         self.broadcast(orders, || ToShard::Configure(Arc::clone(&configuration)));
+        self.tell_ports(now, orders);
         self.remap_sessions(now, orders);
         let named: BTreeSet<&str> = configuration.devices.iter().map(|device| device.name.as_str()).collect();
         let unnamed = self.unit_ids.iter().filter(|(name, _)| !named.contains(&***name));
@@ -147,8 +151,8 @@ impl<M: Clone> Control<M> {
         self.target_ids = named;
     }
 
-    /// Tells every unit through which target ports it may be reached: all those of the gateway, as its initiators know them
-    /// by their relative identifiers.
+    /// Tells every unit through which target ports it may be reached, all those of the gateway, as its initiators know them
+    /// by their relative identifiers; and how, where it is in a DEVICE_GROUP.
     fn tell_ports(&mut self, now: Moment, orders: &mut Orders<M>) {
         let targets = self.configuration.targets.iter();
         let ports: Vec<TargetPort> = targets
@@ -158,9 +162,13 @@ impl<M: Clone> Control<M> {
             })
             .collect();
         let ports: Arc<[TargetPort]> = ports.into();
-        let units: Vec<UnitId> = self.units.keys().copied().collect();
-        for unit in units {
+        let configuration = Arc::clone(&self.configuration);
+        let groups = target_port_groups(&configuration);
+        let units: Vec<(UnitId, Arc<str>)> =
+            self.units.iter().map(|(id, unit)| (*id, Arc::clone(&unit.name))).collect();
+        for (unit, name) in units {
             self.errand(unit, Errand::Ports(Arc::clone(&ports)), now, orders);
+            self.errand(unit, Errand::Groups(groups.get(&*name).cloned()), now, orders);
         }
     }
 

@@ -13,6 +13,7 @@ use portico_iscsi::moment::Moment;
 use portico_model::configuration::{Device, Handler};
 use portico_model::identity::{Generation, ShardId, ShardSet, Ticket, UnitId};
 use portico_model::message::{Opening, Orphan, ToShard};
+use portico_scsi::alua::TargetPortGroups;
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::{AdditionalSense, Outcome};
@@ -104,6 +105,7 @@ impl<M: Clone> Control<M> {
     pub(super) fn create_unit(
         &mut self,
         device: &Device,
+        groups: Option<Arc<TargetPortGroups>>,
         later: Option<Moment>,
         now: Moment,
         orders: &mut Orders<M>,
@@ -113,7 +115,7 @@ impl<M: Clone> Control<M> {
         let name: Arc<str> = device.name.as_str().into();
         let device = Arc::new(device.clone());
         let later = later.or_else(|| self.is_held(&device, id).then(|| now + OPEN_RETRY_MIN));
-        let (unit, medium) = match logical_unit(&device, self.setup_id, None) {
+        let (mut unit, medium) = match logical_unit(&device, self.setup_id, None) {
             Ok(unit) => match later {
                 None => (unit, Medium::Opening { failures: 0 }),
                 Some(retry_at) => (unit, Medium::Failed { failures: 0, retry_at }),
@@ -127,6 +129,7 @@ impl<M: Clone> Control<M> {
                 (unit, Medium::Never)
             }
         };
+        unit.target_port_groups = groups;
         let opens = matches!(medium, Medium::Opening { .. });
         let fence = Fence::new(id, unit, self.shards, self.boot);
         let opening = Opening {
@@ -264,7 +267,14 @@ impl<M: Clone> Control<M> {
     }
 
     /// The configuration names a device that is there.
-    pub(super) fn revise_unit(&mut self, id: UnitId, device: &Device, now: Moment, orders: &mut Orders<M>) {
+    pub(super) fn revise_unit(
+        &mut self,
+        id: UnitId,
+        device: &Device,
+        groups: Option<Arc<TargetPortGroups>>,
+        now: Moment,
+        orders: &mut Orders<M>,
+    ) {
         self.doomed.remove(&id);
         let unit = self.units.get_mut(&id).expect("the caller has just found it");
         if *unit.device == *device {
@@ -274,7 +284,7 @@ impl<M: Clone> Control<M> {
             // Another unit under the same name: sessions are remapped to it, and it opens when the old one has let go.
             self.doomed.insert(id);
             self.at_fence(id, now, orders, Fence::retire);
-            return self.create_unit(device, Some(now + OPEN_RETRY_MIN), now, orders);
+            return self.create_unit(device, groups, Some(now + OPEN_RETRY_MIN), now, orders);
         }
         unit.device = Arc::new(device.clone());
         let extent = match &unit.medium {

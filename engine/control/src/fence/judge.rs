@@ -54,6 +54,7 @@ pub(super) fn errand(original: &Original, attached: &BTreeMap<NexusId, NexusName
         }),
         Errand::Reconfigured(unit) => original.reconfigure(&unit),
         Errand::Ports(ports) => original.set_ports(ports),
+        Errand::Groups(groups) => original.set_target_port_groups(groups),
     };
     Judged { original, installment }
 }

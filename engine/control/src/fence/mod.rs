@@ -260,6 +260,7 @@ impl Fence {
                 self.errands.retain(|errand| !matches!(errand, Errand::Reconfigured(_)));
             }
             Errand::Ports(_) => self.errands.retain(|errand| !matches!(errand, Errand::Ports(_))),
+            Errand::Groups(_) => self.errands.retain(|errand| !matches!(errand, Errand::Groups(_))),
             Errand::Restored { .. } | Errand::NexusFound(..) | Errand::AbsentHolderLost => {}
         }
         self.errands.push_back(errand);
@@ -430,7 +431,11 @@ impl Fence {
                 let absent = ledger.absent_holder().is_some();
                 self.absent_holder_until = absent.then(|| now + ABSENT_HOLDER_PATIENCE);
             }
-            Errand::AbsentHolderLost | Errand::Device(..) | Errand::Reconfigured(_) | Errand::Ports(_) => {}
+            Errand::AbsentHolderLost
+            | Errand::Device(..)
+            | Errand::Reconfigured(_)
+            | Errand::Ports(_)
+            | Errand::Groups(_) => {}
         }
         let comes = matches!(errand, Errand::NexusFound(..));
         let Judged { original, installment } = judge::errand(&self.original, &self.attached, errand);

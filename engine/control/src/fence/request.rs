@@ -5,6 +5,7 @@ use std::sync::Arc;
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{ShardId, Ticket};
 use portico_model::message::Install;
+use portico_scsi::alua::TargetPortGroups;
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::ledger::{Ledger, NexusName, TargetPort};
 use portico_scsi::original::Change;
@@ -65,6 +66,8 @@ pub(crate) enum Errand {
     Reconfigured(Box<LogicalUnit>),
     /// The unit may be reached through these target ports.
     Ports(Arc<[TargetPort]>),
+    /// They are in these target port groups.
+    Groups(Option<Arc<TargetPortGroups>>),
 }
 
 /// What the fence wants done.

@@ -31,6 +31,7 @@ pub(super) fn differences(old: &Device, new: &Device) -> Differences {
         ("lb_per_pb_exp", old.lb_per_pb_exp != new.lb_per_pb_exp),
         ("opt_trans_len", old.opt_trans_len_bytes != new.opt_trans_len_bytes),
         ("max_tgt_dev_commands", old.max_tgt_dev_commands != new.max_tgt_dev_commands),
+        ("expl_alua", old.explicit_alua != new.explicit_alua),
         ("t10_dev_id", was.t10_dev_id != is.t10_dev_id),
         ("t10_vend_id", was.t10_vend_id != is.t10_vend_id),
         ("prod_id", was.prod_id != is.prod_id),
@@ -72,6 +73,7 @@ pub(super) fn with_running_attributes(old: &Device, new: &Device) -> Device {
     device.lb_per_pb_exp = new.lb_per_pb_exp;
     device.opt_trans_len_bytes = new.opt_trans_len_bytes;
     device.max_tgt_dev_commands = new.max_tgt_dev_commands;
+    device.explicit_alua = new.explicit_alua;
     device.identity = new.identity.clone();
     device.identity.t10_dev_id.clone_from(&old.identity.t10_dev_id);
     device.kept.clone_from(&new.kept);

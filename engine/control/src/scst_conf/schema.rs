@@ -147,7 +147,7 @@ impl Attribute {
 const SHARDS: &str = "one thread per core serves everything";
 const NO_TRACE: &str = "logging is set on the command line";
 const NO_PI: &str = "protection information is not offered";
-const NO_ALUA: &str = "asymmetric access is not in effect";
+const STAYS_OPEN: &str = "a device stays open in every asymmetric access state";
 const NO_CLUSTER: &str = "reservations are not shared with other nodes";
 const NO_ISNS: &str = "no iSNS server is told";
 const AN_ORDER: &str = "it is an order to a running device, not part of a configuration";
@@ -194,8 +194,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
         .fixed()
         .later(ONE_TASK_SET),
     row(Level::Device(FILE | BLOCK), "active", Kind::Flag, "1").fixed().later("a device is opened at once"),
-    row(Level::Device(FILE), "bind_alua_state", Kind::Flag, "0").fixed().later(NO_ALUA),
-    row(Level::Device(BLOCK), "bind_alua_state", Kind::Flag, "1").fixed().later(NO_ALUA),
+    row(Level::Device(FILE), "bind_alua_state", Kind::Flag, "0").fixed().later(STAYS_OPEN),
+    row(Level::Device(BLOCK), "bind_alua_state", Kind::Flag, "1").fixed().later(STAYS_OPEN),
     row(Level::Device(DISKS), "cluster_mode", Kind::Flag, "0").fixed().later(NO_CLUSTER),
     row(Level::Device(DISKS), "numa_node_id", TEXT, "").fixed().later(SHARDS),
     row(Level::Device(DISKS), "dif_mode", TEXT, "").fixed().later(NO_PI),
@@ -208,7 +208,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Device(DISKS | RAM), "size", Kind::Bytes, ""),
     row(Level::Device(DISKS | RAM), "size_mb", Kind::Mebibytes, ""),
     row(Level::Device(ALL_DISKS), "opt_trans_len", COUNT, "524288"),
-    row(Level::Device(DISKS), "expl_alua", Kind::Flag, "0").later(NO_ALUA),
+    row(Level::Device(ALL_DISKS), "expl_alua", Kind::Flag, "0"),
     row(Level::Device(ALL_DISKS | CDROM), "prod_id", Kind::Ascii { length_max: 16 }, ""),
     row(Level::Device(ALL_DISKS | CDROM), "prod_rev_lvl", Kind::Ascii { length_max: 4 }, ""),
     row(Level::Device(ALL_DISKS | CDROM), "t10_vend_id", Kind::Ascii { length_max: 8 }, ""),
@@ -280,10 +280,10 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Group, "black_hole", Kind::Number { min: 0, max: 4 }, "0").later("no command is swallowed"),
     row(Level::Lun, "read_only", Kind::Flag, "0"),
     // ALUA
-    row(Level::TargetGroup, "group_id", Kind::Number { min: 0, max: 65_535 }, "").later(NO_ALUA).held(),
-    row(Level::TargetGroup, "preferred", Kind::Flag, "0").later(NO_ALUA).held(),
-    row(Level::TargetGroup, "state", Kind::AluaState, "active").later(NO_ALUA).held(),
-    row(Level::TargetReference, "rel_tgt_id", Kind::Number { min: 1, max: 65_535 }, "").later(NO_ALUA).held(),
+    row(Level::TargetGroup, "group_id", Kind::Number { min: 0, max: 65_535 }, ""),
+    row(Level::TargetGroup, "preferred", Kind::Flag, "0"),
+    row(Level::TargetGroup, "state", Kind::AluaState, "active"),
+    row(Level::TargetReference, "rel_tgt_id", Kind::Number { min: 1, max: 65_535 }, ""),
 ];
 
 /// The row of an attribute at a level.

@@ -196,6 +196,7 @@ fn device(device: &Device) -> Section {
     section.flag(level, "lb_per_pb_exp", device.lb_per_pb_exp);
     section.attribute(level, "opt_trans_len", &device.opt_trans_len_bytes.to_string(), false);
     section.optional(level, "max_tgt_dev_commands", device.max_tgt_dev_commands.as_ref());
+    section.flag(level, "expl_alua", device.explicit_alua);
     let identity = &device.identity;
     let texts = [
         ("t10_vend_id", &identity.t10_vend_id),

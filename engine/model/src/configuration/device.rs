@@ -44,6 +44,8 @@ pub struct Device {
     pub opt_trans_len_bytes: u32,
     /// Commands of one nexus that may be open on this device; `None` is ours to choose.
     pub max_tgt_dev_commands: Option<u32>,
+    /// Initiators may set asymmetric access states: SCST's `expl_alua`.
+    pub explicit_alua: bool,
     /// What the file sets of the identity.
     pub identity: IdentityOverrides,
     /// Accepted attributes that are not in effect.
@@ -289,6 +291,7 @@ impl Device {
             lb_per_pb_exp: true,
             opt_trans_len_bytes: OPT_TRANS_LEN_BYTES_DEFAULT,
             max_tgt_dev_commands: None,
+            explicit_alua: false,
             identity: IdentityOverrides::default(),
             kept: Vec::new(),
             source: Source::default(),

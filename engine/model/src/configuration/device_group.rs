@@ -1,4 +1,4 @@
-//! DEVICE_GROUP: asymmetric logical unit access (SPC-5 §5.18), as scst.conf writes it. Not yet in effect.
+//! DEVICE_GROUP: asymmetric logical unit access (SPC-5 §5.18), as scst.conf writes it.
 
 use super::{KeptAttribute, Source};
 

@@ -62,7 +62,7 @@ pub struct Configuration {
     pub targets: Vec<Target>,
     /// LUNs of `TARGET_DRIVER copy_manager`: what EXTENDED COPY may reach. Sorted by LUN number. Not yet in effect.
     pub copy_manager: Vec<LunMapping>,
-    /// DEVICE_GROUPs (ALUA), in the file's order. Not yet in effect.
+    /// DEVICE_GROUPs (ALUA), in the file's order.
     pub device_groups: Vec<DeviceGroup>,
     /// Where the gateway listens. The file does not say; the command line may. Never empty once control has it.
     pub portals: Vec<Portal>,

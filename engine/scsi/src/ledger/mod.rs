@@ -170,6 +170,15 @@ impl Ledger {
         self.saved_modes.replace(saved) != Some(saved)
     }
 
+    /// RELATIVE TARGET PORT IDENTIFIER of the port that a nexus comes by; `None` for one that is configured no more.
+    ///
+    /// # Panics
+    /// When `nexus` is not attached.
+    pub fn port_of(&self, nexus: NexusId) -> Option<u16> {
+        let name = self.attached.get(&nexus).expect("a change comes from an attached nexus");
+        self.ports.iter().find(|port| port.name == name.target_port).map(|port| port.relative_id)
+    }
+
     /// The reservation as replicas shall know it.
     pub fn view(&self) -> Reservation {
         match &self.reserved_by {

@@ -3,6 +3,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::sync::Arc;
+
+use portico_scsi::alua::{AccessState, ChangedBy, TargetPortGroup, TargetPortGroups};
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::block::MediumCommand;
 use portico_scsi::device_server::{self, Action, Context, NexusState};
@@ -49,7 +52,23 @@ pub(crate) fn removable() -> LogicalUnit {
 
 /// A unit that serves every command of the table.
 pub(crate) fn thin() -> LogicalUnit {
-    LogicalUnit { thin_provisioned: true, atomic_writes: true, ..removable() }
+    let groups = grouped(&[(256, AccessState::ActiveOptimized, &[PORT])]);
+    LogicalUnit { thin_provisioned: true, atomic_writes: true, target_port_groups: groups, ..removable() }
+}
+
+/// The target port that nexuses are at of which nothing else is said.
+pub(crate) const PORT: u16 = 1;
+
+/// Target port groups under explicit management: identifier, state and ports of each.
+pub(crate) fn grouped(groups: &[(u16, AccessState, &[u16])]) -> Option<Arc<TargetPortGroups>> {
+    let group = |&(id, state, ports): &(u16, AccessState, &[u16])| TargetPortGroup {
+        id,
+        preferred: false,
+        state,
+        changed_by: ChangedBy::Nobody,
+        ports: ports.to_vec(),
+    };
+    Some(Arc::new(TargetPortGroups { explicit: true, groups: groups.iter().map(group).collect() }))
 }
 
 impl World {
@@ -87,9 +106,8 @@ impl World {
     pub(crate) fn send_with(&mut self, who: usize, cdb: &[u8], data_out: &[u8]) -> Answer {
         let context = Context {
             luns: &self.luns,
-            relative_target_port: 1,
+            relative_target_port: self.original.ledger().port_of(self.nexuses[who].0).unwrap_or(PORT),
             target_port: TARGET_PORT,
-            target_port_group: None,
             read_only: self.read_only,
         };
         let mut reply = vec![0xee; device_server::reply_bytes_max(cdb, &context)];

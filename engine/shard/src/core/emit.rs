@@ -5,7 +5,6 @@ use portico_iscsi::moment::Moment;
 use portico_iscsi::session::{Completion, Seat, TaskId};
 use portico_iscsi::wire::{BHS_BYTES, Bhs};
 use portico_ring::{Buffer, Lent, Message};
-use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::Outcome;
 
 use super::{Core, Record};
@@ -107,7 +106,7 @@ impl<D: Driver> Core<D> {
             if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
                 return Emitted::Full;
             }
-            if let Some(refusal) = refusal_of_lent(task, session.nexus, &self.units, self.now) {
+            if let Some(refusal) = refusal_of_lent(task, session, &self.units, self.now) {
                 task.ended = Some(refusal);
                 continue;
             }
@@ -323,7 +322,7 @@ fn rare_header(
 /// What a READ ends with whose medium is read as it is sent, where the state of now does not admit it any more: it has
 /// nothing at the medium for which a fence could wait. One of which nothing is sent gets a copy where a claim has come
 /// meanwhile.
-fn refusal_of_lent(task: &mut Task, nexus: NexusId, units: &Slab<Unit>, now: Moment) -> Option<Outcome> {
+fn refusal_of_lent(task: &mut Task, session: &Session, units: &Slab<Unit>, now: Moment) -> Option<Outcome> {
     let Work::Read(read) = &mut task.work else { return None };
     let unit = task.unit.and_then(|unit| units.get(unit)).filter(|_| read.lent)?;
     let block_bytes = unit.state.geometry.block_length();
@@ -333,7 +332,7 @@ fn refusal_of_lent(task: &mut Task, nexus: NexusId, units: &Slab<Unit>, now: Mom
         (read.lent, read.handed_bytes, read.ready_bytes) = (false, 0, 0);
         task.ended = None;
     }
-    unit.admits(nexus, task.class, blocks).err()
+    unit.admits(session.nexus, session.relative_target_port, task.class, blocks).err()
 }
 
 /// Moves `length` bytes of a task's data-in, from `offset` on, into a PDU.

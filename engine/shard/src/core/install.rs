@@ -113,7 +113,7 @@ impl<D: Driver> Core<D> {
             // An orphan's nexus may have come back under another number: whoever fences waits for it in any case.
             let aborted =
                 install.aborts.as_ref().is_some_and(|scope| scope.includes(op.nexus) || op.orphan.is_some());
-            let refused = !install.state.reservation.admits(op.nexus, op.class);
+            let refused = install.state.admits(op.nexus, op.port, op.class).is_err();
             let beyond = op.blocks.end() > install.state.geometry.blocks();
             if aborted || refused || beyond {
                 op.fenced = Some(install.generation);

@@ -26,6 +26,8 @@ pub struct Op {
     pub unit: Key<Unit>,
     /// On whose behalf.
     pub nexus: NexusId,
+    /// By which target port: its relative identifier.
+    pub port: u16,
     /// What reservations think of it.
     pub class: CommandClass,
     /// Which blocks.
@@ -45,6 +47,7 @@ impl Op {
             task: Key::nobody(),
             unit,
             nexus: NexusId(0),
+            port: 0,
             class: CommandClass::Unrestricted,
             blocks: Blocks { lba: 0, count: 0 },
             kind: OpKind::InstallFlush,
@@ -126,7 +129,8 @@ impl<D: Driver> Core<D> {
         let unit_key = task.unit.expect("only commands of a unit reach a medium");
         let unit = self.units.get_mut(unit_key).expect("a unit stays while it has tasks");
         let session = self.sessions.get(task.session).expect("tasks end before their session does");
-        if let Err(outcome) = unit.admits(session.nexus, task.class, blocks) {
+        let (nexus, port) = (session.nexus, session.relative_target_port);
+        if let Err(outcome) = unit.admits(nexus, port, task.class, blocks) {
             self.drop_request(request);
             return Err(Refused::Ends(outcome));
         }
@@ -137,8 +141,9 @@ impl<D: Driver> Core<D> {
             self.drop_request(request);
             return Err(Refused::Ends(not_ready()));
         };
-        let (class, nexus) = (task.class, session.nexus);
-        let op = Op { task: key, unit: unit_key, nexus, class, blocks, kind, fenced: None, orphan: None };
+        let (class, unit_of_op) = (task.class, unit_key);
+        let op =
+            Op { task: key, unit: unit_of_op, nexus, port, class, blocks, kind, fenced: None, orphan: None };
         let op = self.ops.insert(op);
         let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
         match queue.submit(&mut adapter, Tag(op.to_bits()), request) {

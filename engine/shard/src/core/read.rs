@@ -52,7 +52,7 @@ impl<D: Driver> Core<D> {
         let session = self.sessions.get(task.session).expect("a task has a session");
         let block_bytes = unit.state.geometry.block_length();
         let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
-        let admitted = unit.admits(session.nexus, task.class, blocks);
+        let admitted = unit.admits(session.nexus, session.relative_target_port, task.class, blocks);
         if !unit.arbiter.is_open() && !unit.arbiter.admits(None, blocks) {
             // It waits as one that has a copy does, and is one.
             read.lent = false;

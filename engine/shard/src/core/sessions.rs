@@ -8,6 +8,7 @@ use portico_model::message::{EndReason, Orphan, ToControl};
 use portico_scsi::attention::UnitAttention;
 
 use super::{Core, OpKind};
+use crate::directory::Place;
 use crate::driver::Driver;
 use crate::session::Session;
 use crate::slab::Key;
@@ -34,6 +35,17 @@ impl<D: Driver> Core<D> {
         for index in 0..self.sessions.places() {
             if let Some(key) = self.sessions.key_at(index) {
                 self.note_alignment(key);
+            }
+        }
+    }
+
+    /// The configuration is another one: target ports may have other relative identifiers.
+    pub fn renumber_ports(&mut self) {
+        for (_, session) in self.sessions.iter_mut() {
+            let place = Place::of(&self.configuration, session.target_name.as_deref());
+            // A session whose target is gone ends.
+            if place.relative_target_port != 0 {
+                session.relative_target_port = place.relative_target_port;
             }
         }
     }

@@ -1,5 +1,8 @@
 //! What a change that control makes does to commands that are under way.
 
+use portico_model::message::ToControl;
+use portico_scsi::alua::{AccessState, ChangedBy, TargetPortGroup, TargetPortGroups};
+
 use super::*;
 
 /// A write of 64 KiB that is at the medium, on a unit whose queue takes `depth` requests.
@@ -179,4 +182,36 @@ fn an_initiator_that_reads_nothing_is_told_of_so_many_events_and_no_more() {
         [Heard::Status(1, CHECK_CONDITION)],
         "the unit attention tells the last of it"
     );
+}
+
+#[test]
+fn a_port_that_leaves_the_active_state_is_waited_for_and_takes_no_more() {
+    let (mut bench, mut peer) = write_at_the_medium(8);
+    bench.write(&mut peer, 0, 2, 8 << 20, &[1; 65_536]);
+    let group = TargetPortGroup {
+        id: 1,
+        preferred: false,
+        state: AccessState::Standby,
+        changed_by: ChangedBy::Initiator,
+        // That of a target that the configuration does not have.
+        ports: vec![0],
+    };
+    let groups = TargetPortGroups { explicit: true, groups: vec![group] };
+    let state = LogicalUnit { target_port_groups: Some(Arc::new(groups)), ..disk() };
+    bench.world.borrow_mut().sent.clear();
+    bench.install_state(1, 2, WriteCache::WriteBack, state);
+    let installed = |bench: &Bench| {
+        bench.world.borrow().sent.iter().any(|letter| matches!(letter, ToControl::Installed { .. }))
+    };
+    let mut landed = 0;
+    while !bench.world.borrow().at_medium.is_empty() {
+        assert!(!installed(&bench), "a piece is at the medium still");
+        bench.land();
+        landed += 1;
+    }
+    assert!(installed(&bench) && landed >= 2, "{landed} pieces");
+    assert_eq!(bench.heard(&peer)[0], Heard::Status(1, GOOD), "it was on the medium before");
+    bench.read(&mut peer, 0, 3, 4096);
+    assert!(bench.heard(&peer).contains(&Heard::Status(3, CHECK_CONDITION)));
+    assert!(bench.world.borrow().at_medium.is_empty());
 }

@@ -143,3 +143,29 @@ fn a_portal_that_is_taken_ends_the_start_with_its_reason() {
     let end = "exit Unclean(\"cannot listen on 127.0.0.1:3260: the port is taken\")";
     assert_eq!(said.last().unwrap(), end);
 }
+
+/// [`PLAIN`] with device a in a group in this state.
+fn grouped(state: &str) -> String {
+    let group = format!("group_id 1\n state {state}\n TARGET {TARGET}\n");
+    PLAIN.to_owned() + &format!("DEVICE_GROUP g {{\n DEVICE a\n TARGET_GROUP x {{\n {group} }}\n}}\n")
+}
+
+#[test]
+fn asymmetric_access_states_come_with_the_unit_and_change_with_the_file() {
+    use portico_scsi::alua::AccessState::{self, ActiveOptimized, Standby};
+    let state = |world: &World| -> Option<AccessState> {
+        let unit = &world.control.units[&world.unit("a")];
+        unit.fence.state().target_port_groups.as_ref().map(|groups| groups.state_of(1))
+    };
+    let mut world = World::serving(&grouped("standby"));
+    assert_eq!(state(&world), Some(Standby));
+    world.apply(&grouped("standby"));
+    assert!(!world.said().iter().any(|word| word.starts_with("install")), "nothing is another");
+    world.apply(&grouped("active"));
+    let said = world.said();
+    let installs = said.iter().filter(|word| word.starts_with("install")).count();
+    assert_eq!(installs, 1, "{said:?}");
+    assert_eq!(state(&world), Some(ActiveOptimized));
+    world.apply(PLAIN);
+    assert_eq!(state(&world), None);
+}

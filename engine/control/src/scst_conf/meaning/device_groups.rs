@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use portico_model::configuration::{DeviceGroup, Source, TargetGroup, TargetReference};
+use portico_scsi::alua::{GROUPS_MAX, PORTS_MAX};
 
 use super::attributes::Attributes;
 use super::sections::{Expected, last_of_each, sections};
 use super::{Context, KnownDevice};
-use crate::scst_conf::NotInEffect;
 use crate::scst_conf::diagnostic::{Code, Diagnostic, quoted};
+use crate::scst_conf::lexer::Word;
 use crate::scst_conf::schema::Level;
 use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
@@ -21,12 +22,6 @@ pub(super) fn read(context: &mut Context<'_>, section: &Statement) -> DeviceGrou
     Attributes::read(context, Level::Nothing, &place, section.body());
     let expected = [Expected::named("DEVICE"), Expected::named("TARGET_GROUP")];
     let found = sections(context, &place, &expected, Level::Nothing, section.body());
-    context.not_in_effect.push(NotInEffect {
-        what: place.clone(),
-        instead: "every path shows as active",
-        place: "the file".to_owned(),
-        line: name.span.line,
-    });
     let mut group = DeviceGroup {
         name: name.text.clone(),
         devices: Vec::new(),
@@ -34,20 +29,44 @@ pub(super) fn read(context: &mut Context<'_>, section: &Statement) -> DeviceGrou
         kept: Vec::new(),
         source: Source { line: name.span.line },
     };
-    let mut ids: HashMap<u16, Span> = HashMap::new();
+    let mut taken = Taken::default();
     for section in last_of_each(context, found) {
         let word = &section.words[1];
         if section.keyword() == "TARGET_GROUP" {
-            let target_group = target_group(context, section, &mut ids);
+            let target_group = target_group(context, section, &mut taken);
             group.target_groups.extend(target_group);
             continue;
         }
         refuse_contents(context, section, "a DEVICE in a DEVICE_GROUP is a reference, and has no attributes");
-        if resolve(context, section) {
+        if resolve(context, section) && is_first_group_of(context, word) {
             group.devices.push(word.text.clone());
         }
     }
+    if group.target_groups.len() > GROUPS_MAX {
+        let message = format!("a DEVICE_GROUP has at most {GROUPS_MAX} TARGET_GROUPs");
+        context.report(Diagnostic::error(Code::TooLarge, name.span, message));
+    }
     group
+}
+
+/// What is unique in a DEVICE_GROUP.
+#[derive(Default)]
+struct Taken {
+    group_ids: HashMap<u16, Span>,
+    targets: HashMap<String, Span>,
+}
+
+/// A device is in one DEVICE_GROUP: its target port groups could contradict each other otherwise.
+fn is_first_group_of(context: &mut Context<'_>, word: &Word) -> bool {
+    match context.grouped_devices.insert(word.text.clone(), word.span) {
+        None => true,
+        Some(first) => {
+            let message = format!("device {} is in two DEVICE_GROUPs", quoted(&word.text));
+            let error = Diagnostic::error(Code::DuplicateName, word.span, message);
+            context.report(error.related(first, "it is in this one already"));
+            false
+        }
+    }
 }
 
 /// A section that may have braces, and nothing between them.
@@ -76,16 +95,10 @@ fn resolve(context: &mut Context<'_>, section: &Statement) -> bool {
     }
 }
 
-fn target_group(
-    context: &mut Context<'_>,
-    section: &Statement,
-    ids: &mut HashMap<u16, Span>,
-) -> Option<TargetGroup> {
+fn target_group(context: &mut Context<'_>, section: &Statement, taken: &mut Taken) -> Option<TargetGroup> {
     let level = Level::TargetGroup;
     let name = &section.words[1];
     let place = format!("TARGET_GROUP {}", quoted(&name.text));
-    // ALUA is named as not in effect once, for its DEVICE_GROUP, and not again for each attribute in it.
-    let named = context.not_in_effect.len();
     let attributes = Attributes::read(context, level, &place, section.body());
     let found = sections(context, &place, &[Expected::named("TARGET")], level, section.body());
     let mut targets = Vec::new();
@@ -95,9 +108,13 @@ fn target_group(
         let attributes = Attributes::read(context, level, &place, section.body());
         sections(context, &place, &[], level, section.body());
         let name = section.words[1].text.clone();
+        if let Some(first) = taken.targets.insert(name.to_ascii_lowercase(), section.words[1].span) {
+            let message = format!("target {} is in two TARGET_GROUPs of one DEVICE_GROUP", quoted(&name));
+            let error = Diagnostic::error(Code::DuplicateName, section.words[1].span, message);
+            context.report(error.related(first, "it is in this one already"));
+        }
         targets.push(TargetReference { name, rel_tgt_id: attributes.number("rel_tgt_id") });
     }
-    context.not_in_effect.truncate(named);
 
     let Some(group_id) = attributes.number("group_id") else {
         if attributes.one("group_id").is_none() {
@@ -108,7 +125,11 @@ fn target_group(
         return None;
     };
     let span = attributes.span("group_id").unwrap_or(name.span);
-    if let Some(first) = ids.insert(group_id, span) {
+    if targets.len() > PORTS_MAX {
+        let message = format!("a TARGET_GROUP has at most {PORTS_MAX} targets");
+        context.report(Diagnostic::error(Code::TooLarge, name.span, message));
+    }
+    if let Some(first) = taken.group_ids.insert(group_id, span) {
         let message = format!("group_id {group_id} is used twice in one DEVICE_GROUP");
         let error = Diagnostic::error(Code::DuplicateName, span, message).related(first, "first used here");
         context.report(error);

@@ -130,6 +130,7 @@ fn device(
     device.lb_per_pb_exp = attributes.flag(level, "lb_per_pb_exp");
     device.opt_trans_len_bytes = attributes.number("opt_trans_len").unwrap_or(OPT_TRANS_LEN_BYTES_DEFAULT);
     device.max_tgt_dev_commands = attributes.number("max_tgt_dev_commands");
+    device.explicit_alua = attributes.flag(level, "expl_alua");
     device.identity = identity(context, attributes);
     device.kept = attributes.kept();
     device.source = Source { line: name.span.line };

@@ -24,6 +24,8 @@ use sections::{Expected, last_of_each, sections};
 pub(super) struct Context<'a> {
     pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) not_in_effect: Vec<NotInEffect>,
+    /// Devices that are in a DEVICE_GROUP, and where that says so.
+    pub(super) grouped_devices: HashMap<String, Span>,
     devices: HashMap<String, KnownDevice>,
 }
 
@@ -46,7 +48,12 @@ impl KnownDevice {
 
 impl<'a> Context<'a> {
     pub(super) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, not_in_effect: Vec::new(), devices: HashMap::new() }
+        Self {
+            diagnostics,
+            not_in_effect: Vec::new(),
+            grouped_devices: HashMap::new(),
+            devices: HashMap::new(),
+        }
     }
 
     /// The device whose name is nearest to a word. Not looked for once errors are only counted.

@@ -207,7 +207,7 @@ fn rel_tgt_id_is_unique_on_both_nodes() {
 }
 
 #[test]
-fn a_device_group_is_checked_though_it_is_not_in_effect() {
+fn a_device_group_is_checked() {
     let group = |lines: &str| with_target("  LUN 0 a") + "DEVICE_GROUP g {\n" + lines + "}\n";
     sound(&group(" DEVICE a\n"));
     assert_eq!(refused(&group(" DEVICE x\n")).code, Code::UnknownDevice);
@@ -216,6 +216,12 @@ fn a_device_group_is_checked_though_it_is_not_in_effect() {
     assert!(error.message.contains("`active`, `nonoptimized`"), "{}", error.message);
     let twice = " TARGET_GROUP t {\n  group_id 1\n }\n TARGET_GROUP u {\n  group_id 1\n }\n";
     assert_eq!(refused(&group(twice)).code, Code::DuplicateName);
+    let target = " TARGET_GROUP t {\n  group_id 1\n  TARGET iqn.x\n }\n TARGET_GROUP u {\n  group_id 2\n  TARGET iqn.X\n }\n";
+    assert_eq!(refused(&group(target)).code, Code::DuplicateName);
+    let two_groups = group(" DEVICE a\n") + "DEVICE_GROUP h {\n DEVICE a\n}\n";
+    assert_eq!(refused(&two_groups).code, Code::DuplicateName);
+    let many: String = (0..33).map(|id| format!(" TARGET_GROUP t{id} {{\n  group_id {id}\n }}\n")).collect();
+    assert_eq!(refused(&group(&many)).code, Code::TooLarge);
 }
 
 #[test]
