@@ -52,12 +52,22 @@ const REPORT_EXTENDED: [u8; 12] = [0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 
 /// STATE and STATUS CODE of each group, as reported.
 fn states(world: &mut World, who: usize) -> Vec<(u8, u8)> {
-    world.data(who, &REPORT)[4..].chunks(12).map(|group| (group[0] & 0x0f, group[5])).collect()
+    let data = world.data(who, &REPORT);
+    let mut rest = &data[4..];
+    let mut states = Vec::new();
+    while let [state, _, _, _, _, status, _, ports, after @ ..] = rest {
+        states.push((state & 0x0f, *status));
+        rest = &after[4 * usize::from(*ports)..];
+    }
+    states
 }
+
+/// Rows of the opcode table.
+type Rows = &'static [(u8, Option<u16>)];
 
 /// Commands that a device server shall support in standby, and those that it may and that this one does: operation code and
 /// service action.
-const STANDBY: &[(u8, Option<u16>)] = &[
+const STANDBY: Rows = &[
     (0x12, None),
     (0x4c, None),
     (0x4d, None),
@@ -89,13 +99,12 @@ const STANDBY: &[(u8, Option<u16>)] = &[
     (0xa3, Some(0x0c)),
     (0xa3, Some(0x0d)),
 ];
-const UNAVAILABLE: &[(u8, Option<u16>)] =
-    &[(0x12, None), (0xa0, None), (0xa3, Some(0x0a)), (0xa4, Some(0x0a)), (0x03, None)];
-const TRANSITIONING: &[(u8, Option<u16>)] = &[(0x12, None), (0xa0, None), (0xa3, Some(0x0a)), (0x03, None)];
+const UNAVAILABLE: Rows = &[(0x12, None), (0xa0, None), (0xa3, Some(0x0a)), (0xa4, Some(0x0a)), (0x03, None)];
+const TRANSITIONING: Rows = &[(0x12, None), (0xa0, None), (0xa3, Some(0x0a)), (0x03, None)];
 
 #[test]
 fn every_command_served_keeps_to_the_lists_of_the_states() {
-    let cases: [(AccessState, &[(u8, Option<u16>)], AdditionalSense); 4] = [
+    let cases: [(AccessState, Rows, AdditionalSense); 4] = [
         (Standby, STANDBY, AdditionalSense { code: 0x04, qualifier: 0x0b }),
         (Unavailable, UNAVAILABLE, AdditionalSense { code: 0x04, qualifier: 0x0c }),
         (Offline, UNAVAILABLE, AdditionalSense { code: 0x04, qualifier: 0x12 }),

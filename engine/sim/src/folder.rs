@@ -145,6 +145,10 @@ impl SimFolder {
 }
 
 impl Folder for SimFolder {
+    fn elsewhere(&self, _path: &str) -> io::Result<Self> {
+        Err(io::Error::other("the simulator has one folder"))
+    }
+
     fn read(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let state = self.0.borrow();
         let content = &state.contents[*state.names.get(name).ok_or_else(not_found)?];

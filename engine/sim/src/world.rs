@@ -326,7 +326,7 @@ impl World {
                 let result = office::open(hub, &self.scenario, &device);
                 self.help(hub, Mail::DeviceOpened { unit, result });
             }
-            Order::ReadLedger { unit, device } => {
+            Order::ReadLedger { unit, ledger: device } => {
                 let result = self.ledgers.read(&device).map_err(|fault| fault.to_string());
                 if let Err(fault) = &result {
                     let what = format!("the ledger of {device} after {} starts: {fault}", self.incarnation);
@@ -334,7 +334,7 @@ impl World {
                 }
                 self.help(hub, Mail::LedgerRead { unit, result });
             }
-            Order::WriteLedger { unit, device, content } => {
+            Order::WriteLedger { unit, ledger: device, content } => {
                 self.begin_ledger(hub, LedgerWrite::new(unit, device, content));
             }
             Order::Bind(portal) => {

@@ -27,31 +27,31 @@ pub(super) struct Ledgers {
 
 impl<M: Clone> Control<M> {
     /// Has a ledger read or written, when nobody else is at its file.
-    pub(super) fn at_ledger(&mut self, unit: UnitId, device: &Arc<str>, work: Work, orders: &mut Orders<M>) {
-        if let Some(waiting) = self.ledgers.files.get_mut(device) {
+    pub(super) fn at_ledger(&mut self, unit: UnitId, ledger: &Arc<str>, work: Work, orders: &mut Orders<M>) {
+        if let Some(waiting) = self.ledgers.files.get_mut(ledger) {
             waiting.push_back((unit, work));
         } else {
-            self.ledgers.files.insert(Arc::clone(device), VecDeque::new());
-            self.begin_at_ledger(unit, Arc::clone(device), work, orders);
+            self.ledgers.files.insert(Arc::clone(ledger), VecDeque::new());
+            self.begin_at_ledger(unit, Arc::clone(ledger), work, orders);
         }
     }
 
-    fn begin_at_ledger(&mut self, unit: UnitId, device: Arc<str>, work: Work, orders: &mut Orders<M>) {
-        self.ledgers.in_hand.insert(unit, Arc::clone(&device));
+    fn begin_at_ledger(&mut self, unit: UnitId, ledger: Arc<str>, work: Work, orders: &mut Orders<M>) {
+        self.ledgers.in_hand.insert(unit, Arc::clone(&ledger));
         orders.push(match work {
-            Work::Read => Order::ReadLedger { unit, device },
-            Work::Write(content) => Order::WriteLedger { unit, device, content },
+            Work::Read => Order::ReadLedger { unit, ledger },
+            Work::Write(content) => Order::WriteLedger { unit, ledger, content },
         });
     }
 
     /// A helper is through with the file of a unit.
     pub(super) fn ledger_is_free(&mut self, unit: UnitId, orders: &mut Orders<M>) {
-        let device = self.ledgers.in_hand.remove(&unit).expect("a helper is asked before it answers");
-        let waiting = self.ledgers.files.get_mut(&device).expect("a file in hand is listed");
+        let ledger = self.ledgers.in_hand.remove(&unit).expect("a helper is asked before it answers");
+        let waiting = self.ledgers.files.get_mut(&ledger).expect("a file in hand is listed");
         match waiting.pop_front() {
-            Some((unit, work)) => self.begin_at_ledger(unit, device, work, orders),
+            Some((unit, work)) => self.begin_at_ledger(unit, ledger, work, orders),
             None => {
-                self.ledgers.files.remove(&device);
+                self.ledgers.files.remove(&ledger);
             }
         }
     }

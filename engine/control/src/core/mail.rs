@@ -130,15 +130,15 @@ pub enum Order<M> {
     ReadLedger {
         /// To be named in the answer.
         unit: UnitId,
-        /// Whose.
-        device: Arc<str>,
+        /// Which: the device's name, or the absolute path of its `pr_file_name`.
+        ledger: Arc<str>,
     },
-    /// Blocks: answered by [`Mail::LedgerWritten`]. Of one device there is one at a time.
+    /// Blocks: answered by [`Mail::LedgerWritten`]. Of one ledger there is one at a time.
     WriteLedger {
         /// To be named in the answer.
         unit: UnitId,
-        /// Whose.
-        device: Arc<str>,
+        /// Which.
+        ledger: Arc<str>,
         /// The file's content.
         content: Vec<u8>,
     },

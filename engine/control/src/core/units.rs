@@ -143,7 +143,7 @@ impl<M: Clone> Control<M> {
         self.broadcast(orders, || ToShard::Open(opening.clone()));
         self.collection.open(id);
         self.unit_ids.insert(Arc::clone(&name), id);
-        self.at_ledger(id, &name, Work::Read, orders);
+        self.at_ledger(id, &ledger_of(&device), Work::Read, orders);
         if opens {
             orders.push(Order::OpenDevice { unit: id, device: Arc::clone(&device) });
         }
@@ -307,10 +307,10 @@ impl<M: Clone> Control<M> {
         let mut again = Vec::new();
         for (id, unit) in damaged {
             unit.ledger = LedgerKnown::Reading;
-            again.push((*id, Arc::clone(&unit.name)));
+            again.push((*id, ledger_of(&unit.device)));
         }
-        for (id, name) in again {
-            self.at_ledger(id, &name, Work::Read, orders);
+        for (id, ledger) in again {
+            self.at_ledger(id, &ledger, Work::Read, orders);
         }
     }
 
@@ -474,8 +474,8 @@ impl<M: Clone> Control<M> {
                         unit.fence.written(true, now, &mut more);
                         effects.extend(more);
                     } else {
-                        let device = Arc::clone(&unit.name);
-                        self.at_ledger(id, &device, Work::Write(content), orders);
+                        let ledger = ledger_of(&unit.device);
+                        self.at_ledger(id, &ledger, Work::Write(content), orders);
                     }
                 }
                 Effect::Install(install) => {
@@ -504,6 +504,11 @@ impl<M: Clone> Control<M> {
     }
 }
 
+/// What its ledger is found by: `pr_file_name`, else the device's name, in which there is no `/`.
+fn ledger_of(device: &Device) -> Arc<str> {
+    device.pr_file_name.as_deref().unwrap_or(&device.name).into()
+}
+
 /// Whether a device is another one below: what is fixed when it is opened differs.
 fn is_reopened(old: &Device, new: &Device) -> bool {
     let rbd = |device: &Device| matches!(device.handler, Handler::Rbd(_));
@@ -519,5 +524,6 @@ fn is_reopened(old: &Device, new: &Device) -> bool {
         || old.rotational != new.rotational
         || old.thin_provisioned != new.thin_provisioned
         || old.removable != new.removable
+        || old.pr_file_name != new.pr_file_name
         || old.identity.t10_dev_id != new.identity.t10_dev_id
 }

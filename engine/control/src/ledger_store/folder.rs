@@ -7,7 +7,13 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 /// One folder of small files.
-pub trait Folder {
+pub trait Folder: Sized {
+    /// Another folder of the same kind, at an absolute path; made if there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn elsewhere(&self, path: &str) -> io::Result<Self>;
+
     /// The whole content of a file, or its first `bytes_max` + 1 bytes if it is longer.
     ///
     /// # Errors
@@ -86,6 +92,10 @@ impl SystemFolder {
 }
 
 impl Folder for SystemFolder {
+    fn elsewhere(&self, path: &str) -> io::Result<Self> {
+        Self::open(path.into())
+    }
+
     fn read(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
         let mut content = Vec::new();

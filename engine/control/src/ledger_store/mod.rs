@@ -70,7 +70,7 @@ const REMEDY: &str = "Put the `.bak` beside it in its place, or remove both to s
 
 impl std::error::Error for LedgerFault {}
 
-/// The ledgers of all devices, in one folder.
+/// The ledgers of all devices: in one folder, but for those that the configuration puts elsewhere.
 #[derive(Debug, Clone)]
 pub struct LedgerStore<F> {
     folder: F,
@@ -83,15 +83,24 @@ impl<F: Folder> LedgerStore<F> {
         Self { folder, boot }
     }
 
-    /// What is known of `device`.
+    /// What is known of a device, by its name or by the absolute path of its ledger.
     ///
     /// # Errors
     /// If there is a file and it cannot be relied on, or if there is none but a `.bak` says that there was one.
-    pub fn read(&self, device: &str) -> Result<Restored, LedgerFault> {
-        let names = Names::of(device).map_err(LedgerFault::Unreadable)?;
+    pub fn read(&self, ledger: &str) -> Result<Restored, LedgerFault> {
+        match Elsewhere::of(ledger) {
+            None => self.read_named(&Names::of(ledger).map_err(LedgerFault::Unreadable)?),
+            Some(Elsewhere { folder, names }) => {
+                let folder = self.folder.elsewhere(folder).map_err(LedgerFault::Unreadable)?;
+                LedgerStore { folder, boot: self.boot }.read_named(&names)
+            }
+        }
+    }
+
+    fn read_named(&self, names: &Names) -> Result<Restored, LedgerFault> {
         let content = match self.folder.read(&names.ledger, LEDGER_BYTES_MAX) {
             Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.absent(&names),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.absent(names),
             Err(error) => return Err(LedgerFault::Unreadable(error)),
         };
         let (_, written_under) = Ledger::decode(&content).map_err(LedgerFault::Damaged)?;
@@ -108,13 +117,22 @@ impl<F: Folder> LedgerStore<F> {
         }
     }
 
-    /// Replaces the ledger of `device` by `content`, which is [`Ledger::encode`]'s. When it returns, power may fail.
+    /// Replaces a ledger, named as for [`LedgerStore::read`], by `content`, which is [`Ledger::encode`]'s. When it returns, power may fail.
     ///
     /// # Errors
     /// What the system says. The old ledger or the new one is then in the file: write again before you rely on
     /// either.
-    pub fn write(&self, device: &str, content: &[u8]) -> io::Result<()> {
-        let names = Names::of(device)?;
+    pub fn write(&self, ledger: &str, content: &[u8]) -> io::Result<()> {
+        match Elsewhere::of(ledger) {
+            None => self.write_named(&Names::of(ledger)?, content),
+            Some(Elsewhere { folder, names }) => {
+                let folder = self.folder.elsewhere(folder)?;
+                LedgerStore { folder, boot: self.boot }.write_named(&names, content)
+            }
+        }
+    }
+
+    fn write_named(&self, names: &Names, content: &[u8]) -> io::Result<()> {
         self.folder.create(&names.fresh, content)?;
         self.folder.sync_file(&names.fresh)?;
         self.folder.remove(&names.backup)?;
@@ -122,6 +140,22 @@ impl<F: Folder> LedgerStore<F> {
         let _ = self.folder.link(&names.ledger, &names.backup);
         self.folder.rename(&names.fresh, &names.ledger)?;
         self.folder.sync_names()
+    }
+}
+
+/// A ledger that the configuration gives a path of its own.
+struct Elsewhere<'a> {
+    folder: &'a str,
+    names: Names,
+}
+
+impl<'a> Elsewhere<'a> {
+    /// `None` for the name of a device, which does not begin with a `/`.
+    fn of(ledger: &'a str) -> Option<Self> {
+        let (folder, file) = ledger.rsplit_once('/').filter(|_| ledger.starts_with('/'))?;
+        let names =
+            Names { ledger: file.to_owned(), fresh: format!("{file}.new"), backup: format!("{file}.bak") };
+        Some(Self { folder: if folder.is_empty() { "/" } else { folder }, names })
     }
 }
 

@@ -95,6 +95,10 @@ impl Dying {
 }
 
 impl Folder for &Dying {
+    fn elsewhere(&self, _path: &str) -> io::Result<Self> {
+        Ok(self)
+    }
+
     fn read(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let inode = self.inode(name)?;
         let inodes = self.inodes.borrow();
@@ -353,4 +357,22 @@ fn a_real_folder_keeps_a_ledger() {
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a%2fb.ledger", "a%2fb.ledger.bak"]);
+}
+
+#[test]
+fn a_ledger_with_a_path_of_its_own_is_kept_there_and_nowhere_else() {
+    let top = tempfile::tempdir().unwrap();
+    let own = SystemFolder::open(top.path().join("ledgers")).unwrap();
+    let store = LedgerStore::new(own, BOOT);
+    let path = top.path().join("scst/pr/disk1");
+    let ledger = path.to_str().unwrap();
+    assert!(matches!(store.read(ledger), Ok(Restored::Nothing)));
+    for holder in ["a", "b"] {
+        store.write(ledger, &held(holder).encode(BOOT)).unwrap();
+        assert_eq!(store.read(ledger).unwrap(), same_boot(holder));
+    }
+    assert!(path.is_file() && path.with_extension("bak").is_file());
+    assert_eq!(std::fs::read_dir(top.path().join("ledgers")).unwrap().count(), 0);
+    std::fs::write(&path, b"of another program").unwrap();
+    assert!(matches!(store.read(ledger), Err(LedgerFault::Damaged(_))), "it is not guessed at");
 }

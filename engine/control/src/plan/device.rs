@@ -32,6 +32,7 @@ pub(super) fn differences(old: &Device, new: &Device) -> Differences {
         ("opt_trans_len", old.opt_trans_len_bytes != new.opt_trans_len_bytes),
         ("max_tgt_dev_commands", old.max_tgt_dev_commands != new.max_tgt_dev_commands),
         ("expl_alua", old.explicit_alua != new.explicit_alua),
+        ("pr_file_name", old.pr_file_name != new.pr_file_name),
         ("t10_dev_id", was.t10_dev_id != is.t10_dev_id),
         ("t10_vend_id", was.t10_vend_id != is.t10_vend_id),
         ("prod_id", was.prod_id != is.prod_id),

@@ -322,17 +322,17 @@ where
                 let devices = Arc::clone(&self.devices);
                 self.helpers.lone(move || devices.close(medium));
             }
-            Order::ReadLedger { unit, device } => {
+            Order::ReadLedger { unit, ledger } => {
                 let (ledgers, post) = (Arc::clone(&self.ledgers), self.inbox.post.clone());
                 self.helpers.shared(move || {
-                    let result = ledgers.read(&device).map_err(|fault| fault.to_string());
+                    let result = ledgers.read(&ledger).map_err(|fault| fault.to_string());
                     post.send(Mail::LedgerRead { unit, result });
                 });
             }
-            Order::WriteLedger { unit, device, content } => {
+            Order::WriteLedger { unit, ledger, content } => {
                 let (ledgers, post) = (Arc::clone(&self.ledgers), self.inbox.post.clone());
                 self.helpers.shared(move || {
-                    let result = ledgers.write(&device, &content).map_err(|error| error.to_string());
+                    let result = ledgers.write(&ledger, &content).map_err(|error| error.to_string());
                     post.send(Mail::LedgerWritten { unit, result });
                 });
             }

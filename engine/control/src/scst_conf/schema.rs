@@ -223,7 +223,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Device(DISKS), "threads_num", TEXT, "").later(SHARDS),
     row(Level::Device(DISKS), "threads_pool_type", Kind::OneOf(&["per_initiator", "shared"]), "")
         .later(SHARDS),
-    row(Level::Device(DISKS), "pr_file_name", Kind::Path, "").later("the ledger has a place of its own"),
+    row(Level::Device(ALL_DISKS), "pr_file_name", Kind::Path, "").fixed(),
     row(Level::Device(DISKS), "pr_state", TEXT, "").later("the ledger has a form of its own"),
     row(Level::Device(DISKS), "read_zero", Kind::Flag, "0").later("vdisk_nullio always reads zeros"),
     row(Level::Device(ALL_DISKS), "resync_size", Kind::Any, "").refused(AN_ORDER),

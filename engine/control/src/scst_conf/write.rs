@@ -197,6 +197,7 @@ fn device(device: &Device) -> Section {
     section.attribute(level, "opt_trans_len", &device.opt_trans_len_bytes.to_string(), false);
     section.optional(level, "max_tgt_dev_commands", device.max_tgt_dev_commands.as_ref());
     section.flag(level, "expl_alua", device.explicit_alua);
+    section.optional(level, "pr_file_name", device.pr_file_name.as_ref());
     let identity = &device.identity;
     let texts = [
         ("t10_vend_id", &identity.t10_vend_id),

@@ -46,6 +46,8 @@ pub struct Device {
     pub max_tgt_dev_commands: Option<u32>,
     /// Initiators may set asymmetric access states: SCST's `expl_alua`.
     pub explicit_alua: bool,
+    /// Absolute path of the file that keeps reservations: SCST's `pr_file_name`. `None` is ours to choose.
+    pub pr_file_name: Option<String>,
     /// What the file sets of the identity.
     pub identity: IdentityOverrides,
     /// Accepted attributes that are not in effect.
@@ -292,6 +294,7 @@ impl Device {
             opt_trans_len_bytes: OPT_TRANS_LEN_BYTES_DEFAULT,
             max_tgt_dev_commands: None,
             explicit_alua: false,
+            pr_file_name: None,
             identity: IdentityOverrides::default(),
             kept: Vec::new(),
             source: Source::default(),

@@ -207,14 +207,14 @@ impl World {
                 }
             }
             Order::CloseDevice { medium, .. } => self.words.push(format!("close medium {medium}")),
-            Order::ReadLedger { unit, device } => {
+            Order::ReadLedger { unit, ledger: device } => {
                 if self.manners.ledgers {
                     self.mail.push_back(Mail::LedgerRead { unit, result: Ok(Restored::Nothing) });
                 } else {
                     self.words.push(format!("read ledger {device}"));
                 }
             }
-            Order::WriteLedger { unit, device, .. } => {
+            Order::WriteLedger { unit, ledger: device, .. } => {
                 self.words.push(format!("write ledger {device}"));
                 if self.manners.ledgers {
                     self.mail.push_back(Mail::LedgerWritten { unit, result: Ok(()) });

@@ -25,6 +25,7 @@ const COMPARISONS_MAX: usize = 4_000_000;
 pub(super) fn devices(context: &mut Context<'_>, configuration: &Configuration, spans: &[DeviceSpans]) {
     let all = || configuration.devices.iter().zip(spans);
     shared_media(context, all());
+    ledgers(context, all());
     let place = |span: Option<Span>, spans: &DeviceSpans| span.unwrap_or(spans.name);
     let setup_id = configuration.core.setup_id;
     let t10_of = |device: &Device| {
@@ -75,6 +76,25 @@ fn shared_media<'a>(context: &mut Context<'_>, devices: impl Iterator<Item = (&'
                     .label("again here")
                     .related(first, "first held here")
                     .hint("map one device as several LUNs instead, or make both devices `read_only 1`");
+            context.report(error);
+        }
+    }
+}
+
+/// A file of reservations is one device's, and nobody's medium: it is replaced as a whole.
+fn ledgers<'a>(
+    context: &mut Context<'_>,
+    devices: impl Iterator<Item = (&'a Device, &'a DeviceSpans)> + Clone,
+) {
+    let media = devices.clone().filter_map(|(device, spans)| {
+        Some((plain_path(device.handler.filename()?), spans.filename.unwrap_or(spans.name)))
+    });
+    let mut taken: HashMap<String, Span> = media.collect();
+    for (device, spans) in devices {
+        let (Some(path), Some(span)) = (&device.pr_file_name, spans.pr_file_name) else { continue };
+        if let Some(first) = taken.insert(plain_path(path), span) {
+            let message = "the file that keeps a device's reservations is nothing else's";
+            let error = Diagnostic::error(Code::Conflict, span, message).related(first, "it is used here");
             context.report(error);
         }
     }

@@ -22,6 +22,7 @@ const NAME_LENGTH_BYTES_MAX: usize = 255;
 pub(super) struct DeviceSpans {
     pub(super) name: Span,
     pub(super) filename: Option<Span>,
+    pub(super) pr_file_name: Option<Span>,
     pub(super) t10_dev_id: Option<Span>,
     pub(super) naa_id: Option<Span>,
     pub(super) eui64_id: Option<Span>,
@@ -55,6 +56,7 @@ pub(super) fn read(
             spans.push(DeviceSpans {
                 name: name.span,
                 filename: attributes.span("filename").or_else(|| attributes.span("image")),
+                pr_file_name: attributes.span("pr_file_name"),
                 t10_dev_id: attributes.span("t10_dev_id"),
                 naa_id: attributes.span("naa_id"),
                 eui64_id: attributes.span("eui64_id"),
@@ -131,6 +133,7 @@ fn device(
     device.opt_trans_len_bytes = attributes.number("opt_trans_len").unwrap_or(OPT_TRANS_LEN_BYTES_DEFAULT);
     device.max_tgt_dev_commands = attributes.number("max_tgt_dev_commands");
     device.explicit_alua = attributes.flag(level, "expl_alua");
+    device.pr_file_name = attributes.text("pr_file_name");
     device.identity = identity(context, attributes);
     device.kept = attributes.kept();
     device.source = Source { line: name.span.line };

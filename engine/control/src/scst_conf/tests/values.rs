@@ -316,3 +316,19 @@ fn all_errors_are_counted_and_a_hundred_are_shown() {
     assert_eq!((parsed.errors, parsed.diagnostics.len()), (250, DIAGNOSTICS_MAX));
     assert!(parsed.report(crate::scst_conf::Colour::Off).ends_with("… and 150 more that are not shown\n\n"));
 }
+
+#[test]
+fn a_file_of_reservations_is_nothing_else() {
+    let two = |first: &str, second: &str| {
+        format!(
+            "HANDLER vdisk_fileio {{\n DEVICE a {{\n  filename /a\n  pr_file_name {first}\n }}\n DEVICE b {{\n  filename /b\n  pr_file_name {second}\n }}\n}}\n{}",
+            "TARGET_DRIVER iscsi { enabled 1\n TARGET iqn.2026-11.com.example:t {\n  enabled 1\n  LUN 0 a\n }\n}\n"
+        )
+    };
+    let read = sound(&two("/pr/a", "/pr/b"));
+    assert_eq!(read.devices[1].pr_file_name.as_deref(), Some("/pr/b"));
+    for other in ["/pr/a", "/pr//a", "/a"] {
+        let error = refused(&two("/pr/a", other));
+        assert_eq!((error.code, error.span.line), (Code::Conflict, 8), "{other}");
+    }
+}
