@@ -1,6 +1,5 @@
 //! What a change that control makes does to commands that are under way.
 
-use portico_model::message::ToControl;
 use portico_scsi::alua::{AccessState, ChangedBy, TargetPortGroup, TargetPortGroups};
 
 use super::*;
