@@ -376,7 +376,8 @@ pub static TABLE: &[Opcode] = &[
         .needs_nothing()
         .except(4, 0xf1, 0x01, Unrestricted),
     // Self-tests are the default one alone, and there are no diagnostic pages: no parameter list.
-    row("SEND DIAGNOSTIC", &[0x1d, 0x17, 0, 0, 0, 0], Configure, Decoder::SendDiagnostic),
+    row("SEND DIAGNOSTIC", &[0x1d, 0x17, 0, 0, 0, 0], Configure, Decoder::SendDiagnostic)
+        .reaches(Access::Standby),
     // SPC-4 §5.13.1: allowing removal passes, preventing it conflicts.
     row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], Configure, Decoder::PreventAllow)
         .needs_nothing()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use portico_iscsi::chap::Users;
-use portico_iscsi::login::{Admission, Directory, Lookup, Relocation};
+use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Relocation};
 use portico_iscsi::negotiate::{DigestChoice, TargetKeys};
 use portico_model::configuration::{self, Configuration, Digest, IscsiDriver, Portal, Target};
 use portico_ring::Class;
