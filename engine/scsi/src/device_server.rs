@@ -217,31 +217,19 @@ fn serve(
     command: Command,
     buffer: &mut [u8],
 ) -> Result<Action, Outcome> {
-    let medium =
-        |command: Option<MediumCommand>| command.map_or(Action::Finish(Outcome::GOOD), Action::Medium);
     Ok(match command {
-        Command::Read { extent, force_unit_access, disable_page_out } => {
-            medium(block::read(unit, extent, force_unit_access, disable_page_out)?)
+        Command::Read { .. }
+        | Command::Write { .. }
+        | Command::Verify { .. }
+        | Command::WriteAndVerify { .. }
+        | Command::PreFetch { .. }
+        | Command::WriteSame { .. }
+        | Command::Atomic(_)
+        | Command::GetLbaStatus { .. }
+        | Command::SynchronizeCache { .. } => {
+            transfer(unit, command)?.map_or(Action::Finish(Outcome::GOOD), Action::Medium)
         }
-        Command::Write { extent, force_unit_access, disable_page_out } => {
-            medium(block::write(unit, extent, force_unit_access, disable_page_out)?)
-        }
-        Command::Verify { extent, compare } => medium(block::verify(unit, extent, compare)?),
-        Command::WriteAndVerify { extent, compare } => {
-            medium(block::write_and_verify(unit, extent, compare)?)
-        }
-        Command::PreFetch { extent, immediate } => medium(block::pre_fetch(unit, extent, immediate)?),
-        Command::WriteSame { extent, unmap, anchor, no_data_out } => {
-            medium(Some(block::write_same(unit, extent, unmap, anchor, no_data_out)?))
-        }
-        Command::Atomic(atomic) => medium(block::atomic(unit, atomic)?),
         Command::Unmap { parameter_list_length: length } => parameter_list(Purpose::Unmap, length.into())?,
-        Command::GetLbaStatus { lba, allocation_length } => {
-            medium(Some(block::get_lba_status(unit, lba, allocation_length)?))
-        }
-        Command::SynchronizeCache { extent, immediate } => {
-            medium(block::synchronize(unit, extent, immediate)?)
-        }
         Command::SendDiagnostic { self_test: true } => Action::Medium(block::SELF_TEST),
         Command::SendDiagnostic { self_test: false } => Action::Finish(Outcome::GOOD),
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
@@ -282,6 +270,30 @@ fn serve(
             Action::Reply { length }
         }
     })
+}
+
+/// Commands that are the medium's: what is to be done there, if anything.
+fn transfer(unit: &LogicalUnit, command: Command) -> Result<Option<MediumCommand>, Outcome> {
+    match command {
+        Command::Read { extent, force_unit_access, disable_page_out } => {
+            block::read(unit, extent, force_unit_access, disable_page_out)
+        }
+        Command::Write { extent, force_unit_access, disable_page_out } => {
+            block::write(unit, extent, force_unit_access, disable_page_out)
+        }
+        Command::Verify { extent, compare } => block::verify(unit, extent, compare),
+        Command::WriteAndVerify { extent, compare } => block::write_and_verify(unit, extent, compare),
+        Command::PreFetch { extent, immediate } => block::pre_fetch(unit, extent, immediate),
+        Command::WriteSame { extent, unmap, anchor, no_data_out } => {
+            block::write_same(unit, extent, unmap, anchor, no_data_out).map(Some)
+        }
+        Command::Atomic(atomic) => block::atomic(unit, atomic),
+        Command::GetLbaStatus { lba, allocation_length } => {
+            block::get_lba_status(unit, lba, allocation_length).map(Some)
+        }
+        Command::SynchronizeCache { extent, immediate } => block::synchronize(unit, extent, immediate),
+        other => unreachable!("{other:?} is none of the medium's"),
+    }
 }
 
 /// Commands that this module answers with data-in: the length of it.
