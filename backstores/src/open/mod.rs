@@ -91,6 +91,22 @@ pub fn current_size_bytes(store: &FileStore) -> io::Result<Option<u64>> {
     }
 }
 
+/// What the file system below a regular file has left, and what of it the file takes, in bytes; `None` for anything else. May
+/// block.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pool_bytes(store: &FileStore) -> io::Result<Option<(u64, u64)>> {
+    /// What `stat` counts a file's blocks in.
+    const STAT_BLOCK_BYTES: u64 = 512;
+    let Some(file) = store.file() else { return Ok(None) };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    Ok(Some((system::available_bytes(file)?, metadata.blocks() * STAT_BLOCK_BYTES)))
+}
+
 /// Another description of the same open file, for one queue: so the kernel tells each queue of a failed sync. The lock or
 /// claim stays with the first.
 pub(crate) fn reopen(file: &File, geometry: Geometry, caching: Caching) -> io::Result<OwnedFd> {

@@ -39,6 +39,18 @@ pub(super) fn lock(file: &File, exclusive: bool) -> io::Result<bool> {
     }
 }
 
+/// Bytes that the file system of `file` has left for users.
+pub(super) fn available_bytes(file: &File) -> io::Result<u64> {
+    let mut status = MaybeUninit::<libc::statvfs64>::zeroed();
+    // SAFETY: `status` is written by the kernel, and lives through the call.
+    if unsafe { libc::fstatvfs64(file.as_raw_fd(), status.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers, which were zeroed before the kernel wrote them.
+    let status = unsafe { status.assume_init() };
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
 /// The alignment that O_DIRECT wants of `file`; `None` where there is no O_DIRECT. A file system that does not say is
 /// assumed to want pages, which is enough for all.
 pub(super) fn direct_alignment(file: &File) -> io::Result<Option<DirectAlignment>> {

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use portico_backstores::open::{BlockOptions, FileOptions, open_block, open_file};
+use portico_backstores::open::{BlockOptions, FileOptions, open_block, open_file, pool_bytes};
 use portico_backstores::rbd::open_rbd;
 use portico_backstores::{Medium, NullStore, RamStore, RbdOptions};
 use portico_control::core::Opened;
 use portico_control::runtime::{Devices, SizeWatch};
 use portico_model::configuration::{Device, Handler, RbdImage};
+use portico_scsi::space::Space;
 
 /// Opens devices for so many shards.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ impl Devices for Media {
         })
     }
 
+    fn space(&self, medium: &Medium) -> Option<Space> {
+        space_below(medium)
+    }
+
     fn resize(&self, medium: &Medium, device: &Device) -> Result<u64, String> {
         medium.resize(match &device.handler {
             Handler::NullIo { size_bytes, .. } | Handler::Ram { size_bytes } => Some(*size_bytes),
@@ -38,6 +43,18 @@ impl Devices for Media {
             // The disk or the cluster says it.
             Handler::BlockIo { .. } | Handler::Rbd(_) => None,
         })
+    }
+}
+
+/// What the file system below a file has.
+fn space_below(medium: &Medium) -> Option<Space> {
+    let Medium::File(store) = medium else { return None };
+    match pool_bytes(store) {
+        Ok(found) => found.map(|(available_bytes, used_bytes)| Space { available_bytes, used_bytes }),
+        Err(error) => {
+            tracing::warn!(%error, "a file system does not say how much it has left");
+            None
+        }
     }
 }
 

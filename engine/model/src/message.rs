@@ -19,6 +19,7 @@ use portico_scsi::original::Change;
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::Outcome;
 use portico_scsi::unit::LogicalUnit;
+use portico_scsi::work::Work;
 
 use crate::configuration::Configuration;
 use crate::identity::{Generation, SessionId, ShardId, TargetId, Ticket, UnitId};
@@ -38,6 +39,14 @@ pub enum ToShard<M> {
     Open(Opening<M>),
     /// New shared state of a logical unit. The shard drains as DESIGN asks and answers [`ToControl::Installed`].
     Install(Arc<Install>),
+    /// Work on all of a unit's medium, where nothing of anybody else's is any more. Answered by [`ToControl::WorkEnded`], unless the
+    /// unit or the process ends before it.
+    Work {
+        /// Which unit.
+        unit: UnitId,
+        /// What is done.
+        work: Arc<Work>,
+    },
     /// No session maps the unit any more. Answered by [`ToControl::Closed`] when nothing is at its medium.
     Close(UnitId),
     /// A session to serve: its final Login Response has not been sent, and is this shard's to send.
@@ -149,6 +158,20 @@ pub enum ToControl {
         unit: UnitId,
         /// Which generation.
         generation: Generation,
+    },
+    /// How far [`ToShard::Work`] has come.
+    WorkIsAt {
+        /// Which unit.
+        unit: UnitId,
+        /// In parts of 65536.
+        progress: u16,
+    },
+    /// [`ToShard::Work`] is through, or could not go on.
+    WorkEnded {
+        /// Which unit.
+        unit: UnitId,
+        /// Whether all of the medium is as it is to be, and stable.
+        well: bool,
     },
     /// Answer to [`ToShard::Close`].
     Closed {

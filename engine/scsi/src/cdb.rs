@@ -86,6 +86,17 @@ pub struct LogSense {
     pub allocation_length: u16,
 }
 
+/// SERVICE ACTION of SANITIZE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sanitizing {
+    /// OVERWRITE, with its PARAMETER LIST LENGTH.
+    Overwrite(u16),
+    /// BLOCK ERASE.
+    BlockErase,
+    /// EXIT FAILURE MODE.
+    ExitFailureMode,
+}
+
 /// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES (SPC-4 table 256).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reporting {
@@ -215,6 +226,22 @@ pub enum Command {
         lists: u8,
         /// ALLOCATION LENGTH.
         allocation_length: u32,
+    },
+    /// SANITIZE.
+    Sanitize {
+        /// SERVICE ACTION.
+        action: Sanitizing,
+        /// IMMED: the status does not wait for the end.
+        immediate: bool,
+        /// AUSE: a failure may be left by EXIT FAILURE MODE.
+        unrestricted: bool,
+    },
+    /// FORMAT UNIT.
+    FormatUnit {
+        /// FMTDATA: a parameter list comes along.
+        data: bool,
+        /// LONGLIST: with the longer header.
+        long_list: bool,
     },
     /// READ CAPACITY (10).
     ReadCapacity10,
@@ -353,6 +380,10 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         Decoder::LogSense => log_sense(cdb),
         Decoder::SendDiagnostic => Command::SendDiagnostic { self_test: cdb[1] & 0x04 != 0 },
         Decoder::ReadDefectData => read_defect_data(cdb)?,
+        Decoder::Sanitize => sanitize(cdb),
+        Decoder::FormatUnit => {
+            Command::FormatUnit { data: cdb[1] & 0x10 != 0, long_list: cdb[1] & 0x20 != 0 }
+        }
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
         Decoder::ReportTargetPortGroups => report_target_port_groups(cdb)?,
         Decoder::SetTargetPortGroups => Command::SetTargetPortGroups { parameter_list_length: be32(cdb, 6) },
@@ -482,6 +513,16 @@ fn persistent_reserve_out(cdb: &[u8]) -> Command {
         scope_type: ScopeType(cdb[2]),
         parameter_list_length: be32(cdb, 5),
     }
+}
+
+/// SBC-3 table 109; the table of commands has these service actions alone.
+fn sanitize(cdb: &[u8]) -> Command {
+    let action = match cdb[1] & 0x1f {
+        0x01 => Sanitizing::Overwrite(be16(cdb, 7)),
+        0x02 => Sanitizing::BlockErase,
+        _ => Sanitizing::ExitFailureMode,
+    };
+    Command::Sanitize { action, immediate: cdb[1] & 0x80 != 0, unrestricted: cdb[1] & 0x20 != 0 }
 }
 
 fn log_sense(cdb: &[u8]) -> Command {

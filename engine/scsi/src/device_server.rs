@@ -6,11 +6,13 @@
 //! Order of checks, each before the next: resets pending, reservation, other unit attentions (SAM-5 §5.3.3), operation
 //! code, the path's asymmetric access state, readiness, the CDB's fields, range, write protection.
 
+use std::sync::Arc;
+
 use crate::alua;
 use crate::attention::{Attentions, UnitAttention};
 use crate::block::{self, MediumCommand};
 use crate::capacity;
-use crate::cdb::{self, Command, LogSense, ModeSense};
+use crate::cdb::{self, Command, LogSense, ModeSense, Sanitizing};
 use crate::inquiry;
 use crate::log;
 use crate::lun::Lun;
@@ -24,6 +26,7 @@ use crate::reservation::{CommandClass, NexusId};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
 use crate::unit::{LogicalUnit, ModeChange, Readiness};
 use crate::vpd;
+use crate::work::{self, Fill, Work, WorkKind};
 
 /// What this shard keeps for one I_T_L nexus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,8 @@ enum Purpose {
     PersistentReserveOut { service_action: u8, scope_type: ScopeType },
     Unmap,
     SetTargetPortGroups,
+    Overwrite { immediate: bool, unrestricted: bool },
+    Format { long_list: bool },
 }
 
 /// Longest parameter list that is taken.
@@ -192,6 +197,14 @@ fn admit(
 }
 
 fn ready(unit: &LogicalUnit, row: &Opcode) -> Result<(), Outcome> {
+    if matches!(unit.readiness, Readiness::UnderWay(..) | Readiness::WorkFailed(_)) {
+        let begins_anew = matches!(row.operation_code, opcodes::SANITIZE | opcodes::FORMAT_UNIT)
+            && matches!(unit.readiness, Readiness::WorkFailed(_));
+        return match unit.readiness.sense() {
+            Some(sense) if !row.during_work && !begins_anew => Err(Outcome::check(sense)),
+            _ => Ok(()),
+        };
+    }
     let needed = match row.needs {
         Needs::ReadyUnit => true,
         Needs::Ledger => unit.readiness != Readiness::MediumNotPresent,
@@ -230,6 +243,7 @@ fn serve(
             transfer(unit, command)?.map_or(Action::Finish(Outcome::GOOD), Action::Medium)
         }
         Command::Unmap { parameter_list_length: length } => parameter_list(Purpose::Unmap, length.into())?,
+        Command::Sanitize { .. } | Command::FormatUnit { .. } => whole_medium(unit, command)?,
         Command::SendDiagnostic { self_test: true } => Action::Medium(block::SELF_TEST),
         Command::SendDiagnostic { self_test: false } => Action::Finish(Outcome::GOOD),
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
@@ -395,6 +409,48 @@ fn request_sense(
     reply.bytes(sense.encode(format).as_bytes());
 }
 
+/// SANITIZE and FORMAT UNIT.
+fn whole_medium(unit: &LogicalUnit, command: Command) -> Result<Action, Outcome> {
+    match command {
+        Command::Sanitize { action, immediate, unrestricted } => {
+            sanitize(unit, action, immediate, unrestricted)
+        }
+        Command::FormatUnit { data: true, long_list } => {
+            parameter_list(Purpose::Format { long_list }, work::format_header_bytes(long_list))
+        }
+        _ => Ok(format(unit, false)),
+    }
+}
+
+/// SBC-3 §5.29.
+fn sanitize(
+    unit: &LogicalUnit,
+    action: Sanitizing,
+    immediate: bool,
+    unrestricted: bool,
+) -> Result<Action, Outcome> {
+    match action {
+        Sanitizing::ExitFailureMode => Ok(Action::Change(Change::ExitFailureMode)),
+        Sanitizing::BlockErase => {
+            let fill = Fill::Zeroes { deallocate: true };
+            Ok(whole(WorkKind::Sanitize, immediate, unrestricted, fill))
+        }
+        Sanitizing::Overwrite(length) => {
+            let length = work::overwrite_length(length, unit.geometry.block_length())?;
+            parameter_list(Purpose::Overwrite { immediate, unrestricted }, length)
+        }
+    }
+}
+
+/// SBC-3 §5.2: the default initialization pattern is zeroes.
+fn format(unit: &LogicalUnit, immediate: bool) -> Action {
+    whole(WorkKind::Format, immediate, false, Fill::Zeroes { deallocate: unit.thin_provisioned })
+}
+
+fn whole(kind: WorkKind, immediate: bool, unrestricted: bool, fill: Fill) -> Action {
+    Action::Change(Change::Work(Arc::new(Work { kind, immediate, unrestricted, fill })))
+}
+
 /// SPC-4 §6.11: SP saves what is, whether or not pages come along.
 fn mode_select(long_header: bool, save: bool, length: usize) -> Result<Action, Outcome> {
     if save && length == 0 {
@@ -462,6 +518,16 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
         }
         Purpose::SetTargetPortGroups => match alua::wanted_states(data) {
             Ok(wanted) => Action::Change(Change::SetTargetPortGroups(wanted)),
+            Err(outcome) => Action::Finish(outcome),
+        },
+        Purpose::Overwrite { immediate, unrestricted } => {
+            match work::overwrite(data, unit.geometry.block_length()) {
+                Ok(fill) => whole(WorkKind::Sanitize, immediate, unrestricted, fill),
+                Err(outcome) => Action::Finish(outcome),
+            }
+        }
+        Purpose::Format { long_list } => match work::format(data, long_list) {
+            Ok(immediate) => format(unit, immediate),
             Err(outcome) => Action::Finish(outcome),
         },
         Purpose::Unmap => match block::unmap(unit, data) {

@@ -26,7 +26,9 @@ pub mod reply;
 pub mod report;
 pub mod reservation;
 pub mod sense;
+pub mod space;
 pub mod unit;
+pub mod work;
 
 mod capacity;
 mod inquiry;

@@ -10,6 +10,7 @@ use crate::bits::{be, be16, saturate32};
 use crate::cdb::{ModeSense, PageControl};
 use crate::reply::Reply;
 use crate::sense::{AdditionalSense, Outcome, Sense};
+use crate::space::threshold_count;
 use crate::unit::{ControlValues, Geometry, LogicalUnit, ModeChange, ModeValues, WriteCache};
 use crate::vpd::rotation_rate;
 
@@ -40,9 +41,15 @@ const RIGID_DISK_GEOMETRY: u8 = 0x04;
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0a;
 const INFORMATIONAL_EXCEPTIONS: u8 = 0x1c;
+/// SUBPAGE CODE of Logical Block Provisioning, of page 1Ch.
+const PROVISIONING: u8 = 0x02;
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
 
+/// SPF: sub_page format.
+const SUBPAGE_FORMAT: u8 = 0x40;
+/// LBPERE: nexuses are told of thresholds.
+const REPORT_THRESHOLDS: u8 = 0x80;
 /// PS: the page's values can be saved.
 const SAVEABLE: u8 = 0x80;
 const WCE: u8 = 0x04;
@@ -59,6 +66,7 @@ impl Page {
             // AWRE and ARRE: the medium below relocates by itself.
             READ_WRITE_RECOVERY => {
                 bytes[2] = 0xc0;
+                bytes[7] = if unit.space.is_some() { REPORT_THRESHOLDS } else { 0 };
                 12
             }
             DISCONNECT_RECONNECT => 16,
@@ -155,12 +163,16 @@ pub(crate) fn sense(
     if !all && !PAGES.contains(&request.page) {
         return Err(Outcome::invalid_cdb_field(2, Some(5)));
     }
-    // No page here has subpages: 00h is the page, FFh is the page and all its subpages.
-    if !matches!(request.subpage, 0 | ALL_SUBPAGES) {
-        return Err(Outcome::invalid_cdb_field(3, None));
-    }
+    // 00h is the page, FFh is the page and all its subpages.
+    let provisioning = provisioning(unit).filter(|_| all || request.page == INFORMATIONAL_EXCEPTIONS);
+    let (page_0, provisioning) = match request.subpage {
+        0 => (true, None),
+        ALL_SUBPAGES => (true, provisioning),
+        PROVISIONING if !all && provisioning.is_some() => (false, provisioning),
+        _ => return Err(Outcome::invalid_cdb_field(3, None)),
+    };
     header(unit, read_only, request, reply);
-    for code in PAGES.into_iter().filter(|code| all || *code == request.page) {
+    for code in PAGES.into_iter().filter(|code| page_0 && (all || *code == request.page)) {
         let page = match request.control {
             PageControl::Changeable => Page::changeable(code, unit),
             PageControl::Default => Page::with_values(code, unit, &unit.mode_default),
@@ -168,6 +180,15 @@ pub(crate) fn sense(
             PageControl::Current => Page::with_values(code, unit, &unit.mode),
         };
         reply.bytes(page.as_bytes());
+    }
+    if let Some(page) = provisioning {
+        match request.control {
+            PageControl::Changeable => {
+                reply.bytes(&page[..4]);
+                reply.zeros_to(reply.position() + page.len() - 4);
+            }
+            _ => reply.bytes(&page),
+        }
     }
     if request.long_header {
         reply.length16(0);
@@ -179,7 +200,22 @@ pub(crate) fn sense(
     Ok(())
 }
 
-const _: () = assert!(4 + 8 + PAGES.len() * PAGE_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(4 + 8 + PAGES.len() * PAGE_BYTES_MAX + PROVISIONING_BYTES <= u8::MAX as usize);
+
+/// Logical Block Provisioning (SBC-3 §6.5.9), last of all pages: where the pool's state is known, one soft threshold of the
+/// available resources, armed decreasing, of which every nexus is told (SITUA zero). It never changes.
+fn provisioning(unit: &LogicalUnit) -> Option<[u8; PROVISIONING_BYTES]> {
+    const ENABLED: u8 = 0x80;
+    const AVAILABLE: u8 = 0x01;
+    unit.space?;
+    let mut page = [0; PROVISIONING_BYTES];
+    page[..4].copy_from_slice(&[SUBPAGE_FORMAT | INFORMATIONAL_EXCEPTIONS, PROVISIONING, 0, 20]);
+    page[16..18].copy_from_slice(&[ENABLED, AVAILABLE]);
+    page[20..].copy_from_slice(&threshold_count(&unit.geometry).to_be_bytes());
+    Some(page)
+}
+
+const PROVISIONING_BYTES: usize = 24;
 
 /// Mode parameter header (SPC-4 §7.5.4) and block descriptor (SBC-3 §6.5.2).
 fn header(unit: &LogicalUnit, read_only: bool, request: &ModeSense, reply: &mut Reply<'_>) {
@@ -273,10 +309,15 @@ fn page(
 ) -> Result<usize, Outcome> {
     let refuse =
         |offset: usize, bit| Err(Outcome::check(Sense::invalid_parameter(position(at + offset), bit)));
-    // PS is reserved in MODE SELECT and initiators leave it as they read it; SPF would be a subpage, and there is none.
+    // PS is reserved in MODE SELECT and initiators leave it as they read it.
     let code = list[0] & 0x3f;
-    if list[0] & 0x40 != 0 {
-        return refuse(0, Some(6));
+    if list[0] & SUBPAGE_FORMAT != 0 {
+        let Some(current) = provisioning(unit).filter(|_| code == INFORMATIONAL_EXCEPTIONS) else {
+            return refuse(0, Some(6));
+        };
+        let new = list.get(..current.len()).ok_or(broken_off)?;
+        let wrong = current.iter().zip(new).skip(1).position(|(current, new)| current != new);
+        return wrong.map_or(Ok(current.len()), |offset| refuse(offset + 1, None));
     }
     if !PAGES.contains(&code) {
         return refuse(0, Some(5));

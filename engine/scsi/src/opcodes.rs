@@ -55,6 +55,8 @@ pub(crate) enum Decoder {
     SendDiagnostic,
     ReadDefectData,
     LogSense,
+    Sanitize,
+    FormatUnit,
 }
 
 /// Whether a row's command reports a pending unit attention instead of being served (SAM-5 §5.14.1).
@@ -129,6 +131,8 @@ pub struct Opcode {
     pub access: Access,
     /// Which units serve it.
     pub offered: Offered,
+    /// Served while all of the medium is being worked on, and after that has failed (SBC-3 §4.11.2).
+    pub during_work: bool,
     pub(crate) decoder: Decoder,
 }
 
@@ -274,6 +278,7 @@ const fn row(name: &'static str, usage: &'static [u8], class: CommandClass, deco
         needs: Needs::ReadyUnit,
         access: Access::Active,
         offered: Offered::Always,
+        during_work: false,
         decoder,
     }
 }
@@ -307,6 +312,11 @@ impl Opcode {
 
     const fn atomic_only(mut self) -> Self {
         self.offered = Offered::Atomic;
+        self
+    }
+
+    const fn during_work(mut self) -> Self {
+        self.during_work = true;
         self
     }
 
@@ -345,6 +355,15 @@ const fn persistent_out(name: &'static str, usage: &'static [u8; 10]) -> Opcode 
     row.service_action(usage[1] as u16).needs_ledger().reaches(Access::Standby)
 }
 
+/// Those that work on the whole medium, and that are judged by the single writer after such work has failed.
+pub(crate) const FORMAT_UNIT: u8 = 0x04;
+pub(crate) const SANITIZE: u8 = 0x48;
+
+/// The service action lies among IMMED and AUSE.
+const fn sanitize(name: &'static str, usage: &'static [u8; 10]) -> Opcode {
+    row(name, usage, Write, Decoder::Sanitize).service_action((usage[1] & SERVICE_ACTION) as u16)
+}
+
 use CommandClass::{Configure, Inspect, PersistentReserve, Read, Release, Reserve, Unrestricted, Write};
 
 /// The commands served: the tables of SPC-4 §5.13.1 and SBC-3 §4.17 say which classes they are of.
@@ -356,13 +375,16 @@ pub static TABLE: &[Opcode] = &[
     row("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], Unrestricted, Decoder::RequestSense)
         .passes_attention()
         .reaches(Access::Transitioning)
-        .needs_nothing(),
+        .needs_nothing()
+        .during_work(),
+    row("FORMAT UNIT", &[FORMAT_UNIT, 0x30, 0, 0, 0, 0], Write, Decoder::FormatUnit),
     row("READ (6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], Read, Decoder::Read6),
     row("WRITE (6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], Write, Decoder::Write6),
     row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::Inquiry)
         .passes_attention()
         .reaches(Access::Transitioning)
-        .needs_nothing(),
+        .needs_nothing()
+        .during_work(),
     row("MODE SELECT (6)", &[0x15, 0x11, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6)
         .needs_nothing()
         .reaches(Access::Standby),
@@ -370,7 +392,8 @@ pub static TABLE: &[Opcode] = &[
     row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
     row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Read, Decoder::ModeSense6)
         .needs_nothing()
-        .reaches(Access::Standby),
+        .reaches(Access::Standby)
+        .during_work(),
     // SBC-3 §4.17: START with POWER CONDITION 0h passes, everything else conflicts.
     row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], Configure, Decoder::StartStopUnit)
         .needs_nothing()
@@ -383,7 +406,8 @@ pub static TABLE: &[Opcode] = &[
         .needs_nothing()
         .except(4, 0x03, 0x00, Unrestricted),
     row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::ReadCapacity10)
-        .reaches(Access::Standby),
+        .reaches(Access::Standby)
+        .during_work(),
     row("READ (10)", &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Read10),
     row("WRITE (10)", &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Write, Decoder::Write10),
     row(
@@ -414,6 +438,9 @@ pub static TABLE: &[Opcode] = &[
         Decoder::WriteSame,
     ),
     row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Write, Decoder::Unmap).thin_only(),
+    sanitize("SANITIZE (OVERWRITE)", &[SANITIZE, 0xa0 | 0x01, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    sanitize("SANITIZE (BLOCK ERASE)", &[SANITIZE, 0xa0 | 0x02, 0, 0, 0, 0, 0, 0, 0, 0]).thin_only(),
+    sanitize("SANITIZE (EXIT FAILURE MODE)", &[SANITIZE, 0xa0 | 0x1f, 0, 0, 0, 0, 0, 0, 0, 0]),
     row("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::LogSense)
         .needs_nothing()
         .reaches(Access::Standby),
@@ -424,7 +451,8 @@ pub static TABLE: &[Opcode] = &[
     row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
     row("MODE SENSE (10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], Read, Decoder::ModeSense10)
         .needs_nothing()
-        .reaches(Access::Standby),
+        .reaches(Access::Standby)
+        .during_work(),
     persistent_in("PERSISTENT RESERVE IN (READ KEYS)", &persistent_in_usage::<{ report::READ_KEYS }>()),
     persistent_in(
         "PERSISTENT RESERVE IN (READ RESERVATION)",
@@ -524,7 +552,8 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReadCapacity16,
     )
     .service_action(0x10)
-    .reaches(Access::Standby),
+    .reaches(Access::Standby)
+    .during_work(),
     row(
         "GET LBA STATUS",
         &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -541,7 +570,8 @@ pub static TABLE: &[Opcode] = &[
     )
     .passes_attention()
     .reaches(Access::Transitioning)
-    .needs_nothing(),
+    .needs_nothing()
+    .during_work(),
     row(
         "REPORT TARGET PORT GROUPS",
         &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -560,7 +590,8 @@ pub static TABLE: &[Opcode] = &[
     )
     .service_action(0x0c)
     .reaches(Access::Standby)
-    .needs_nothing(),
+    .needs_nothing()
+    .during_work(),
     row(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -569,7 +600,8 @@ pub static TABLE: &[Opcode] = &[
     )
     .service_action(0x0d)
     .reaches(Access::Standby)
-    .needs_nothing(),
+    .needs_nothing()
+    .during_work(),
     row(
         "SET TARGET PORT GROUPS",
         &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],

@@ -13,7 +13,9 @@ use crate::ledger::{Applied, Ledger, NexusName, ReservationChange, TargetPort, W
 use crate::persistent::PersistentOut;
 use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome};
+use crate::space::Space;
 use crate::unit::{LogicalUnit, ModeChange, ModeValues, Readiness, SavedModes};
+use crate::work::{Progress, Unfinished, Work, WorkKind};
 
 /// A command's effect that more than one shard can see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub enum Change {
     SetTargetPortGroups(Vec<WantedState>),
     /// MODE SELECT: pages as they are to be.
     ModeSelect(ModeChange),
+    /// SANITIZE or FORMAT UNIT: all of the medium is worked on.
+    Work(Arc<Work>),
+    /// SANITIZE: a failure is left as it is.
+    ExitFailureMode,
     /// START STOP UNIT: load the medium.
     Load,
     /// START STOP UNIT: eject the medium.
@@ -46,6 +52,7 @@ impl Change {
             Self::Reserve => CommandClass::Reserve,
             Self::Release => CommandClass::Release,
             Self::PersistentReserve(_) => CommandClass::PersistentReserve,
+            Self::Work(_) | Self::ExitFailureMode => CommandClass::Write,
             Self::Load | Self::PreventRemoval { prevent: false } => CommandClass::Unrestricted,
             Self::SetTargetPortGroups(_)
             | Self::ModeSelect(_)
@@ -59,9 +66,13 @@ impl Change {
         match self {
             Self::SetTargetPortGroups(_) => Access::Unavailable,
             Self::PersistentReserve(_) | Self::ModeSelect(_) => Access::Standby,
-            Self::Reserve | Self::Release | Self::Load | Self::Eject | Self::PreventRemoval { .. } => {
-                Access::Active
-            }
+            Self::Reserve
+            | Self::Release
+            | Self::Work(_)
+            | Self::ExitFailureMode
+            | Self::Load
+            | Self::Eject
+            | Self::PreventRemoval { .. } => Access::Active,
         }
     }
 }
@@ -79,6 +90,8 @@ pub struct Installment {
     pub durable: bool,
     /// The volatile cache is written back before the asker is answered: WCE went from one to zero, or the medium leaves.
     pub flush: bool,
+    /// Every piece at the medium is waited for, then one shard does this.
+    pub work: Option<Arc<Work>>,
 }
 
 /// The original of a logical unit.
@@ -94,6 +107,10 @@ pub struct Original {
     loaded: bool,
     /// What the configuration says of target port groups; initiators may have set other states since.
     configured_groups: Option<Arc<TargetPortGroups>>,
+    /// Whether nexuses were told that the pool below runs low, and it has not grown since.
+    space_is_low: bool,
+    /// Work on the whole medium that goes on, or failed.
+    work: Option<Progress>,
 }
 
 impl Original {
@@ -104,7 +121,19 @@ impl Original {
         unit.mode = unit.mode_saved;
         let device = unit.readiness;
         let configured_groups = unit.target_port_groups.clone();
-        Self { unit, ledger, preventing: BTreeSet::new(), device, loaded: true, configured_groups }
+        let work = ledger.unfinished().map(Progress::Failed);
+        let mut original = Self {
+            unit,
+            ledger,
+            preventing: BTreeSet::new(),
+            device,
+            loaded: true,
+            configured_groups,
+            space_is_low: false,
+            work,
+        };
+        original.unit.readiness = original.readiness();
+        original
     }
 
     /// The current generation.
@@ -131,8 +160,11 @@ impl Original {
         }
         // A nexus at a port that is configured no more is in no group.
         self.unit.pass(self.ledger.port_of(me).unwrap_or(0), change.access())?;
+        self.admitted_by_work(&change)?;
         match change {
             Change::SetTargetPortGroups(wanted) => self.groups_set(&wanted, me),
+            Change::Work(work) => Ok(Some(self.work_begins(work))),
+            Change::ExitFailureMode => Ok(self.failure_left()),
             Change::Reserve => {
                 self.ledger.apply(ReservationChange::Reserve, me).map(|applied| self.reserved(applied))
             }
@@ -276,6 +308,7 @@ impl Original {
             mode,
             mode_saved,
             readiness: old.readiness,
+            space: old.space,
             reservation: old.reservation.clone(),
             target_port_groups: old.target_port_groups.clone(),
             ..configured.clone()
@@ -297,6 +330,27 @@ impl Original {
         installment.attentions =
             due.into_iter().filter(|(due, _)| *due).map(|(_, what)| (Whom::All, what)).collect();
         Some(installment)
+    }
+
+    /// The pool below the unit has this much left. Every nexus is told when that is little (SBC-3 §4.7.3.7.6).
+    pub fn space_is(&mut self, space: Space) -> Option<Installment> {
+        let low = space.is_low(&self.unit.geometry, self.space_is_low);
+        let reached = low && !self.space_is_low;
+        self.space_is_low = low;
+        if self.unit.space == Some(space) && !reached {
+            return None;
+        }
+        self.unit.space = Some(space);
+        let mut installment = self.next();
+        if reached {
+            installment.attentions = vec![(Whom::All, UnitAttention::SoftThresholdReached)];
+        }
+        Some(installment)
+    }
+
+    /// Whether the pool below has reached the threshold.
+    pub fn space_is_low(&self) -> bool {
+        self.space_is_low
     }
 
     fn reserved(&mut self, applied: Applied) -> Option<Installment> {
@@ -349,6 +403,72 @@ impl Original {
         Ok(Some(installment))
     }
 
+    /// While all of the medium is worked on, nothing is changed. After a failure a SANITIZE may begin anew: one in restricted
+    /// mode always, one in unrestricted mode and EXIT FAILURE MODE unless the one that failed was restricted (SBC-3 §5.29.1).
+    fn admitted_by_work(&self, change: &Change) -> Result<(), Outcome> {
+        let Some(Progress::Failed(failed)) = self.work else {
+            return match (self.work, self.readiness().sense()) {
+                (Some(_), Some(sense)) => Err(Outcome::check(sense)),
+                _ => Ok(()),
+            };
+        };
+        let restricted = failed.kind == WorkKind::Sanitize && !failed.unrestricted;
+        match change {
+            Change::Work(work) if restricted && work.unrestricted => {
+                Err(Outcome::invalid_cdb_field(1, Some(5)))
+            }
+            Change::Work(work) if work.kind == WorkKind::Sanitize || failed.kind == WorkKind::Format => {
+                Ok(())
+            }
+            Change::ExitFailureMode if failed.kind == WorkKind::Sanitize && !restricted => Ok(()),
+            Change::ExitFailureMode => Err(Outcome::invalid_cdb_field(1, Some(4))),
+            _ => Err(Outcome::check(failed.kind.failed_before())),
+        }
+    }
+
+    fn work_begins(&mut self, work: Arc<Work>) -> Installment {
+        let unfinished = Unfinished { kind: work.kind, unrestricted: work.unrestricted };
+        let durable = self.ledger.set_unfinished(Some(unfinished));
+        self.work = Some(Progress::UnderWay(unfinished, 0));
+        self.unit.readiness = self.readiness();
+        let mut installment = self.next();
+        installment.durable = durable;
+        installment.work = Some(work);
+        installment
+    }
+
+    /// The shard that works on the medium has come so far, in parts of 65536.
+    pub fn work_is_at(&mut self, progress: u16) -> Option<Installment> {
+        let Some(Progress::UnderWay(unfinished, before)) = self.work else { return None };
+        if progress <= before {
+            return None;
+        }
+        self.work = Some(Progress::UnderWay(unfinished, progress));
+        self.unit.readiness = self.readiness();
+        Some(self.next())
+    }
+
+    /// That shard is through with it, or could not go on. What its command ends with, and what is to be installed.
+    pub fn work_ended(&mut self, well: bool) -> (Result<(), Outcome>, Option<Installment>) {
+        let Some(Progress::UnderWay(unfinished, _)) = self.work else { return (Ok(()), None) };
+        let outcome = if well { Ok(()) } else { Err(unfinished.kind.failure()) };
+        self.work = (!well).then_some(Progress::Failed(unfinished));
+        let durable = well && self.ledger.set_unfinished(None);
+        self.unit.readiness = self.readiness();
+        let mut installment = self.next();
+        installment.durable = durable;
+        (outcome, Some(installment))
+    }
+
+    fn failure_left(&mut self) -> Option<Installment> {
+        self.work.take()?;
+        let durable = self.ledger.set_unfinished(None);
+        self.unit.readiness = self.readiness();
+        let mut installment = self.next();
+        installment.durable = durable;
+        Some(installment)
+    }
+
     fn removal_allowed(&self) -> Result<(), Outcome> {
         if self.preventing.is_empty() {
             Ok(())
@@ -370,17 +490,19 @@ impl Original {
     }
 
     fn readiness(&self) -> Readiness {
-        if self.device == Readiness::Ready && !self.loaded {
-            Readiness::MediumNotPresent
-        } else {
-            self.device
+        match self.work {
+            _ if self.device != Readiness::Ready => self.device,
+            _ if !self.loaded => Readiness::MediumNotPresent,
+            Some(Progress::UnderWay(unfinished, progress)) => Readiness::UnderWay(unfinished.kind, progress),
+            Some(Progress::Failed(unfinished)) => Readiness::WorkFailed(unfinished.kind),
+            None => Readiness::Ready,
         }
     }
 
     fn next(&mut self) -> Installment {
         self.unit.generation += 1;
         let unit = self.unit.clone();
-        Installment { unit, attentions: Vec::new(), aborts: None, durable: false, flush: false }
+        Installment { unit, attentions: Vec::new(), aborts: None, durable: false, flush: false, work: None }
     }
 }
 

@@ -67,6 +67,10 @@ additional_sense! {
     TARGET_PORT_IN_UNAVAILABLE_STATE = 0x04 / 0x0c;
     /// LOGICAL UNIT NOT READY, OFFLINE.
     LOGICAL_UNIT_OFFLINE = 0x04 / 0x12;
+    /// LOGICAL UNIT NOT READY, FORMAT IN PROGRESS.
+    FORMAT_IN_PROGRESS = 0x04 / 0x04;
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS.
+    SANITIZE_IN_PROGRESS = 0x04 / 0x1b;
     /// LOGICAL UNIT COMMUNICATION FAILURE.
     COMMUNICATION_FAILURE = 0x08 / 0x00;
     /// LOGICAL UNIT COMMUNICATION TIME-OUT.
@@ -127,6 +131,12 @@ additional_sense! {
     CAPACITY_CHANGED = 0x2a / 0x09;
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.
     COMMANDS_CLEARED = 0x2f / 0x00;
+    /// MEDIUM FORMAT CORRUPTED.
+    MEDIUM_FORMAT_CORRUPTED = 0x31 / 0x00;
+    /// FORMAT COMMAND FAILED.
+    FORMAT_FAILED = 0x31 / 0x01;
+    /// SANITIZE COMMAND FAILED.
+    SANITIZE_FAILED = 0x31 / 0x03;
     /// THIN PROVISIONING SOFT THRESHOLD REACHED.
     SOFT_THRESHOLD_REACHED = 0x38 / 0x07;
     /// SAVING PARAMETERS NOT SUPPORTED.
@@ -183,18 +193,35 @@ pub struct Sense {
     pub information: Option<u64>,
     /// The field that is wrong.
     pub pointer: Option<FieldPointer>,
+    /// PROGRESS INDICATION, parts of 65536, of a unit that is not ready for a while.
+    pub progress: Option<u16>,
 }
 
 impl Sense {
-    /// Sense data with neither INFORMATION nor a field pointer.
+    /// Sense data with neither INFORMATION nor anything that is specific to its key.
     pub const fn new(key: SenseKey, additional: AdditionalSense) -> Self {
-        Self { key, additional, information: None, pointer: None }
+        Self { key, additional, information: None, pointer: None, progress: None }
     }
 
     /// The same with INFORMATION.
     pub const fn with_information(mut self, information: u64) -> Self {
         self.information = Some(information);
         self
+    }
+
+    /// The same with PROGRESS INDICATION.
+    pub(crate) const fn with_progress(mut self, progress: u16) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// The sense-key-specific bytes: a field pointer or a progress indication (SPC-4 §4.5.2.4).
+    fn specific(&self) -> Option<[u8; 3]> {
+        let progress = |progress: u16| {
+            let [high, low] = progress.to_be_bytes();
+            [0x80, high, low]
+        };
+        self.pointer.map(FieldPointer::encode).or_else(|| self.progress.map(progress))
     }
 
     /// INVALID FIELD IN CDB, pointing at `byte` and at `bit` of it.
@@ -231,8 +258,8 @@ impl Sense {
         bytes[7] = 10;
         bytes[12] = self.additional.code;
         bytes[13] = self.additional.qualifier;
-        if let Some(pointer) = self.pointer {
-            bytes[15..18].copy_from_slice(&pointer.encode());
+        if let Some(specific) = self.specific() {
+            bytes[15..18].copy_from_slice(&specific);
         }
         SenseData { bytes, length: 18 }
     }
@@ -251,10 +278,10 @@ impl Sense {
             bytes[at + 4..at + 12].copy_from_slice(&information.to_be_bytes());
             end += 12;
         }
-        if let Some(pointer) = self.pointer {
+        if let Some(specific) = self.specific() {
             let at = usize::from(end);
             bytes[at..at + 2].copy_from_slice(&[0x02, 0x06]);
-            bytes[at + 4..at + 7].copy_from_slice(&pointer.encode());
+            bytes[at + 4..at + 7].copy_from_slice(&specific);
             end += 8;
         }
         bytes[7] = end - 8;
@@ -410,6 +437,15 @@ mod tests {
         assert_eq!(fixed.as_bytes()[12..], [0x24, 0, 0, 0xce, 0, 2]);
         let descriptors = outcome.sense_data(SenseFormat::Descriptor).unwrap();
         assert_eq!(descriptors.as_bytes()[7..], [8, 2, 6, 0, 0, 0xce, 0, 2, 0]);
+    }
+
+    #[test]
+    fn progress_is_told_in_both_formats() {
+        let sense =
+            Sense::new(SenseKey::NotReady, AdditionalSense::SANITIZE_IN_PROGRESS).with_progress(0x1234);
+        assert_eq!(sense.encode(SenseFormat::Fixed).as_bytes()[12..], [0x04, 0x1b, 0, 0x80, 0x12, 0x34]);
+        let descriptors = sense.encode(SenseFormat::Descriptor);
+        assert_eq!(descriptors.as_bytes()[7..], [8, 2, 6, 0, 0, 0x80, 0x12, 0x34, 0]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::bits::{PERIPHERAL_DISK, PERIPHERAL_DISK_NOT_CONNECTED, PERIPHERAL_NOT
 use crate::identity::Identity;
 use crate::reservation::{CommandClass, NexusId, Reservation};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
+use crate::space::Space;
+use crate::work::WorkKind;
 
 /// Whether the unit can be accessed now, and if not, what an initiator is told (SPC-4 §5.11, table 58).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -24,6 +26,10 @@ pub enum Readiness {
     CauseNotReportable,
     /// A removable medium was ejected: 3A/00.
     MediumNotPresent,
+    /// All of the medium is being worked on: 04/1B or 04/04, with the progress in parts of 65536.
+    UnderWay(WorkKind, u16),
+    /// Such work began and did not end well: 31/03 or 31/00.
+    WorkFailed(WorkKind),
 }
 
 impl Readiness {
@@ -36,6 +42,8 @@ impl Readiness {
             Self::InterventionRequired => AdditionalSense::MANUAL_INTERVENTION_REQUIRED,
             Self::CauseNotReportable => AdditionalSense::NOT_READY_CAUSE_NOT_REPORTABLE,
             Self::MediumNotPresent => AdditionalSense::MEDIUM_NOT_PRESENT,
+            Self::UnderWay(kind, progress) => return Some(kind.under_way(progress)),
+            Self::WorkFailed(kind) => return Some(kind.failed_before()),
         };
         Some(Sense::new(SenseKey::NotReady, additional))
     }
@@ -285,6 +293,8 @@ pub struct LogicalUnit {
     pub thin_provisioned: bool,
     /// WRITE ATOMIC is served: no write of it is torn over a loss of power, for what is kept at all.
     pub atomic_writes: bool,
+    /// What the pool below a thin unit has; `None` where nobody can tell.
+    pub space: Option<Space>,
     /// RMB: the medium can be ejected.
     pub removable: bool,
     /// No disk, for initiators that want something at LUN 0: INQUIRY tells of a unit without a device (SCST's `dummy 1`).
@@ -312,6 +322,7 @@ impl LogicalUnit {
             rotational: true,
             thin_provisioned: false,
             atomic_writes: false,
+            space: None,
             removable: false,
             dummy: false,
             readiness: Readiness::Ready,

@@ -5,6 +5,7 @@
 use crate::block;
 use crate::device_server::Context;
 use crate::reply::Reply;
+use crate::space;
 use crate::unit::LogicalUnit;
 
 type Writer = fn(&LogicalUnit, &Context<'_>, &mut Reply<'_>);
@@ -178,14 +179,18 @@ pub(crate) fn rotation_rate(unit: &LogicalUnit) -> u16 {
 }
 
 fn block_device_characteristics(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    // WABEREQ 01b where there is a BLOCK ERASE: reads after it are read.
+    let after_erase = if unit.thin_provisioned { 0x40 } else { 0 };
     reply.be16(rotation_rate(unit));
+    reply.bytes(&[0, after_erase]);
     reply.zeros_to(64);
 }
 
 /// SBC-3 §6.6.5: PROVISIONING TYPE 2 for a thin unit.
 fn logical_block_provisioning(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
-    // LBPU, LBPWS, LBPWS10, LBPRZ; ANC_SUP is zero. No threshold, no provisioning group.
-    reply.bytes(&[0, if unit.thin_provisioned { 0xe4 } else { 0 }]);
+    // LBPU, LBPWS, LBPWS10, LBPRZ; ANC_SUP is zero. A threshold where the pool's state is known, no provisioning group.
+    let threshold = unit.space.map_or(0, |_| space::threshold_exponent(&unit.geometry));
+    reply.bytes(&[threshold, if unit.thin_provisioned { 0xe4 } else { 0 }]);
     reply.byte(if unit.thin_provisioned { 0x02 } else { 0 });
     reply.byte(0);
 }

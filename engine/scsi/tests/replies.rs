@@ -13,7 +13,8 @@ use portico_scsi::identity::{Handler, Identity, IdentityOptions};
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::no_unit;
 use portico_scsi::opcodes;
-use portico_scsi::sense::{AdditionalSense, Outcome};
+use portico_scsi::sense::{AdditionalSense, Outcome, Sense};
+use portico_scsi::space::Space;
 use portico_scsi::unit::{Geometry, Lba, LogicalUnit, WriteCache};
 
 /// The device number of "disk1" with setup_id 0, as SCST prints it (`crc32c(0, "disk1\0")` of the kernel).
@@ -152,16 +153,61 @@ fn log_pages_are_listed_found_and_refused_where_there_are_none() {
     assert_eq!(world.data(0, &log(0x40, 0, 0, 255)), [0, 0, 0, 2, 0x00, 0x2f]);
     assert_eq!(
         world.data(0, &log(0x40, 0xff, 0, 255)),
-        [0x40, 0xff, 0, 6, 0x00, 0, 0x2f, 0, 0x00, 0xff],
+        [0x40, 0xff, 0, 6, 0x00, 0, 0x00, 0xff, 0x2f, 0],
         "with subpages"
     );
-    let exceptions = [0x2f, 0, 0, 8, 0, 0, 3, 4, 0, 0, 0xff, 0];
+    let exceptions = [0xaf, 0, 0, 8, 0, 0, 3, 4, 0, 0, 0xff, 0];
     assert_eq!(world.data(0, &log(0x6f, 0, 0, 255)), exceptions);
     assert_eq!(world.data(0, &log(0x6f, 0, 0, 5)), exceptions[..5]);
     assert_eq!(world.send(0, &log(0x42, 0, 0, 255)), wrong_field(2, Some(5)));
     assert_eq!(world.send(0, &log(0x6f, 0xff, 0, 255)), wrong_field(3, None));
     assert_eq!(world.send(0, &log(0x6f, 0, 1, 255)), wrong_field(5, None));
     assert_eq!(world.send(0, &[0x4d, 1, 0x40, 0, 0, 0, 0, 0, 255, 0]), wrong_field(1, Some(0)), "SP");
+}
+
+/// 2,000 blocks of 512 bytes are two threshold sets; the file system has three, half of the second set is used.
+fn pooled() -> LogicalUnit {
+    let space = Some(Space { available_bytes: (3 << 20) + 5, used_bytes: 3 << 19 });
+    LogicalUnit { thin_provisioned: true, space, ..disk() }
+}
+
+#[test]
+fn a_thin_unit_whose_pool_is_known_has_a_threshold_and_says_what_is_left() {
+    let mut world = World::new(pooled());
+    assert_eq!(world.data(0, &inquiry_page(0xb2)), [0, 0xb2, 0, 4, 11, 0xe4, 2, 0]);
+    assert_eq!(world.data(0, &[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 255, 0]), [0, 0, 0, 3, 0x00, 0x0c, 0x2f]);
+    let page = |pointer: u8| [0x4d, 0, 0x4c, 0, 0, 0, pointer, 0, 255, 0];
+    let available = [0, 1, 3, 8, 0, 0, 0, 3, 2, 0, 0, 0];
+    let used = [0, 2, 3, 8, 0, 0, 0, 2, 1, 0, 0, 0];
+    assert_eq!(world.data(0, &page(0)), [&[0x8c, 0, 0, 24][..], &available, &used].concat());
+    assert_eq!(world.data(0, &page(2)), [&[0x8c, 0, 0, 12][..], &used].concat());
+    assert_eq!(world.send(0, &page(3)), wrong_field(5, None));
+    let mut thick = World::new(disk());
+    assert_eq!(thick.send(0, &page(0)), wrong_field(2, Some(5)));
+}
+
+#[test]
+fn the_threshold_is_described_by_a_subpage_that_cannot_be_changed() {
+    let mut world = World::new(pooled());
+    let mut subpage = vec![0x5c, 0x02, 0, 20];
+    subpage.resize(16, 0);
+    subpage.extend([0x80, 0x01, 0, 0, 0, 0, 0, 1]);
+    let sense = |control: u8, page: u8, subpage: u8| [0x1a, 0x08, control << 6 | page, subpage, 255, 0];
+    assert_eq!(world.data(0, &sense(0, 0x1c, 0x02))[4..], subpage);
+    let mask = world.data(0, &sense(1, 0x1c, 0x02))[4..].to_vec();
+    assert_eq!((&mask[..4], &mask[4..]), (&subpage[..4], &[0; 20][..]));
+    let both = world.data(0, &sense(0, 0x1c, 0xff));
+    assert_eq!((both[4..6].to_vec(), &both[16..]), (vec![0x1c, 0x0a], &subpage[..]));
+    let all = world.data(0, &sense(0, 0x3f, 0xff));
+    assert_eq!((usize::from(all[0]) + 1, &all[all.len() - 24..]), (all.len(), &subpage[..]));
+    assert_eq!(world.data(0, &sense(0, 0x01, 0))[4 + 7], 0x80, "LBPERE");
+    assert_eq!(world.send(0, &sense(0, 0x3f, 0x02)), wrong_field(3, None));
+    let mut list = [&[0; 4][..], &subpage].concat();
+    assert_eq!(world.send_with(0, &[0x15, 0x10, 0, 0, 28, 0], &list), GOOD);
+    list[27] = 2;
+    let refused = Outcome::check(Sense::invalid_parameter(27, None));
+    assert_eq!(world.send_with(0, &[0x15, 0x10, 0, 0, 28, 0], &list), Answer::Ended(refused));
+    assert_eq!(World::new(disk()).send(0, &sense(0, 0x1c, 0x02)), wrong_field(3, None));
 }
 
 #[test]

@@ -9,9 +9,12 @@ use portico_scsi::attention::UnitAttention;
 use portico_scsi::block::MediumCommand;
 use portico_scsi::device_server::NexusState;
 use portico_scsi::ledger::{Ledger, Whom};
+use portico_scsi::opcodes;
 use portico_scsi::original::Original;
 use portico_scsi::sense::{AdditionalSense, Outcome, SenseFormat, SenseKey};
+use portico_scsi::space::Space;
 use portico_scsi::unit::{Geometry, LogicalUnit, Readiness, WriteCache};
+use portico_scsi::work::{Fill, WorkKind};
 
 const MODE_SENSE_CONTROL: [u8; 6] = [0x1a, 0x08, 0x0a, 0, 255, 0];
 const MODE_SELECT: [u8; 6] = [0x15, 0x10, 0, 0, 16, 0];
@@ -161,6 +164,120 @@ fn saved_values_come_back_with_a_reset_a_restart_and_a_reboot() {
         assert!(again.unit().mode.descriptor_sense);
         assert!(!again.unit().mode_default.descriptor_sense);
     }
+}
+
+#[test]
+fn a_pool_that_runs_low_is_told_of_once_until_it_has_grown() {
+    use UnitAttention::SoftThresholdReached;
+    let mut world = World::new(thin());
+    let space = |available_bytes: u64| Space { available_bytes, used_bytes: 0 };
+    let is = |world: &mut World, available_bytes: u64| {
+        let installment = world.original.space_is(space(available_bytes));
+        world.install(installment);
+        (world.pending(0), world.pending(1))
+    };
+    let told = (Some(SoftThresholdReached), Some(SoftThresholdReached));
+    assert_eq!(is(&mut world, 4 << 20), (None, None));
+    assert_eq!(is(&mut world, 1 << 19), told);
+    assert_eq!(is(&mut world, 1 << 18), (None, None));
+    assert!(world.original.space_is(space(1 << 18)).is_none(), "no news");
+    assert_eq!(is(&mut world, 1 << 20), (None, None), "not armed yet");
+    assert_eq!(is(&mut world, 1 << 19), (None, None));
+    assert_eq!(is(&mut world, 2 << 20), (None, None));
+    assert_eq!(is(&mut world, 1 << 19), told);
+}
+
+const ERASE: [u8; 10] = [0x48, 0x82, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn overwrite(pattern: &[u8]) -> ([u8; 10], Vec<u8>) {
+    let length = u8::try_from(pattern.len()).unwrap();
+    ([0x48, 0x01, 0, 0, 0, 0, 0, 0, 4 + length, 0], [&[0x01, 0, 0, length][..], pattern].concat())
+}
+
+#[test]
+fn while_a_unit_is_sanitized_few_commands_are_served_and_the_others_hear_how_far_it_is() {
+    let mut world = World::new(thin());
+    let (cdb, list) = overwrite(&[7, 8]);
+    assert_eq!(world.send_with(0, &cdb, &list), GOOD);
+    let begun = world.last.take().unwrap();
+    let work = begun.work.unwrap();
+    assert!(begun.durable && !work.immediate && !work.unrestricted);
+    assert_eq!(work.fill, Fill::Pattern { pattern: [7, 8].into(), passes: 1, invert: false });
+    let installment = world.original.work_is_at(0x4000);
+    world.install(installment);
+    let under_way = Readiness::UnderWay(WorkKind::Sanitize, 0x4000).sense().unwrap();
+    assert_eq!((under_way.additional.code, under_way.additional.qualifier), (0x04, 0x1b));
+    for row in opcodes::TABLE {
+        let mut cdb = row.usage.iter().map(|_| 0).collect::<Vec<u8>>();
+        (cdb[0], cdb[1]) =
+            (row.operation_code, row.usage[1] & if row.service_action.is_some() { 0x1f } else { 0 });
+        let refused = world.send(1, &cdb) == Answer::Ended(Outcome::check(under_way));
+        assert_eq!(refused, !row.during_work, "{}", row.name);
+    }
+    let sense = world.data(1, &[0x03, 0, 0, 0, 18, 0]);
+    assert_eq!((sense[2], sense[12], sense[13], &sense[15..18]), (2, 0x04, 0x1b, &[0x80, 0x40, 0][..]));
+    let reset = world.original.reset(UnitAttention::LogicalUnitReset);
+    assert_eq!(reset.unit.readiness, Readiness::UnderWay(WorkKind::Sanitize, 0x4000), "it goes on");
+    let (outcome, ended) = world.original.work_ended(true);
+    assert_eq!((outcome, ended.unwrap().unit.readiness), (Ok(()), Readiness::Ready));
+}
+
+#[test]
+fn a_sanitize_that_failed_is_left_only_as_its_mode_allows() {
+    let failed = |cdb: &[u8]| {
+        let mut world = World::new(thin());
+        assert_eq!(world.send(0, cdb), GOOD);
+        let (outcome, installment) = world.original.work_ended(false);
+        assert_eq!(outcome, Err(WorkKind::Sanitize.failure()));
+        world.install(installment);
+        world
+    };
+    let unrestricted = [0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0];
+    let exit = [0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut world = failed(&ERASE);
+    let refused = Answer::Ended(Outcome::check(Readiness::WorkFailed(WorkKind::Sanitize).sense().unwrap()));
+    assert_eq!(world.send(1, &read10(0, 1)), refused);
+    assert_eq!(world.send(1, &RESERVE), refused);
+    assert_eq!(world.send(1, &[0x04, 0, 0, 0, 0, 0]), refused, "FORMAT UNIT does not help");
+    assert_eq!(world.send(1, &exit), wrong_field(1, Some(4)));
+    assert_eq!(world.send(1, &unrestricted), wrong_field(1, Some(5)));
+    assert_eq!(world.send(1, &ERASE), GOOD);
+    let installment = world.original.work_ended(true).1;
+    world.install(installment);
+    assert!(matches!(world.send(1, &read10(0, 1)), Answer::Medium(_)));
+    assert_eq!(world.send(1, &exit), GOOD, "there is no failure to be left");
+    let mut world = failed(&unrestricted);
+    assert_eq!(world.send(1, &exit), GOOD);
+    assert!(matches!(world.send(1, &read10(0, 1)), Answer::Medium(_)));
+}
+
+#[test]
+fn a_format_is_zeroes_and_a_failed_one_leaves_the_medium_corrupted_until_another() {
+    let mut world = World::new(disk());
+    assert_eq!(world.send(0, &[0x04, 0, 0, 0, 0, 0]), GOOD);
+    let work = world.last.take().unwrap().work.unwrap();
+    assert_eq!((work.fill.clone(), work.immediate), (Fill::Zeroes { deallocate: false }, false));
+    let (outcome, installment) = world.original.work_ended(false);
+    assert_eq!(outcome, Err(WorkKind::Format.failure()));
+    world.install(installment);
+    let sense = world.sense(1, &read10(0, 1));
+    assert_eq!(
+        (sense.key, sense.additional.code, sense.additional.qualifier),
+        (SenseKey::MediumError, 0x31, 0)
+    );
+    assert_eq!(world.send_with(1, &[0x04, 0x10, 0, 0, 0, 0], &[0, 0x02, 0, 0]), GOOD);
+    assert!(world.last.take().unwrap().work.unwrap().immediate);
+}
+
+#[test]
+fn what_is_write_protected_is_neither_sanitized_nor_formatted() {
+    let mut world = World::new(LogicalUnit { read_only: true, ..thin() });
+    let protected = Answer::Ended(world.unit().write_protection().unwrap());
+    assert_eq!(world.send(0, &ERASE), protected);
+    assert_eq!(world.send(0, &[0x04, 0, 0, 0, 0, 0]), protected);
+    let (cdb, list) = overwrite(&[1]);
+    assert_eq!(world.send_with(0, &cdb, &list), protected);
+    assert_eq!(World::new(disk()).send(0, &ERASE), wrong_field(1, Some(4)), "thin units alone");
 }
 
 #[test]

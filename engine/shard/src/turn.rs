@@ -165,6 +165,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.take_in_those_that_join();
         self.core.feed_starved();
         self.core.flush_for_installs();
+        self.core.go_on_with_work();
         if !self.core.lent.is_empty() {
             self.core.settle_lent(&self.connections);
         }
@@ -179,7 +180,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     fn wait(&self, room: bool) -> Wait {
-        if !self.ready.is_empty() || self.core.is_hungry() || !self.core.to_flush.is_empty() {
+        if !self.ready.is_empty() || self.core.is_hungry() || self.core.has_something_due() {
             Wait::Poll
         } else if room {
             Wait::Until(Duration::from_millis(SLEEP_MS_MAX))
@@ -213,6 +214,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.core.note_alignments();
             }
             ToShard::Install(install) => self.core.install(&install),
+            ToShard::Work { unit, work } => self.core.begin_work(unit, work),
             ToShard::Close(unit) => self.core.close_unit(unit),
             ToShard::Adopt(adoption) => self.adopt(*adoption),
             ToShard::Join { session, question } => self.join(session, question),

@@ -14,7 +14,7 @@ use portico_scsi::unit::LogicalUnit;
 
 use crate::arbiter::Arbiter;
 use crate::budget::Share;
-use crate::core::Lines;
+use crate::core::{Job, Lines};
 use crate::drain::Drains;
 
 /// The medium of a unit as this shard reaches it.
@@ -52,6 +52,8 @@ pub struct Unit {
     pub tasks: u32,
     /// Commands that one nexus may have in hand.
     pub nexus_commands_max: u32,
+    /// Work on all of the medium that this shard does.
+    pub job: Option<Box<Job>>,
     /// Whether it is on its way out.
     pub closing: Closing,
     /// What is recorded of it.
@@ -80,6 +82,7 @@ impl Unit {
             at_medium: 0,
             tasks: 0,
             nexus_commands_max: opening.nexus_commands_max,
+            job: None,
             closing: Closing::No,
             meter: UnitMeter::new(opening.unit),
             spare: [const { None }; Operation::ALL.len()],

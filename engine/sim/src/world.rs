@@ -360,7 +360,7 @@ impl World {
                 let result = medium.resize(device.handler.size_bytes());
                 self.help(hub, Mail::DeviceResized { unit, result });
             }
-            Order::Answer(..) | Order::Log(..) | Order::Ready(_) => {}
+            Order::SurveySpace { .. } | Order::Answer(..) | Order::Log(..) | Order::Ready(_) => {}
         }
     }
 

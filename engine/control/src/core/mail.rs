@@ -7,6 +7,7 @@ use std::sync::Arc;
 use portico_model::configuration::{Configuration, Device, Portal};
 use portico_model::identity::{ShardId, UnitId};
 use portico_model::message::{ToControl, ToShard};
+use portico_scsi::space::Space;
 
 use crate::ledger_store::Restored;
 use crate::metrics::Snapshot;
@@ -43,6 +44,13 @@ pub enum Mail<M> {
         unit: UnitId,
         /// How many bytes of it can be served from now on, or why it is as it was, for people.
         result: Result<u64, String>,
+    },
+    /// Answer to [`Order::SurveySpace`].
+    SpaceSurveyed {
+        /// As ordered.
+        unit: UnitId,
+        /// What the pool below has; `None` where nobody can tell.
+        space: Option<Space>,
     },
     /// Answer to [`Order::ReadLedger`].
     LedgerRead {
@@ -117,6 +125,13 @@ pub enum Order<M> {
         /// As it is configured now.
         device: Arc<Device>,
         /// To be resized.
+        medium: M,
+    },
+    /// Blocks: find out what the pool below a thin unit has. Answered by [`Mail::SpaceSurveyed`].
+    SurveySpace {
+        /// To be named in the answer.
+        unit: UnitId,
+        /// To be looked at.
         medium: M,
     },
     /// Blocks: no shard uses the medium any more.

@@ -22,6 +22,7 @@ mod login;
 mod mail;
 mod planning;
 mod sizes;
+mod space;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use portico_scsi::ledger::BootId;
 pub use mail::{Bound, Exit, Level, LunSummary, Mail, Opened, Order, QueryId, Summary, TargetSummary};
 pub use units::{NEXUS_COMMANDS_MAX_DEFAULT, OPEN_RETRY_MAX, OPEN_RETRY_MIN};
 
-use crate::fence::{Asker, Request};
+use crate::fence::{Asker, Errand, Request};
 use crate::metrics::ControlCounters;
 use crate::metrics::collection::Collection;
 use crate::registry::Registry;
@@ -146,6 +147,7 @@ impl<M: Clone> Control<M> {
             Mail::FromShard(mail) => self.hear(mail, now, orders),
             Mail::Apply { configuration, force } => self.apply(configuration, force, now, orders),
             Mail::DeviceOpened { unit, result } => self.device_opened(unit, result, now, orders),
+            Mail::SpaceSurveyed { unit, space } => self.surveyed(unit, space, now, orders),
             Mail::Resized { unit, size_bytes } => self.resized(unit, size_bytes, now, orders),
             Mail::DeviceResized { unit, result } => self.device_resized(unit, result, now, orders),
             Mail::LedgerRead { unit, result } => {
@@ -217,6 +219,13 @@ impl<M: Clone> Control<M> {
                 self.at_fence(unit, now, orders, |fence, effects| {
                     fence.installed(shard, generation, now, effects)
                 });
+                self.advance(now, orders);
+            }
+            ToControl::WorkIsAt { unit, progress } => {
+                self.errand(unit, Errand::WorkIsAt(progress), now, orders);
+            }
+            ToControl::WorkEnded { unit, well } => {
+                self.errand(unit, Errand::WorkEnded(well), now, orders);
                 self.advance(now, orders);
             }
             ToControl::Closed { shard, unit } => self.closed(shard, unit, now, orders),

@@ -47,6 +47,8 @@ pub(super) struct Unit<M> {
     pub(super) known_before: bool,
     /// Sessions that map it.
     pub(super) users: usize,
+    /// When the pool below a thin unit is looked at again.
+    pub(super) survey_at: Moment,
     /// Shards that have not closed it; `None` while it is open.
     pub(super) closing: Option<ShardSet>,
 }
@@ -86,7 +88,10 @@ impl<M> Unit<M> {
             (_, LedgerKnown::Damaged) | (Medium::Never | Medium::Failed { .. }, _) => true,
             (Medium::Opening { failures }, _) => *failures > 0,
             (Medium::Open { .. }, LedgerKnown::Reading) => false,
-            (Medium::Open { .. }, LedgerKnown::Restored) => self.is_ready(),
+            (Medium::Open { .. }, LedgerKnown::Restored) => {
+                let readiness = self.fence.state().readiness;
+                self.is_ready() || matches!(readiness, Readiness::UnderWay(..) | Readiness::WorkFailed(_))
+            }
         }
     }
 
@@ -95,6 +100,7 @@ impl<M> Unit<M> {
             Medium::Failed { retry_at, .. } if self.closing.is_none() => {
                 retry_at.min(self.fence.next_deadline())
             }
+            Medium::Open { .. } => self.survey_at.min(self.fence.next_deadline()),
             _ => self.fence.next_deadline(),
         }
     }
@@ -156,6 +162,7 @@ impl<M: Clone> Control<M> {
             ledger: LedgerKnown::Reading,
             known_before: false,
             users: 0,
+            survey_at: Moment::NEVER,
             closing: None,
         };
         self.deadlines.set(id, unit.next_deadline());
@@ -264,6 +271,7 @@ impl<M: Clone> Control<M> {
         self.broadcast(orders, || ToShard::Open(opening.clone()));
         self.errand(id, Errand::Reconfigured(Box::new(state)), now, orders);
         self.errand(id, Errand::Device(Readiness::Ready, attention), now, orders);
+        self.survey(id, orders);
     }
 
     /// The configuration names a device that is there.
@@ -421,6 +429,7 @@ impl<M: Clone> Control<M> {
     /// Time has passed for one unit.
     pub(super) fn expire_unit(&mut self, id: UnitId, now: Moment, orders: &mut Orders<M>) {
         let Some(unit) = self.units.get(&id) else { return };
+        let survey_due = unit.survey_at <= now;
         if let Medium::Failed { failures, retry_at } = unit.medium
             && retry_at <= now
             && unit.closing.is_none()
@@ -433,6 +442,9 @@ impl<M: Clone> Control<M> {
                 unit.medium = Medium::Opening { failures };
                 orders.push(Order::OpenDevice { unit: id, device: Arc::clone(&unit.device) });
             }
+        }
+        if survey_due {
+            self.survey(id, orders);
         }
         self.at_fence(id, now, orders, |fence, effects| fence.expire(now, effects));
     }
@@ -481,6 +493,9 @@ impl<M: Clone> Control<M> {
                 Effect::Install(install) => {
                     let install = Arc::new(install);
                     self.broadcast(orders, || ToShard::Install(Arc::clone(&install)));
+                }
+                Effect::Work(shard, work) => {
+                    orders.push(Order::ToShard(shard, ToShard::Work { unit: id, work }));
                 }
                 Effect::Answer(Asker { shard, ticket }, outcome) => {
                     self.parked.remove(&(shard, ticket));

@@ -17,6 +17,8 @@ use super::request::{Errand, Request};
 pub(super) struct Judged {
     pub(super) original: Original,
     pub(super) installment: Option<Installment>,
+    /// What those hear who wait for work that has ended.
+    pub(super) verdict: Result<(), Outcome>,
 }
 
 /// Judges a request of an attached nexus.
@@ -29,12 +31,13 @@ pub(super) fn request(original: &Original, nexus: NexusId, request: Request) -> 
         Request::Change(change) => original.apply(change, nexus)?,
         Request::Reset => Some(original.reset(UnitAttention::LogicalUnitReset)),
     };
-    Ok(Judged { original, installment })
+    Ok(Judged { original, installment, verdict: Ok(()) })
 }
 
 /// What an errand comes to, with these nexuses attached.
 pub(super) fn errand(original: &Original, attached: &BTreeMap<NexusId, NexusName>, errand: Errand) -> Judged {
     let mut original = original.clone();
+    let mut verdict = Ok(());
     let installment = match errand {
         Errand::Restored { mut ledger, .. } => {
             ledger.set_ports(Arc::clone(original.ledger().ports()));
@@ -55,6 +58,13 @@ pub(super) fn errand(original: &Original, attached: &BTreeMap<NexusId, NexusName
         Errand::Reconfigured(unit) => original.reconfigure(&unit),
         Errand::Ports(ports) => original.set_ports(ports),
         Errand::Groups(groups) => original.set_target_port_groups(groups),
+        Errand::Space(space) => original.space_is(space),
+        Errand::WorkIsAt(progress) => original.work_is_at(progress),
+        Errand::WorkEnded(well) => {
+            let (outcome, installment) = original.work_ended(well);
+            verdict = outcome;
+            installment
+        }
     };
-    Judged { original, installment }
+    Judged { original, installment, verdict }
 }

@@ -34,6 +34,7 @@ use portico_scsi::original::{Change, Installment, Original};
 use portico_scsi::reservation::{NexusId, Reservation};
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
 use portico_scsi::unit::LogicalUnit;
+use portico_scsi::work::Work;
 
 use judge::Judged;
 pub(crate) use request::{Asker, Effect, Errand, Request};
@@ -77,6 +78,8 @@ pub(crate) struct Fence {
     errands: VecDeque<Errand>,
     queue: VecDeque<Waiting>,
     orphans: Vec<Orphan>,
+    /// Who waits for the end of work on all of the medium.
+    awaiting_work: Vec<(NexusId, Asker)>,
     ledger: LedgerFile,
     /// Another unit has its name, and its ledger's file.
     retired: bool,
@@ -96,6 +99,10 @@ struct Running {
     owner_lost: bool,
     /// What a volatile cache held before it may not be stable.
     flush_failed: bool,
+    /// What a shard is to do when every shard has installed this.
+    work: Option<Arc<Work>>,
+    /// What those hear who wait.
+    verdict: Result<(), Outcome>,
     phase: Phase,
 }
 
@@ -138,6 +145,7 @@ impl Fence {
             errands: VecDeque::new(),
             queue: VecDeque::new(),
             orphans: Vec::new(),
+            awaiting_work: Vec::new(),
             ledger: LedgerFile {
                 boot,
                 restored: false,
@@ -170,6 +178,11 @@ impl Fence {
     /// The generation of [`Fence::state`].
     pub(crate) fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Whether nexuses were told that the pool below runs low.
+    pub(crate) fn space_is_low(&self) -> bool {
+        self.original.space_is_low()
     }
 
     /// Whether a change is held up.
@@ -217,6 +230,7 @@ impl Fence {
     /// Nobody waits for this answer any more. What has not begun is not done.
     pub(crate) fn withdraw(&mut self, asker: Asker) {
         self.queue.retain(|waiting| waiting.joined.asker != asker);
+        self.awaiting_work.retain(|(_, waiting)| *waiting != asker);
         if let Some(running) = &mut self.running {
             running.asker.take_if(|joined| joined.asker == asker);
             running.joined.retain(|joined| joined.asker != asker);
@@ -229,6 +243,8 @@ impl Fence {
             self.queue.iter().filter(|waiting| waiting.nexus == nexus).map(|waiting| waiting.joined.asker);
         effects.extend(queued.map(Effect::Forget));
         self.queue.retain(|waiting| waiting.nexus != nexus);
+        let of_work = self.awaiting_work.extract_if(.., |(asking, _)| *asking == nexus);
+        effects.extend(of_work.map(|(_, asker)| Effect::Forget(asker)));
         if let Some(running) = &mut self.running
             && running.request.as_ref().is_some_and(|(asking, _)| *asking == nexus)
         {
@@ -261,7 +277,12 @@ impl Fence {
             }
             Errand::Ports(_) => self.errands.retain(|errand| !matches!(errand, Errand::Ports(_))),
             Errand::Groups(_) => self.errands.retain(|errand| !matches!(errand, Errand::Groups(_))),
-            Errand::Restored { .. } | Errand::NexusFound(..) | Errand::AbsentHolderLost => {}
+            Errand::Space(_) => self.errands.retain(|errand| !matches!(errand, Errand::Space(_))),
+            Errand::WorkIsAt(_) => self.errands.retain(|errand| !matches!(errand, Errand::WorkIsAt(_))),
+            Errand::Restored { .. }
+            | Errand::NexusFound(..)
+            | Errand::AbsentHolderLost
+            | Errand::WorkEnded(_) => {}
         }
         self.errands.push_back(errand);
         self.proceed(now, effects);
@@ -359,13 +380,28 @@ impl Fence {
     fn settle(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let everywhere = self.installed.iter().copied().min().expect("there is a shard");
         let done = |running: &mut Running| matches!(running.phase, Phase::Installing(at) if at <= everywhere);
-        if let Some(running) = self.running.take_if(done) {
+        if let Some(mut running) = self.running.take_if(done) {
+            self.hand_over_work(&mut running, effects);
             // A reset promises nothing of what is stable.
             let unstable = running.flush_failed && !matches!(running.request, Some((_, Request::Reset)));
-            running.answer(if unstable { Err(UNSTABLE) } else { Ok(()) }, effects);
+            let verdict = if unstable { Err(UNSTABLE) } else { running.verdict };
+            running.answer(verdict, effects);
             effects.push(Effect::Completed);
             self.proceed(now, effects);
         }
+    }
+
+    /// Work on all of the medium begins when no shard has anything else there. Who does not want to hear at once waits for
+    /// its end, however long that takes.
+    fn hand_over_work(&mut self, running: &mut Running, effects: &mut Vec<Effect>) {
+        let Some(work) = running.work.take() else { return };
+        let asker = running.asker.map(|joined| joined.asker);
+        let shard = asker.map_or(ShardId(0), |asker| asker.shard);
+        if let (false, Some((nexus, _))) = (work.immediate, &running.request) {
+            let waiting = running.asker.take().into_iter().chain(running.joined.drain(..));
+            self.awaiting_work.extend(waiting.map(|joined| (*nexus, joined.asker)));
+        }
+        effects.push(Effect::Work(shard, work));
     }
 
     /// Takes up one thing after the other until one is under way: control's errands, requests, a ledger's repair.
@@ -435,16 +471,25 @@ impl Fence {
             | Errand::Device(..)
             | Errand::Reconfigured(_)
             | Errand::Ports(_)
-            | Errand::Groups(_) => {}
+            | Errand::Groups(_)
+            | Errand::Space(_)
+            | Errand::WorkIsAt(_)
+            | Errand::WorkEnded(_) => {}
         }
+        let ends_work = matches!(errand, Errand::WorkEnded(_));
         let comes = matches!(errand, Errand::NexusFound(..));
-        let Judged { original, installment } = judge::errand(&self.original, &self.attached, errand);
+        let judged = judge::errand(&self.original, &self.attached, errand);
+        let Judged { original, installment, verdict } = judged;
         match installment {
             // Nobody waits for it: it takes nothing from anybody who has a session.
             Some(installment) if comes => drop(self.install(original, installment, effects)),
             // Nor for what no shard sees: it may happen beside a drain.
             None => self.original = original,
-            _ => self.begin(None, None, Judged { original, installment }, now, effects),
+            _ => self.begin(None, None, Judged { original, installment, verdict }, now, effects),
+        }
+        if ends_work && let Some(running) = &mut self.running {
+            let waiting = self.awaiting_work.drain(..).map(|(_, asker)| asker);
+            running.joined.extend(waiting.map(|asker| Joined { asker, deadline: Moment::NEVER }));
         }
     }
 
@@ -475,13 +520,14 @@ impl Fence {
         effects: &mut Vec<Effect>,
     ) {
         assert!(self.running.is_none(), "beside a drain nothing begins that it would have to wait for");
-        let Judged { original, installment } = judged;
+        let Judged { original, installment, verdict } = judged;
         let Some(installment) = installment else {
             // Nothing that a shard sees is another one.
             self.original = original;
             effects.extend(asker.map(|joined| Effect::Answer(joined.asker, Ok(()))));
             return;
         };
+        let work = installment.work.clone();
         let phase = if installment.durable {
             // Until the answer comes the file may have the old one or the new one.
             self.ledger.kept = false;
@@ -490,7 +536,7 @@ impl Fence {
         } else {
             Phase::Installing(self.install(original, installment, effects))
         };
-        self.running = Some(Running::new(request, asker, phase, now));
+        self.running = Some(Running { work, verdict, ..Running::new(request, asker, phase, now) });
     }
 
     fn install(
@@ -523,8 +569,14 @@ impl Fence {
     /// The same state with another list of orphans: refuses nothing, so that no drain waits for it.
     fn tell_orphans(&mut self, effects: &mut Vec<Effect>) {
         let unit = self.original.unit().clone();
-        let unchanged =
-            Installment { unit, attentions: Vec::new(), aborts: None, durable: false, flush: false };
+        let unchanged = Installment {
+            unit,
+            attentions: Vec::new(),
+            aborts: None,
+            durable: false,
+            flush: false,
+            work: None,
+        };
         self.send(unchanged, effects);
     }
 
@@ -555,6 +607,8 @@ impl Running {
             overdue: false,
             owner_lost: false,
             flush_failed: false,
+            work: None,
+            verdict: Ok(()),
             phase,
         }
     }

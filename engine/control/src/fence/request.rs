@@ -11,7 +11,9 @@ use portico_scsi::ledger::{Ledger, NexusName, TargetPort};
 use portico_scsi::original::Change;
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::Outcome;
+use portico_scsi::space::Space;
 use portico_scsi::unit::{LogicalUnit, Readiness};
+use portico_scsi::work::Work;
 
 /// Who waits for an answer: a task parked on its shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +70,12 @@ pub(crate) enum Errand {
     Ports(Arc<[TargetPort]>),
     /// They are in these target port groups.
     Groups(Option<Arc<TargetPortGroups>>),
+    /// What the pool below a thin unit has.
+    Space(Space),
+    /// The shard that works on all of the medium has come so far, in parts of 65536.
+    WorkIsAt(u16),
+    /// It is through, well or not.
+    WorkEnded(bool),
 }
 
 /// What the fence wants done.
@@ -77,6 +85,8 @@ pub(crate) enum Effect {
     Persist(Vec<u8>),
     /// To every shard, in this order.
     Install(Install),
+    /// To one shard: nothing of anybody else's is at the medium any more.
+    Work(ShardId, Arc<Work>),
     /// To the asker's shard.
     Answer(Asker, Result<(), Outcome>),
     /// This asker is forgotten unanswered: its nexus is lost.

@@ -180,6 +180,7 @@ impl World {
                 Effect::Forget(asker) => {
                     prop_assert!(self.waiting.remove(&asker.ticket.0).is_some());
                 }
+                Effect::Work(..) => return Err(TestCaseError::fail("nobody asked for work")),
                 Effect::Release(_) | Effect::Completed | Effect::Overdue => {}
             }
         }

@@ -7,6 +7,7 @@ use portico_scsi::original::Change;
 use portico_scsi::persistent::{OutAction, PersistentOut, Registering, ScopeType};
 use portico_scsi::reservation::Reservation;
 use portico_scsi::unit::{ModeChange, Readiness, WriteCache};
+use portico_scsi::work::{Fill, Work, WorkKind};
 
 use super::*;
 use crate::identity::{Extent, logical_unit};
@@ -149,6 +150,7 @@ fn word(effect: &Effect) -> String {
         }
         Effect::Forget(asker) => format!("forget {}", asker.ticket.0),
         Effect::Release(nexus) => format!("release {}", nexus.0),
+        Effect::Work(shard, work) => format!("{:?} at shard {}", work.kind, shard.0),
         Effect::Completed => "completed".to_owned(),
         Effect::Overdue => "overdue".to_owned(),
     }
@@ -294,6 +296,72 @@ fn saved_mode_values_are_durable_before_any_shard_hears_of_them() {
     stage.everywhere(1);
     assert_eq!(stage.said(), ["persist nobody", "install 1", "2 good", "completed"]);
     assert_eq!(stage.fence.state().mode_saved.write_cache, WriteCache::WriteThrough);
+}
+
+fn sanitize(immediate: bool) -> Request {
+    let fill = Fill::Zeroes { deallocate: true };
+    let work = Work { kind: WorkKind::Sanitize, immediate, unrestricted: false, fill };
+    Request::Change(Change::Work(Arc::new(work)))
+}
+
+#[test]
+fn work_on_the_medium_begins_when_every_shard_has_drained_and_is_answered_at_its_end() {
+    let mut stage = Stage::ready();
+    stage.ask(1, A, sanitize(false));
+    stage.written(true);
+    stage.installed(S0, 1);
+    assert_eq!(stage.said(), ["persist nobody", "install 1"]);
+    stage.installed(S1, 1);
+    assert_eq!(stage.said(), ["Sanitize at shard 0", "completed"]);
+    stage.ask(2, B, RESERVE);
+    assert_eq!(stage.said(), ["2 check 04/1b"], "nothing changes meanwhile");
+    stage.errand(Errand::WorkIsAt(0x8000));
+    stage.everywhere(2);
+    assert_eq!(stage.fence.state().readiness, Readiness::UnderWay(WorkKind::Sanitize, 0x8000));
+    stage.pass(CHANGE_PATIENCE * 10);
+    assert_eq!(stage.said(), ["install 2", "completed"], "however long it takes");
+    stage.errand(Errand::WorkEnded(true));
+    stage.written(true);
+    assert_eq!(stage.said(), ["persist nobody", "install 3"]);
+    stage.everywhere(3);
+    assert_eq!(stage.said(), ["1 good", "completed"]);
+    assert_eq!(stage.fence.state().readiness, Readiness::Ready);
+}
+
+#[test]
+fn work_that_failed_is_told_to_who_waits_and_to_everybody_after_a_restart_too() {
+    let mut stage = Stage::ready();
+    stage.ask(1, A, sanitize(false));
+    let Some(Effect::Persist(kept)) = stage.effects.pop() else { panic!("durable before it begins") };
+    stage.written(true);
+    stage.everywhere(1);
+    stage.said();
+    stage.errand(Errand::WorkEnded(false));
+    stage.everywhere(2);
+    assert_eq!(stage.said(), ["install 2", "1 check 31/03", "completed"]);
+    stage.ask(2, B, RESERVE);
+    assert_eq!(stage.said(), ["2 check 31/03"]);
+    let mut again = Stage::restored(Ledger::restore(&kept, BOOT).unwrap(), true);
+    assert_eq!(again.fence.original.unit().readiness, Readiness::WorkFailed(WorkKind::Sanitize));
+    again.ask(3, A, Request::Change(Change::ExitFailureMode));
+    assert_eq!(again.said(), ["3 check 24/00"], "it was in restricted mode");
+    again.ask(4, A, sanitize(true));
+    again.everywhere(1);
+    assert_eq!(again.said(), ["install 1", "Sanitize at shard 0", "4 good", "completed"]);
+}
+
+#[test]
+fn who_waits_for_work_may_go_and_the_work_goes_on() {
+    let mut stage = Stage::ready();
+    stage.ask(1, A, sanitize(false));
+    stage.written(true);
+    stage.everywhere(1);
+    stage.said();
+    stage.fence.withdraw(asker(1));
+    stage.errand(Errand::WorkEnded(true));
+    stage.written(true);
+    stage.everywhere(2);
+    assert_eq!(stage.said(), ["persist nobody", "install 2", "completed"]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use portico_model::configuration::{Configuration, Device, Portal};
 use portico_model::identity::{ShardId, UnitId};
 use portico_model::message::{ToControl, ToShard};
 use portico_scsi::ledger::BootId;
+use portico_scsi::space::Space;
 use tokio::sync::oneshot;
 
 use crate::core::{Bound, Control, Exit, Level, Mail, Opened, Order, Orders, QueryId, Summary};
@@ -55,6 +56,12 @@ pub trait Devices: Send + Sync + 'static {
     /// # Errors
     /// Why not, for people.
     fn resize(&self, medium: &Self::Medium, device: &Device) -> Result<u64, String>;
+
+    /// What the pool below a medium has, as a file system below a file; `None` where nobody can tell.
+    fn space(&self, medium: &Self::Medium) -> Option<Space> {
+        let _ = medium;
+        None
+    }
 
     /// Closes a medium that no shard uses any more.
     fn close(&self, medium: Self::Medium) {
@@ -316,6 +323,15 @@ where
                     // Before control hears of it: it may order the medium to be closed then.
                     drop(medium);
                     post.send(Mail::DeviceResized { unit, result });
+                });
+            }
+            Order::SurveySpace { unit, medium } => {
+                let (devices, post) = (Arc::clone(&self.devices), self.inbox.post.clone());
+                self.helpers.lone(move || {
+                    let space = devices.space(&medium);
+                    // As with resizing: control may order the medium to be closed then.
+                    drop(medium);
+                    post.send(Mail::SpaceSurveyed { unit, space });
                 });
             }
             Order::CloseDevice { unit: _, medium } => {

@@ -8,6 +8,7 @@ use super::{Ledger, NexusName, PORT_NAME_BYTES_MAX, REGISTRANTS_MAX};
 use crate::bits::{be, be16, be32};
 use crate::persistent::PersistentType;
 use crate::unit::{ModeValues, SavedModes, WriteCache};
+use crate::work::{Unfinished, WorkKind};
 
 /// Tells one run of the kernel from another: under the same id, the ledger is restored whole.
 pub type BootId = [u8; 16];
@@ -57,8 +58,10 @@ impl fmt::Display for LedgerDamage {
 impl std::error::Error for LedgerDamage {}
 
 const MAGIC: [u8; 8] = *b"pLedger\n";
-const VERSION: u16 = 3;
-/// It had no saved mode values; all else is the same.
+const VERSION: u16 = 4;
+/// It did not say what work was begun; all else is the same.
+const VERSION_WITHOUT_WORK: u16 = 3;
+/// It had no saved mode values either.
 const VERSION_WITHOUT_MODES: u16 = 2;
 /// It had no registrations either.
 const VERSION_WITHOUT_REGISTRATIONS: u16 = 1;
@@ -75,6 +78,7 @@ pub const LEDGER_BYTES_MAX: usize = HEADER_BYTES
     + PERSISTENT_BYTES
     + REGISTRANTS_MAX * (8 + NEXUS_BYTES_MAX)
     + MODES_BYTES_MAX
+    + 1
     + CHECKSUM_BYTES;
 
 const TAG_NONE: u8 = 0;
@@ -83,6 +87,12 @@ const TAG_RESERVE: u8 = 1;
 /// A tag; the values and the configured write cache, where any are saved.
 const MODES_BYTES_MAX: usize = 1 + 2;
 const TAG_SAVED_MODES: u8 = 1;
+/// What work is unfinished; the place in this list, from one on.
+const WORKS: [Unfinished; 3] = [
+    Unfinished { kind: WorkKind::Sanitize, unrestricted: false },
+    Unfinished { kind: WorkKind::Sanitize, unrestricted: true },
+    Unfinished { kind: WorkKind::Format, unrestricted: false },
+];
 pub(super) const CACHES: [WriteCache; 3] =
     [WriteCache::WriteBack, WriteCache::WriteThrough, WriteCache::NonVolatile];
 const CACHE_MASK: u8 = 0x03;
@@ -97,7 +107,8 @@ const NO_HOLDER: u16 = u16::MAX;
 
 impl Ledger {
     /// The bytes to keep: magic, version, the boot id under which this was written, the holder of a RESERVE, registrations
-    /// and the persistent reservation, saved mode values, CRC32C of all that.
+    /// and the persistent reservation, saved mode values, unfinished
+    /// work, CRC32C of all that.
     pub fn encode(&self, boot: BootId) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(MAGIC);
@@ -117,6 +128,9 @@ impl Ledger {
                 bytes.extend([TAG_SAVED_MODES, encode_values(values), cache_code(*configured)]);
             }
         }
+        let work = self.unfinished.map(|work| WORKS.iter().position(|known| *known == work));
+        let work = work.map_or(0, |place| 1 + place.expect("formats have no AUSE"));
+        bytes.push(u8::try_from(work).expect("a short list"));
         bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
         assert!(bytes.len() <= LEDGER_BYTES_MAX, "a ledger of {} bytes", bytes.len());
         bytes
@@ -150,22 +164,24 @@ impl Ledger {
         let reserved_by = rest.reservation()?;
         let persistent =
             if version >= VERSION_WITHOUT_MODES { rest.persistent()? } else { Persistent::default() };
-        let saved_modes = if version == VERSION { rest.saved_modes()? } else { None };
+        let saved_modes = if version >= VERSION_WITHOUT_WORK { rest.saved_modes()? } else { None };
+        let unfinished = if version == VERSION { rest.unfinished()? } else { None };
         match rest.at == body.len() {
-            true => Ok((Self { reserved_by, persistent, saved_modes, ..Self::new() }, boot)),
+            true => Ok((Self { reserved_by, persistent, saved_modes, unfinished, ..Self::new() }, boot)),
             false => Err(LedgerDamage::Malformed { at: rest.at }),
         }
     }
 
     /// What of a kept ledger holds under `boot`: all of it in the same run of the kernel. After a reboot a RESERVE is gone
     /// (SPC-2 §5.5.1), and so are registrations but with APTPL; PRGENERATION begins anew (SPC-4 §5.13.5, §6.15.2). Saved mode
-    /// values stay.
+    /// values stay, and so does work that was not ended.
     ///
     /// # Errors
     /// What is wrong with the bytes.
     pub fn restore(bytes: &[u8], boot: BootId) -> Result<Self, LedgerDamage> {
         let (ledger, written_under) = Self::decode(bytes)?;
-        let rebooted = Self { saved_modes: ledger.saved_modes, ..Self::new() };
+        let (saved_modes, unfinished) = (ledger.saved_modes, ledger.unfinished);
+        let rebooted = Self { saved_modes, unfinished, ..Self::new() };
         Ok(match (written_under == boot, ledger.persistent.persists) {
             (true, _) => ledger,
             (false, true) => {
@@ -286,6 +302,14 @@ impl Rest<'_> {
         }
         Ok(Persistent { generation, registrants, held, persists: flags & PERSISTS != 0 })
     }
+    fn unfinished(&mut self) -> Result<Option<Unfinished>, LedgerDamage> {
+        let malformed = LedgerDamage::Malformed { at: self.at };
+        match self.take(1)?[0] {
+            0 => Ok(None),
+            place => WORKS.get(usize::from(place) - 1).copied().map(Some).ok_or(malformed),
+        }
+    }
+
     fn saved_modes(&mut self) -> Result<Option<SavedModes>, LedgerDamage> {
         let malformed = LedgerDamage::Malformed { at: self.at };
         match self.take(1)?[0] {

@@ -18,6 +18,7 @@ use crate::persistent::{PersistentOut, Registrant, Registrations};
 use crate::reservation::{NexusId, Reservation};
 use crate::sense::Outcome;
 use crate::unit::SavedModes;
+use crate::work::Unfinished;
 
 pub use keeping::{BootId, LEDGER_BYTES_MAX, LedgerDamage};
 use persistent::Persistent;
@@ -129,6 +130,8 @@ pub struct Ledger {
     persistent: Persistent,
     /// What MODE SELECT saved.
     saved_modes: Option<SavedModes>,
+    /// Work on the whole medium that is not known to have ended well.
+    unfinished: Option<Unfinished>,
 }
 
 impl Ledger {
@@ -177,6 +180,16 @@ impl Ledger {
     pub fn port_of(&self, nexus: NexusId) -> Option<u16> {
         let name = self.attached.get(&nexus).expect("a change comes from an attached nexus");
         self.ports.iter().find(|port| port.name == name.target_port).map(|port| port.relative_id)
+    }
+
+    /// Work on the whole medium that is not known to have ended well.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        self.unfinished
+    }
+
+    /// Such work begins, or is over. Whether that is news: then the ledger is made durable.
+    pub fn set_unfinished(&mut self, unfinished: Option<Unfinished>) -> bool {
+        std::mem::replace(&mut self.unfinished, unfinished) != unfinished
     }
 
     /// The reservation as replicas shall know it.

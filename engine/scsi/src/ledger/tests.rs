@@ -91,17 +91,17 @@ fn what_is_not_a_ledger_is_named_for_what_it_is() {
     assert_eq!(Ledger::decode(&bytes[..20]), Err(LedgerDamage::Truncated { bytes: 20 }));
     assert_eq!(Ledger::decode(b"something else altogether, and longer"), Err(LedgerDamage::NotALedger));
     let mut later = bytes.clone();
-    later[9] = 4;
-    assert_eq!(Ledger::decode(&later), Err(LedgerDamage::Version(4)));
+    later[9] = 5;
+    assert_eq!(Ledger::decode(&later), Err(LedgerDamage::Version(5)));
     let mut other = bytes;
     other[HEADER_BYTES] = 9;
     assert!(matches!(Ledger::decode(&other), Err(LedgerDamage::Checksum { .. })));
 }
 
 #[test]
-fn a_ledger_of_the_version_before_has_no_saved_modes() {
+fn a_ledger_of_an_earlier_version_has_no_saved_modes() {
     let mut bytes = Ledger::new().encode(BOOT);
-    bytes.truncate(bytes.len() - 5);
+    bytes.truncate(bytes.len() - 6);
     bytes[9] = 2;
     bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
     assert_eq!(Ledger::decode(&bytes), Ok((Ledger::new(), BOOT)));

@@ -8,6 +8,7 @@ use portico_model::message::{Install, Opening, ToControl};
 use portico_model::meter::{Meters, UnitMeter};
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
+use portico_scsi::unit::Readiness;
 
 use super::medium::Adapter;
 use super::{Core, Op};
@@ -65,11 +66,13 @@ impl<D: Driver> Core<D> {
             let of_unit = self.tasks.iter_mut().map(|(_, task)| task).filter(|task| task.unit == Some(key));
             of_unit.filter(handed).for_each(|task| task.flush_due = true);
         }
+        let work = |readiness: Readiness| matches!(readiness, Readiness::UnderWay(..));
+        let work_begins = work(install.state.readiness) && !work(unit.state.readiness);
         unit.state = Arc::clone(&install.state);
         unit.generation = install.generation;
         unit.install_orphans(&install.orphans, self.shard);
         self.attract_attention(key, install);
-        let fenced = self.mark_fenced(key, install);
+        let fenced = self.mark_fenced(key, install, work_begins);
         let unit = self.units.get_mut(key).expect("a unit with a name is there");
         unit.drains.begin(install.generation, fenced + u32::from(install.flush));
         self.abort_by_install(key, install);
@@ -106,8 +109,8 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Marks the pieces at the medium that the new state refuses or aborts; tells how many.
-    fn mark_fenced(&mut self, key: Key<Unit>, install: &Install) -> u32 {
+    /// Marks the pieces at the medium that the new state refuses or aborts, or `all`; tells how many.
+    fn mark_fenced(&mut self, key: Key<Unit>, install: &Install, all: bool) -> u32 {
         let mut fenced = 0;
         for (_, op) in self.ops.iter_mut().filter(|(_, op)| op.unit == key && op.fenced.is_none()) {
             // An orphan's nexus may have come back under another number: whoever fences waits for it in any case.
@@ -115,7 +118,7 @@ impl<D: Driver> Core<D> {
                 install.aborts.as_ref().is_some_and(|scope| scope.includes(op.nexus) || op.orphan.is_some());
             let refused = install.state.admits(op.nexus, op.port, op.class).is_err();
             let beyond = op.blocks.end() > install.state.geometry.blocks();
-            if aborted || refused || beyond {
+            if all || aborted || refused || beyond {
                 op.fenced = Some(install.generation);
                 fenced += 1;
             }

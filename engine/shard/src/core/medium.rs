@@ -56,6 +56,12 @@ impl Op {
         }
     }
 
+    /// A piece of work on all of the medium.
+    pub(super) fn of_work(unit: Key<Unit>, blocks: Blocks, length_bytes: u64) -> Self {
+        let kind = OpKind::Work { length_bytes };
+        Self { fenced: None, kind, blocks, ..Self::flush_for(unit, Generation(0)) }
+    }
+
     /// The flush before the shutdown.
     pub(super) fn last_flush(unit: Key<Unit>) -> Self {
         Self { fenced: None, kind: OpKind::LastFlush, ..Self::flush_for(unit, Generation(0)) }
@@ -86,6 +92,11 @@ pub enum OpKind {
     InstallFlush,
     /// The flush of a medium before the shutdown.
     LastFlush,
+    /// A piece of work on all of the medium, or its flush.
+    Work {
+        /// Its length.
+        length_bytes: u64,
+    },
 }
 
 /// Why a request was not handed over.
@@ -206,6 +217,10 @@ impl<D: Driver> Core<D> {
             self.outbox.push_back(ToControl::FlushFailed { unit: unit.id, generation });
         }
         self.leave_medium(&op);
+        if let OpKind::Work { length_bytes } = op.kind {
+            self.pool.keep_list_if(segments);
+            return self.work_came_back(op.unit, length_bytes, result);
+        }
         let Some(task) = self.tasks.get_mut(op.task) else {
             self.let_go(segments);
             return;
@@ -243,7 +258,9 @@ impl<D: Driver> Core<D> {
                 self.stored(op.task, length_bytes);
             }
             OpKind::Clear { length_bytes } => self.stored(op.task, length_bytes),
-            OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => self.finish(op.task, Outcome::GOOD),
+            OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush | OpKind::Work { .. } => {
+                self.finish(op.task, Outcome::GOOD);
+            }
         }
     }
 
@@ -325,7 +342,7 @@ fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
         MediumError::Unrecovered | MediumError::DataLost | MediumError::BeyondEnd => match kind {
             OpKind::Fetch { .. } => Outcome::read_error(blocks.lba),
             OpKind::Store { .. } | OpKind::Clear { .. } => Outcome::write_error(blocks.lba),
-            OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush => {
+            OpKind::Flush | OpKind::InstallFlush | OpKind::LastFlush | OpKind::Work { .. } => {
                 Outcome::check(Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR))
             }
         },
@@ -413,5 +430,24 @@ impl<D: Driver> portico_backstores::Ring for Adapter<'_, D> {
 
     fn slices_mut(segments: &mut Segments) -> impl Iterator<Item = &mut [u8]> {
         segments.slices_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_found_no_space_says_so_and_is_no_medium_error() {
+        let blocks = Blocks { lba: 8, count: 1 };
+        for kind in [OpKind::Store { length_bytes: 512 }, OpKind::Clear { length_bytes: 512 }] {
+            let sense = outcome_of(MediumError::NoSpace, kind, blocks).sense.unwrap();
+            let additional = sense.additional;
+            assert_eq!(
+                (sense.key, additional),
+                (SenseKey::DataProtect, AdditionalSense::SPACE_ALLOCATION_FAILED)
+            );
+            assert_eq!((additional.code, additional.qualifier), (0x27, 0x07));
+        }
     }
 }

@@ -18,6 +18,7 @@ mod series;
 mod sessions;
 mod verify;
 mod waiting;
+mod work;
 mod write;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -51,6 +52,7 @@ pub use claims::{LentWait, PeerMail};
 pub use medium::{Op, OpKind};
 pub use series::PASSES_MAX;
 pub use waiting::{Line, Lines, Wait};
+pub use work::Job;
 
 /// The state of a shard without its connections.
 pub struct Core<D> {
@@ -90,6 +92,8 @@ pub struct Core<D> {
     pub failed_flushes: Vec<UnitId>,
     /// Flushes that Installs wait for and media have no room for.
     pub flushes_due: Vec<(Key<Unit>, Generation)>,
+    /// Units whose work on all of the medium wants to go on.
+    pub works_due: Vec<Key<Unit>>,
     /// Connections that end when what they have to send is sent.
     pub ending: Vec<(Key<Connection>, EndReason)>,
     /// Connections that have waited to join their session, and how that ended.
@@ -166,6 +170,7 @@ impl<D: Driver> Core<D> {
             thirsty: Vec::new(),
             failed_flushes: Vec::new(),
             flushes_due: Vec::new(),
+            works_due: Vec::new(),
             ending: Vec::new(),
             joining: Vec::new(),
             seated: 0,

@@ -6,7 +6,9 @@ mod fence;
 mod scarcity;
 mod series;
 mod several;
+mod space;
 mod verify;
+mod work;
 mod world;
 
 use std::cell::RefCell;

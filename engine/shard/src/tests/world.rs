@@ -20,6 +20,7 @@ use crate::driver::Driver;
 use crate::turn::{Mail, Mailbox};
 
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 const EOPNOTSUPP: i32 = 95;
 
 pub(super) type Shared = Rc<RefCell<World>>;
@@ -157,6 +158,19 @@ impl World {
         let completion =
             Completion { tag: operation.tag, result: Err(Errno(EIO)), payload: Payload::None, more: false };
         self.done.push_back(completion);
+    }
+
+    /// The first operation at a medium, which is a write, finds no space.
+    pub(super) fn run_out_of_space(&mut self) {
+        let operation = self.at_medium.pop_front().expect("something is at a medium");
+        assert!(matches!(operation.what, What::Write { .. }));
+        let payload = operation.segments.map_or(Payload::None, Payload::Segments);
+        self.done.push_back(Completion {
+            tag: operation.tag,
+            result: Err(Errno(ENOSPC)),
+            payload,
+            more: false,
+        });
     }
 
     /// The first operation at a medium, which is a clearing, is none that the medium can do.

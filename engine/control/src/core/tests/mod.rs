@@ -4,6 +4,7 @@ mod applying;
 mod ending;
 mod sessions;
 mod sizes;
+mod space;
 mod units;
 
 use std::collections::VecDeque;
@@ -80,6 +81,8 @@ pub(super) struct World {
     pub(super) now: Moment,
     pub(super) manners: Manners,
     pub(super) mail: VecDeque<Mail<Disk>>,
+    /// How often control wanted to know what a pool has left.
+    pub(super) surveys: u32,
     /// What control wanted, in words, since somebody looked.
     pub(super) words: Vec<String>,
     /// Adopted sessions in the order of their adoption: session, nexus, home.
@@ -97,6 +100,7 @@ impl World {
             now: Moment::from_millis(1_000),
             manners: Manners::GOOD,
             mail: VecDeque::new(),
+            surveys: 0,
             words: Vec::new(),
             adopted: Vec::new(),
             summary: None,
@@ -206,6 +210,7 @@ impl World {
                     self.words.push(format!("resize {}", device.name));
                 }
             }
+            Order::SurveySpace { .. } => self.surveys += 1,
             Order::CloseDevice { medium, .. } => self.words.push(format!("close medium {medium}")),
             Order::ReadLedger { unit, ledger: device } => {
                 if self.manners.ledgers {
@@ -253,6 +258,9 @@ impl World {
                 if self.manners.installs {
                     self.install(shard, install.unit, install.generation);
                 }
+            }
+            ToShard::Work { unit, work } => {
+                self.words.push(format!("shard {shard}: {:?} of {}", work.kind, self.name(unit)));
             }
             ToShard::Close(unit) => {
                 self.say_once(shard, &format!("close {}", self.name(unit)));
