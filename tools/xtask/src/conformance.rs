@@ -130,7 +130,8 @@ fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, seen: &mut dyn FnMut(
     let folder = tree.keep(&format!("conformance/{}-{}", peer.name(), kind.name()))?;
     let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Loopback)?;
     let mut rows = Vec::new();
-    for test in list.lines().filter(|test| !test.is_empty() && test.contains(pattern)) {
+    let makes_sense = |test: &&str| test.starts_with(kind.tests()) && test.contains(pattern);
+    for test in list.lines().filter(makes_sense) {
         let row = run_one(&mut target, test, &folder)?;
         seen(&row);
         rows.push(row);
@@ -148,6 +149,9 @@ fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
     // Line buffering, so that what a test said before it crashed or hung is there.
     let mut command = Command::new("stdbuf");
     command.args(["-oL", "iscsi-test-cu", "-d", "-V", "-t", test, &url]);
+    if test.starts_with(SANITIZE) {
+        command.arg("-S");
+    }
     if test.starts_with(TWO_PATHS) {
         command.arg(&url);
     }
@@ -214,5 +218,7 @@ const UNIT_BYTES: u64 = 100 << 20;
 /// No test takes more than 4 s where nothing is wrong.
 const TEST_LIMIT: Duration = Duration::from_secs(60);
 const RECORD_ROUNDS: u32 = 3;
+/// These tests want it said that all data may go, -d or not.
+const SANITIZE: &str = "ALL.Sanitize.";
 /// These tests want a second path to the same unit.
 const TWO_PATHS: &str = "ALL.MultipathIO.";

@@ -185,6 +185,16 @@ pub(super) const STAGES: &[Stage] = &[
     conformance_stage("conformance-loop", "iscsi-test-cu against a loop device", LOOP, |site| {
         run_suite(site, Kind::Loop)
     }),
+    conformance_stage("conformance-kinds", "iscsi-test-cu: thick, removable, read-only", None, |site| {
+        let mut tally = Tally { passed: 0, failed: 0, skipped: 0 };
+        for kind in [Kind::Thick, Kind::Removable, Kind::ReadOnly] {
+            let Tally { passed, failed, skipped } = run_suite(site, kind)?;
+            tally.passed += passed;
+            tally.failed += failed;
+            tally.skipped += skipped;
+        }
+        Ok(tally)
+    }),
     Stage {
         name: "ceph",
         what: "RBD images of a real cluster, which hangs, shuts out, comes back",

@@ -64,7 +64,8 @@ impl Baselines {
         let own = if kind == Kind::Rbd { Kind::File } else { kind };
         baselines.own = read_rows(root, &file_of(peer, own))?;
         baselines.is_ours = peer == Peer::Portico;
-        if baselines.is_ours {
+        // tgt's unit is the usual one: what it serves is not asked of one that is fully provisioned.
+        if baselines.is_ours && kind != Kind::Thick {
             baselines.tgt = read_rows(root, &file_of(Peer::Tgt, Kind::File))?;
         }
         Ok(baselines)

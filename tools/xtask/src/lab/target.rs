@@ -47,6 +47,12 @@ pub(crate) enum Kind {
     Null,
     /// An image of a Ceph cluster that is started for it.
     Rbd,
+    /// A file below a unit that is fully provisioned.
+    Thick,
+    /// A file below a unit whose medium can be ejected.
+    Removable,
+    /// A file below a unit that cannot be written.
+    ReadOnly,
 }
 
 impl Peer {
@@ -81,6 +87,17 @@ impl Kind {
             Kind::Loop => "loop",
             Kind::Null => "null",
             Kind::Rbd => "rbd",
+            Kind::Thick => "thick",
+            Kind::Removable => "removable",
+            Kind::ReadOnly => "read-only",
+        }
+    }
+
+    /// What the names of the tests of libiscsi's suite begin with that make sense on it.
+    pub(crate) fn tests(self) -> &'static str {
+        match self {
+            Kind::ReadOnly => "ALL.ReadOnly.",
+            _ => "ALL.",
         }
     }
 
@@ -104,6 +121,8 @@ enum Medium {
         size_bytes: u64,
     },
     File(PathBuf),
+    /// A file, and attributes of the gateway's DEVICE.
+    Attributed(PathBuf, &'static str),
     Loop(LoopDevice),
     Null {
         size_bytes: u64,
@@ -399,7 +418,7 @@ impl Medium {
         match kind {
             Kind::Ram => return Ok(Medium::Ram { size_bytes }),
             Kind::Null => return Ok(Medium::Null { size_bytes }),
-            Kind::File | Kind::Loop => {}
+            Kind::File | Kind::Loop | Kind::Thick | Kind::Removable | Kind::ReadOnly => {}
             Kind::Rbd => return Err(Failure::new("an image needs a cluster")),
         }
         let path = folder.join("medium.img");
@@ -409,6 +428,9 @@ impl Medium {
         }
         match kind {
             Kind::Loop => Ok(Medium::Loop(LoopDevice::attach(&path)?)),
+            Kind::Thick => Ok(Medium::Attributed(path, "thin_provisioned 0")),
+            Kind::Removable => Ok(Medium::Attributed(path, "thin_provisioned 1\n\t\tremovable 1")),
+            Kind::ReadOnly => Ok(Medium::Attributed(path, "thin_provisioned 1\n\t\tread_only 1")),
             _ => Ok(Medium::File(path)),
         }
     }

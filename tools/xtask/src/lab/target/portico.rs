@@ -46,6 +46,9 @@ fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
             let direct = if tuning.is_direct { "\n\t\to_direct 1" } else { "" };
             ("vdisk_fileio", format!("filename {}{direct}\n\t\tthin_provisioned 1", path.display()))
         }
+        Medium::Attributed(path, attributes) => {
+            ("vdisk_fileio", format!("filename {}\n\t\t{attributes}", path.display()))
+        }
         Medium::Loop(device) => {
             ("vdisk_blockio", format!("filename {}\n\t\tthin_provisioned 1", device.path().display()))
         }
