@@ -32,6 +32,8 @@ pub struct TargetKeys {
     pub max_outstanding_r2t: u16,
     /// How many connections a session may have, from 1.
     pub max_connections: u16,
+    /// ErrorRecoveryLevel: 0 or 1.
+    pub error_recovery_level: u8,
     /// The least time before a reconnection, in seconds, at most 3600.
     pub default_time2wait: u16,
     /// How long a task is kept for reassignment, in seconds, at most 3600.
@@ -318,8 +320,8 @@ impl TargetKeys {
         in_range && self.first_burst_length <= self.max_burst_length
     }
 
-    /// Our side of every row. What the gateway does not do yet is negotiated away here, and only here: recovery level 0,
-    /// RFC 7143's own protocol level.
+    /// Our side of every row. What the gateway does not do yet is negotiated away here, and only here: RFC 7144's protocol
+    /// level.
     fn values(&self) -> Values {
         let mut values = [0; KEYS];
         let mut own = |key: Key, value: u32| values[key as usize] = value;
@@ -338,7 +340,7 @@ impl TargetKeys {
         own(Key::MaxOutstandingR2T, u32::from(self.max_outstanding_r2t));
         own(Key::DataPduInOrder, 1);
         own(Key::DataSequenceInOrder, 1);
-        own(Key::ErrorRecoveryLevel, 0);
+        own(Key::ErrorRecoveryLevel, u32::from(self.error_recovery_level));
         own(Key::ProtocolLevel, 1);
         values
     }
@@ -354,6 +356,7 @@ impl Default for TargetKeys {
             immediate_data: true,
             max_outstanding_r2t: 32,
             max_connections: 1,
+            error_recovery_level: 0,
             default_time2wait: 2,
             default_time2retain: 20,
             header_digest: DigestChoice::Either,

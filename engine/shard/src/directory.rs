@@ -122,6 +122,7 @@ fn keys_of(target: &Target) -> TargetKeys {
         initial_r2t: file.initial_r2t.unwrap_or(default.initial_r2t),
         immediate_data: file.immediate_data.unwrap_or(default.immediate_data),
         max_connections: file.max_connections.unwrap_or(default.max_connections),
+        error_recovery_level: file.error_recovery_level.unwrap_or(default.error_recovery_level),
         max_outstanding_r2t: file.max_outstanding_r2t.unwrap_or(default.max_outstanding_r2t),
         header_digest: digests_of(&file.header_digest),
         data_digest: digests_of(&file.data_digest),

@@ -92,6 +92,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let now = self.core.now;
         let session = self.core.sessions.get_mut(session_key).expect("the caller has it");
         let received = session.wire.receive(seat, &pdu, ahs, now);
+        let acknowledged = session.wire.acknowledged(seat);
+        if let Some(kept) = session.link_mut(seat).and_then(|link| link.kept.as_mut()) {
+            kept.acknowledged(acknowledged);
+        }
         self.core.look_at_fences(session_key);
         match received? {
             Received::Request { task: name, segment } => {
@@ -106,6 +110,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 let task = session.task(name).unwrap_or_else(Key::nobody);
                 Ok(Purpose::Request { task, name, keep_bytes: segment.keep_bytes })
             }
+            Received::Snack(snack) => self.core.snack(place, &snack).map(|()| Purpose::Absorbed),
             Received::Absorb { .. } => Ok(Purpose::Absorbed),
         }
     }
@@ -135,6 +140,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         connection.inbound.skip(total - kept);
         let Some(session) = self.core.sessions.get_mut(session_key) else { return };
         session.wire.data_arrived(seat, name);
+        self.core.count_asked(task);
         self.core.data_came(task);
         self.serve_requests(session_key);
         self.core.shelve(task);
@@ -149,7 +155,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let Some(session) = self.core.sessions.get_mut(session_key) else { return };
         match session.wire.data_spoilt(seat, name) {
             Spoilt::Request => self.core.forget(task),
-            Spoilt::Data(_) => self.core.data_came(task),
+            Spoilt::Data(_) => {
+                self.core.count_asked(task);
+                self.core.data_came(task);
+            }
         }
     }
 

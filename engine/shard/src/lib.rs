@@ -14,6 +14,7 @@ pub mod directory;
 pub mod drain;
 pub mod driver;
 pub mod inbound;
+pub mod kept;
 pub mod management;
 pub mod outgoing;
 pub mod penalties;

@@ -5,6 +5,7 @@ use portico_iscsi::session::{Leaving, TaskId, TextPart};
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{Bhs, LogoutResult, LunField, RejectReason, TaskManagementResult};
 
+use crate::kept::Again;
 use crate::slab::Key;
 use crate::task::Task;
 
@@ -87,6 +88,8 @@ pub enum Rare {
         /// SenseLength and sense data.
         data: Vec<u8>,
     },
+    /// A PDU that has been sent before.
+    Again(Again),
     /// The session is dropped: its connections close.
     Dropped,
     /// The initiator is asked to leave.
@@ -109,6 +112,7 @@ impl Rare {
             Rare::Ping
             | Rare::Reject { .. }
             | Rare::Event { .. }
+            | Rare::Again(_)
             | Rare::Dropped
             | Rare::AskForLogout { .. } => None,
         }

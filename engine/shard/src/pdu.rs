@@ -14,6 +14,8 @@ pub(crate) struct Pdu<'a> {
     message: &'a mut Message,
     data_digest: Option<Crc32c>,
     data_bytes: usize,
+    /// The data segment once more, for who may have to send it again.
+    copy: Option<Vec<u8>>,
 }
 
 impl<'a> Pdu<'a> {
@@ -26,7 +28,13 @@ impl<'a> Pdu<'a> {
         if let Some(field) = digests.of_header(header) {
             push(message, &field);
         }
-        Self { message, data_digest: digests.data.then(Crc32c::new), data_bytes: 0 }
+        Self { message, data_digest: digests.data.then(Crc32c::new), data_bytes: 0, copy: None }
+    }
+
+    /// Copies what is appended from here on.
+    pub(crate) fn copied(mut self, copied: bool) -> Self {
+        self.copy = copied.then(Vec::new);
+        self
     }
 
     /// Appends data that are copied into the message's slab.
@@ -44,12 +52,14 @@ impl<'a> Pdu<'a> {
     /// Appends memory that is lent: it may change until it is sent, so that no digest could be true of it.
     pub(crate) fn lent(&mut self, lent: Lent) {
         assert!(self.data_digest.is_none(), "a READ with data digests goes through buffers");
+        assert!(self.copy.is_none(), "and so does one that may be sent again");
         self.data_bytes += lent.len();
         self.message.push_lent(lent).expect("a PDU's parts fit");
     }
 
-    /// Appends padding and data digest.
-    pub(crate) fn end(mut self) {
+    /// Appends padding and data digest; gives the copy of the data where one was wanted.
+    pub(crate) fn end(mut self) -> Option<Vec<u8>> {
+        let copy = self.copy.take();
         let length = u32::try_from(self.data_bytes).expect("a data segment has a length of 24 bits");
         let zeroes = [0; 3];
         let zeroes = &zeroes[..padding(length) as usize];
@@ -59,12 +69,16 @@ impl<'a> Pdu<'a> {
         if let Some(crc) = self.data_digest.filter(|_| length > 0) {
             push(self.message, &crc.field());
         }
+        copy
     }
 
     fn count(&mut self, bytes: &[u8]) {
         self.data_bytes += bytes.len();
         if let Some(crc) = &mut self.data_digest {
             crc.update(bytes);
+        }
+        if let Some(copy) = &mut self.copy {
+            copy.extend_from_slice(bytes);
         }
     }
 }

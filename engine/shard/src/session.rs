@@ -17,6 +17,7 @@ use portico_scsi::reservation::NexusId;
 use crate::budget::Holding;
 use crate::connection::Connection;
 use crate::core::Lines;
+use crate::kept::Kept;
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Task};
@@ -82,6 +83,8 @@ pub struct Link {
     pub flush_listed: bool,
     /// A write has begun whose data will be asked for: it is to expect them.
     pub asks_for_data: bool,
+    /// What may be asked for again, above recovery level 0.
+    pub kept: Option<Box<Kept>>,
     /// It was logged out: nothing more is understood of what comes, and its end is not the session's.
     pub leaves: bool,
 }
@@ -111,6 +114,7 @@ impl Link {
             exchange: TextExchange::new(login.session_type, login.target_name.clone()),
             flush_listed: false,
             asks_for_data: false,
+            kept: None,
             leaves: false,
         }
     }
@@ -129,7 +133,8 @@ impl Session {
     }
 
     /// A connection sits down.
-    pub fn seat(&mut self, seat: Seat, link: Link) {
+    pub fn seat(&mut self, seat: Seat, mut link: Link) {
+        link.kept = self.wire.recovers().then(Box::default);
         if self.links.len() <= seat.index() {
             self.links.resize_with(seat.index() + 1, || None);
         }
@@ -146,6 +151,14 @@ impl Session {
     #[must_use]
     pub fn speaker(&self, seat: Seat) -> Option<Key<Connection>> {
         self.link(seat).map(|link| link.connection).or_else(|| self.connections().next())
+    }
+
+    /// Nothing of a task that was aborted is sent again.
+    pub fn forget_sent(&mut self, name: TaskId) {
+        let (seat, tag) = (self.wire.seat_of_task(name), self.wire.request(name).task_tag());
+        if let Some(kept) = self.link_mut(seat).and_then(|link| link.kept.as_mut()) {
+            kept.forget(tag);
+        }
     }
 
     /// The initiator takes data segments of this length on a connection from now on.
@@ -213,7 +226,10 @@ impl Session {
     #[must_use]
     pub fn unsolicited_bytes(&self, name: TaskId) -> u32 {
         let command = self.wire.command(name);
-        if command.is_final {
+        if self.wire.recovers() && self.wire.progress(name).is_settled {
+            // Some of it may have been discarded for its digest, and is to be asked for.
+            self.wire.solicited_bytes(name)
+        } else if command.is_final {
             command.data_segment_length
         } else {
             command.expected_data_transfer_length.min(self.wire.parameters().first_burst_length)

@@ -68,6 +68,7 @@ fn changed_attributes(old: &Target, new: &Target) -> Vec<&'static str> {
         ("FirstBurstLength", was.first_burst_length != is.first_burst_length),
         ("MaxOutstandingR2T", was.max_outstanding_r2t != is.max_outstanding_r2t),
         ("MaxConnections", was.max_connections != is.max_connections),
+        ("ErrorRecoveryLevel", was.error_recovery_level != is.error_recovery_level),
         ("HeaderDigest", was.header_digest != is.header_digest),
         ("DataDigest", was.data_digest != is.data_digest),
         ("QueuedCommands", old.queued_commands != new.queued_commands),

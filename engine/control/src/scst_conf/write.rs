@@ -262,6 +262,7 @@ fn target(target: &Target) -> Section {
     section.optional(level, "FirstBurstLength", keys.first_burst_length.as_ref());
     section.optional(level, "MaxOutstandingR2T", keys.max_outstanding_r2t.as_ref());
     section.optional(level, "MaxConnections", keys.max_connections.as_ref());
+    section.optional(level, "ErrorRecoveryLevel", keys.error_recovery_level.as_ref());
     for (name, digests) in [("HeaderDigest", &keys.header_digest), ("DataDigest", &keys.data_digest)] {
         let words: Vec<&str> = digests.iter().map(digest).collect();
         if !words.is_empty() {

@@ -178,6 +178,12 @@ impl Session {
         self.tasks.task(task).seat
     }
 
+    /// The responses of a connection before this one have been seen by the initiator (§4.2.2.2).
+    #[must_use]
+    pub fn acknowledged(&self, seat: Seat) -> StatSn {
+        self.connections.at(seat).acknowledged
+    }
+
     /// Notes what has been answered on all connections but `seat`, whose order is its own.
     #[must_use]
     pub fn fence(&self, seat: Seat) -> Fence {

@@ -9,12 +9,12 @@ use super::{IMMEDIATE_REQUESTS_MAX, Request, Seat, Session};
 use crate::moment::Moment;
 use crate::sn::{CmdSn, StatSn};
 use crate::transfer::residual;
-use crate::transfer::write::transfer_tag;
+use crate::transfer::write::{data_in_tag, transfer_tag};
 use crate::violation::Violation;
 use crate::wire::{
     AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, DataIn, DataInStatus, InitiatorTaskTag, LogoutResponse,
     LogoutResult, LunField, NopIn, R2t, Reject, RejectReason, Residual, ScsiResponse, ServiceResponse,
-    TargetTransferTag, TaskManagementResponse, TaskManagementResult, TextResponse,
+    TargetTransferTag, TaskManagementResponse, TaskManagementResult, TextResponse, opcode,
 };
 
 /// How a command ended.
@@ -65,8 +65,8 @@ const GOOD: u8 = 0;
 
 impl Session {
     /// The next Data-In PDU of a read, if all of its data is there: `available_bytes` of the task's data, from offset 0.
-    /// The last one carries status GOOD and the residual, and ends the task (§11.4, §11.7.2). A read without data, and one
-    /// that fails, ends with [`Session::response`].
+    /// At recovery level 0 the last one carries status GOOD and the residual, and ends the task (§11.4, §11.7.2). A read
+    /// without data, one that fails, and any above that level ends with [`Session::response`].
     pub fn next_data_in(
         &mut self,
         task: TaskId,
@@ -78,19 +78,29 @@ impl Session {
         let burst_max = self.parameters.max_burst_length;
         let cut = self.tasks.task_mut(task).read.next(available_bytes, segment_max, burst_max)?;
         let initiator_task_tag = self.request(task).task_tag();
-        let status = cut.is_last.then(|| {
+        // §11.16: above level 0 status and data are asked for again each by its own numbers.
+        let recovers = self.recovers();
+        let status = (cut.is_last && !recovers).then(|| {
             let residual = self.residual(task);
             self.end(task);
             DataInStatus { status: GOOD, stat_sn: self.next_stat_sn(seat), residual }
         });
+        let ends_task = status.is_some();
+        // §11.7.2: what the initiator has acknowledged needs to be kept no longer.
+        let acknowledge = recovers && cut.ends_sequence && !cut.is_last;
+        let (lun, target_transfer_tag) = if acknowledge {
+            (self.command(task).lun, data_in_tag(task.ttt_base()))
+        } else {
+            (LunField::default(), TargetTransferTag::RESERVED)
+        };
         let (expected_cmd_sn, maximum_cmd_sn) = self.tell_window();
         DataIn {
             is_final: cut.ends_sequence,
-            acknowledge: false,
+            acknowledge,
             data_segment_length: cut.length,
-            lun: LunField::default(),
+            lun,
             initiator_task_tag,
-            target_transfer_tag: TargetTransferTag::RESERVED,
+            target_transfer_tag,
             status,
             expected_cmd_sn,
             maximum_cmd_sn,
@@ -98,7 +108,7 @@ impl Session {
             buffer_offset: cut.offset,
         }
         .emit(header);
-        Some(DataInSegment { offset_bytes: cut.offset, length_bytes: cut.length, ends_task: cut.is_last })
+        Some(DataInSegment { offset_bytes: cut.offset, length_bytes: cut.length, ends_task })
     }
 
     /// The next R2T of a write, if one is due: the wanted data is known, the unsolicited burst is over, and
@@ -156,7 +166,7 @@ impl Session {
             status_qualifier: 0,
             data_segment_length: 0,
             initiator_task_tag: self.command(task).initiator_task_tag,
-            snack_tag: 0,
+            snack_tag: self.tasks.task(task).read.snack_tag(),
             stat_sn: StatSn(0),
             expected_cmd_sn: CmdSn(0),
             maximum_cmd_sn: CmdSn(0),
@@ -306,6 +316,21 @@ impl Session {
         let message =
             AsyncMessage { event: AsyncEvent::Scsi, data_segment_length: length_bytes, lun, ..BLANK_MESSAGE };
         self.async_message(seat, message, header);
+    }
+
+    /// Writes the header of a PDU that goes out once more (§11.16): as it was, but for ExpCmdSN and MaxCmdSN, and the StatSN of
+    /// an R2T, which is the next one's.
+    pub fn again(&mut self, seat: Seat, kept: &Bhs, header: &mut Bhs) {
+        const STAT_SN: core::ops::Range<usize> = 24..28;
+        const EXP_CMD_SN: core::ops::Range<usize> = 28..32;
+        const MAX_CMD_SN: core::ops::Range<usize> = 32..36;
+        let (expected, maximum) = self.tell_window();
+        *header = *kept;
+        header[EXP_CMD_SN].copy_from_slice(&expected.0.to_be_bytes());
+        header[MAX_CMD_SN].copy_from_slice(&maximum.0.to_be_bytes());
+        if opcode(kept) == R2t::OPCODE {
+            header[STAT_SN].copy_from_slice(&self.stat_sn(seat).0.to_be_bytes());
+        }
     }
 
     /// Asks the initiator to log out within `seconds` (§11.9.1, event 1).

@@ -26,8 +26,10 @@
 //! which the caller names it where a PDU comes in, or one goes out that answers no task. A task is allegiant to the
 //! connection that brought it (§4.2.5.1): its PDUs go there ([`Session::seat_of_task`]), and its data come from there.
 //!
-//! # What is not here yet, and where it goes
-//! Recovery levels above 0 keep what `emit` writes until its StatSN is acknowledged.
+//! # Recovery
+//! At level 1 data of a write with a wrong digest is asked for again by recovery R2Ts, and status never travels in Data-In,
+//! so that it can be asked for by itself. What a SNACK asks for is kept by the caller, who has the data; it goes out again by
+//! [`Session::again`].
 //!
 //! # Deviation
 //! §4.2.3.3 wants a target to wait for the answers to outstanding R2Ts before it answers a task management function that
@@ -54,14 +56,14 @@ use crate::framing::Digests;
 use crate::login::{Completed, QUEUED_COMMANDS_MAX, SessionType};
 use crate::moment::Moment;
 use crate::negotiate::Parameters;
-use crate::sn::{CmdSn, CommandWindow, StatSn};
+use crate::sn::{CmdSn, CommandWindow, DataSn, StatSn};
 use crate::transfer::read::Read;
 use crate::transfer::write::Write;
 use crate::transfer::{Progress, Segment, TransferFault};
 use crate::violation::{SessionViolation, Violation};
 use crate::wire::ahs::AdditionalHeaders;
 use crate::wire::{
-    Cid, DataOut, InitiatorPdu, InitiatorTaskTag, Isid, LoginRequest, NopOut, ScsiCommand,
+    Cid, DataOut, InitiatorPdu, InitiatorTaskTag, Isid, LoginRequest, NopOut, ScsiCommand, Snack,
     TaskManagementFunction, TaskManagementRequest, Tsih,
 };
 use connection::{Connections, Incoming};
@@ -133,6 +135,8 @@ pub enum Received {
         /// What to do with it.
         segment: Segment,
     },
+    /// What is to be sent again, or has come (§11.16). No data segment follows.
+    Snack(Snack),
     /// Bytes that are nobody's: late data of a task that has ended, a request outside of the window, a ping's answer.
     Absorb {
         /// How many.
@@ -224,6 +228,7 @@ impl Session {
             InitiatorPdu::Login(LoginRequest { .. }) => {
                 Err(Violation::Session(SessionViolation::LoginInFullFeaturePhase))
             }
+            InitiatorPdu::Snack(snack) if self.recovers() => Ok(Received::Snack(*snack)),
             // §11.16: "SNACK is only available for ErrorRecoveryLevel > 0".
             InitiatorPdu::Snack(_) => Err(Violation::Session(SessionViolation::SnackNotSupported)),
         }
@@ -282,6 +287,13 @@ impl Session {
             return Err(Violation::Session(SessionViolation::DataOnAnotherConnection(
                 data.initiator_task_tag,
             )));
+        }
+        // §7.2.1: a command that is sent once more, though it had come, brings its unsolicited data once more.
+        if self.parameters.error_recovery_level > 0
+            && data.target_transfer_tag.is_reserved()
+            && state.write.is_unsolicited_over()
+        {
+            return absorb;
         }
         let segment = state.write.data_out(data, command.lun, task.ttt_base());
         self.connections.at_mut(seat).incoming = Some(Incoming { task, takes: None, is_data: true });
@@ -346,7 +358,8 @@ impl Session {
         if incoming.is_data {
             let known = self.tasks.lookup(task).is_some();
             return Spoilt::Data(if known {
-                self.tasks.task_mut(task).write.spoilt()
+                let recovers = self.recovers();
+                self.tasks.task_mut(task).write.spoilt(recovers)
             } else {
                 Progress::default()
             });
@@ -446,6 +459,24 @@ impl Session {
         let write = &mut self.tasks.task_mut(task).write;
         write.discard();
         write.progress()
+    }
+
+    /// Whether errors within a command are recovered from: ErrorRecoveryLevel is above 0.
+    #[must_use]
+    pub const fn recovers(&self) -> bool {
+        self.parameters.error_recovery_level > 0
+    }
+
+    /// Bytes of a write that came unasked or have been asked for, where nothing is on its way: fewer than before, after some
+    /// were discarded for their digest.
+    #[must_use]
+    pub fn solicited_bytes(&self, task: TaskId) -> u32 {
+        self.tasks.task(task).write.solicited()
+    }
+
+    /// The Data-In PDUs of a read that is not answered yet were cut anew, up to this DataSN (§11.16: R-Data SNACK).
+    pub fn resegmented(&mut self, task: TaskId, data_sn: DataSn, snack_tag: u32) {
+        self.tasks.task_mut(task).read.resegmented(data_sn, snack_tag);
     }
 
     /// How far the data of a write has come.

@@ -17,6 +17,8 @@ pub(crate) struct Read {
     /// Bytes sent since the last F bit.
     in_burst: u32,
     data_sn: DataSn,
+    /// Of the last R-Data SNACK; 0 where there was none.
+    snack_tag: u32,
 }
 
 /// One Data-In PDU.
@@ -69,6 +71,16 @@ impl Read {
     /// How many Data-In PDUs have been cut.
     pub(crate) fn data_sn(&self) -> DataSn {
         self.data_sn
+    }
+
+    /// What was sent has been cut anew, up to this DataSN, for an R-Data SNACK of this tag (§11.16).
+    pub(crate) fn resegmented(&mut self, data_sn: DataSn, snack_tag: u32) {
+        (self.data_sn, self.snack_tag) = (data_sn, snack_tag);
+    }
+
+    /// What the response carries as SNACK Tag (§11.4.4).
+    pub(crate) fn snack_tag(&self) -> u32 {
+        self.snack_tag
     }
 
     /// What is sent in all: no more than the initiator has room for (§11.4.5).

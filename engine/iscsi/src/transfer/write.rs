@@ -28,6 +28,9 @@ pub(crate) struct Write {
     solicited: u32,
     r2t_sn: R2tSn,
     outstanding: Outstanding,
+    /// Data was discarded for its digest: what comes is discarded too, until nothing is on its way; then it is asked for
+    /// again.
+    recovering: bool,
     fault: Option<TransferFault>,
 }
 
@@ -61,6 +64,7 @@ impl Write {
         solicited: 0,
         r2t_sn: R2tSn(0),
         outstanding: Outstanding { ends: [0; OUTSTANDING_R2T_MAX as usize], first: 0, count: 0 },
+        recovering: false,
         fault: None,
     };
 
@@ -170,7 +174,7 @@ impl Write {
             0
         } else {
             self.admitted = offset + length;
-            let useful_end = if self.discarding { 0 } else { self.wanted() };
+            let useful_end = if self.discarding || self.recovering { 0 } else { self.wanted() };
             length.min(useful_end.saturating_sub(offset))
         };
         Segment { offset_bytes: offset, keep_bytes, discard_bytes: length - keep_bytes }
@@ -192,16 +196,43 @@ impl Write {
 
     /// The data segment of the last PDU is in.
     pub(crate) fn arrived(&mut self) -> Progress {
-        if self.fault.is_none() {
+        if self.fault.is_none() && !self.recovering {
             self.received = self.admitted;
+        }
+        self.rewind();
+        self.progress()
+    }
+
+    /// The data segment of the last PDU is in, and its digest is wrong (§7.8). F bits count on all the same. Above recovery
+    /// level 0 the data is asked for again.
+    pub(crate) fn spoilt(&mut self, recovers: bool) -> Progress {
+        if recovers {
+            self.recovering = true;
+            self.rewind();
+        } else {
+            self.fail(TransferFault::DataDigestWrong);
         }
         self.progress()
     }
 
-    /// The data segment of the last PDU is in, and its digest is wrong (§7.8). F bits count on all the same.
-    pub(crate) fn spoilt(&mut self) -> Progress {
-        self.fail(TransferFault::DataDigestWrong);
-        self.progress()
+    /// §7.8 a: once nothing is on its way, recovery R2Ts begin where the last good data ended.
+    fn rewind(&mut self) {
+        if self.recovering && !self.unsolicited_open && self.outstanding.count == 0 {
+            self.recovering = false;
+            self.admitted = self.received;
+            self.solicited = self.received;
+            self.data_sn = DataSn(0);
+        }
+    }
+
+    /// Whether no more data comes unasked.
+    pub(crate) fn is_unsolicited_over(&self) -> bool {
+        !self.unsolicited_open
+    }
+
+    /// Bytes from offset 0 on that came unasked or have been asked for, once the unsolicited data has ended.
+    pub(crate) fn solicited(&self) -> u32 {
+        self.solicited
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -209,6 +240,7 @@ impl Write {
             received_bytes: self.received,
             is_complete: self.fault.is_none()
                 && !self.discarding
+                && !self.recovering
                 && self.required.is_some()
                 && self.received >= self.wanted(),
             is_settled: !self.unsolicited_open && self.outstanding.count == 0,
@@ -231,8 +263,11 @@ impl Write {
     /// come in order (§13.19), and only the F bit says that the burst is over.
     pub(crate) fn solicit(&mut self, budget: u32, parameters: &Parameters) -> Option<Solicitation> {
         let outstanding_max = parameters.max_outstanding_r2t.min(u16::from(OUTSTANDING_R2T_MAX));
-        let idle =
-            self.required.is_none() || self.discarding || self.fault.is_some() || self.unsolicited_open;
+        let idle = self.required.is_none()
+            || self.discarding
+            || self.fault.is_some()
+            || self.unsolicited_open
+            || self.recovering;
         if idle || u16::from(self.outstanding.count) >= outstanding_max {
             return None;
         }
@@ -275,6 +310,11 @@ impl Write {
 /// The Target Transfer Tag of an R2T: the task's slot above, R2TSN below. Never the reserved one, as no slot is 0xffff.
 pub(crate) fn transfer_tag(ttt_base: u32, r2t_sn: R2tSn) -> TargetTransferTag {
     TargetTransferTag(ttt_base | (r2t_sn.0 & 0xffff))
+}
+
+/// The Target Transfer Tag of Data-In that is to be acknowledged: a read has no R2Ts, so that all of its task's are free.
+pub(crate) fn data_in_tag(ttt_base: u32) -> TargetTransferTag {
+    TargetTransferTag(ttt_base)
 }
 
 impl Outstanding {

@@ -24,6 +24,8 @@ pub enum SessionViolation {
     TooManyImmediateRequests,
     /// A SNACK that the negotiated recovery level does not have (§11.16).
     SnackNotSupported,
+    /// A SNACK for what was never sent, was acknowledged, or is not kept any more (§11.16).
+    SnackNotServed,
     /// A Text Request goes on with an exchange that there is not (§11.10.4).
     TextTransferTagUnknown(TargetTransferTag),
     /// In the full feature phase, a key where, when, or by whom it may not be sent (§13).
@@ -40,7 +42,7 @@ impl SessionViolation {
             Self::NotInDiscovery { .. } => Answer::Reject(RejectReason::CommandNotSupported),
             Self::TaskTagInUse(_) => Answer::Reject(RejectReason::InvalidPduField),
             Self::TooManyImmediateRequests => Answer::Reject(RejectReason::ImmediateCommandReject),
-            Self::SnackNotSupported => Answer::Reject(RejectReason::SnackReject),
+            Self::SnackNotSupported | Self::SnackNotServed => Answer::Reject(RejectReason::SnackReject),
         }
     }
 }
@@ -64,6 +66,7 @@ impl core::fmt::Display for SessionViolation {
             }
             Self::TooManyImmediateRequests => f.write_str("too many immediate requests at once"),
             Self::SnackNotSupported => f.write_str("SNACK at recovery level 0"),
+            Self::SnackNotServed => f.write_str("SNACK for what is not kept"),
             Self::TextTransferTagUnknown(tag) => {
                 write!(f, "no text exchange has the transfer tag {:#010x}", tag.0)
             }

@@ -63,6 +63,7 @@
 //! | `DataOnAnotherConnection` | Data-Out came on another connection than its command | §4.2.5.1 | Reject: protocol error | `data_of_a_write_come_over_the_connection_of_its_command` |
 //! | `TooManyImmediateRequests` | More immediate requests at once than this end takes | §4.2.2.1 | Reject: immediate command reject | `immediate_requests_have_a_bound_and_the_next_is_told_so` |
 //! | `SnackNotSupported` | A SNACK that the negotiated recovery level does not have | §11.16 | Reject: SNACK reject | `what_a_session_has_no_use_for_is_rejected` |
+//! | `SnackNotServed` | A SNACK for what was never sent, was acknowledged, or is not kept any more | §11.16 | Reject: SNACK reject | `a_snack_is_for_the_caller_to_serve_or_to_refuse` |
 //! | `TextTransferTagUnknown` | A Text Request goes on with an exchange that there is not | §11.10.4 | Reject: protocol error | `a_new_exchange_forgets_one_that_was_left_unfinished` |
 //! | `TextKeyMisused` | In the full feature phase, a key where, when, or by whom it may not be sent | §13 | Reject: protocol error | `a_key_of_the_login_is_refused` |
 

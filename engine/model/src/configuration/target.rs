@@ -152,6 +152,8 @@ pub struct NegotiatedKeys {
     pub max_outstanding_r2t: Option<u16>,
     /// MaxConnections: how many connections a session may have; `None` is one.
     pub max_connections: Option<u16>,
+    /// ErrorRecoveryLevel: the highest that is agreed to; `None` is 0.
+    pub error_recovery_level: Option<u8>,
     /// HeaderDigest: those that may be used; empty is all. The order of preference is the initiator's (§13.1).
     pub header_digest: Vec<Digest>,
     /// DataDigest, likewise.

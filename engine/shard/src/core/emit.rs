@@ -122,11 +122,12 @@ impl<D: Driver> Core<D> {
                 self.settle(key);
                 return Emitted::Through;
             };
-            let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat));
+            let mut pdu =
+                Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(session.wire.recovers());
             let length = segment.length_bytes as usize;
             let unit = task.unit.and_then(|unit| self.units.get(unit));
             push_data(task, unit, segment.offset_bytes, length, &mut pdu);
-            pdu.end();
+            let copy = pdu.end();
             let fetched = match &mut task.work {
                 Work::Read(read) => {
                     read.sent_bytes += segment.length_bytes;
@@ -134,6 +135,7 @@ impl<D: Driver> Core<D> {
                 }
                 _ => false,
             };
+            self.keep(place, &bhs, copy);
             if fetched {
                 // What is in a message is bounded by the message: the task may fetch more.
                 self.unbook(key, length as u64);
@@ -160,18 +162,29 @@ impl<D: Driver> Core<D> {
         let mut bhs = [0; BHS_BYTES];
         let completion = Completion { status: outcome.status.code(), sense_bytes };
         session.wire.response(task.name, completion, &mut bhs);
-        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat));
+        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(session.wire.recovers());
         if sense_bytes > 0 {
             pdu.bytes(&sense_bytes.to_be_bytes());
             pdu.bytes(sense);
         }
-        pdu.end();
+        let copy = pdu.end();
         let moved_bytes = match &task.work {
             Work::Write(write) => write.stored_bytes.into(),
+            Work::Read(read) => read.sent_bytes.into(),
             _ => 0,
         };
+        self.keep(place, &bhs, copy);
         self.retire(key, moved_bytes);
         Emitted::Through
+    }
+
+    /// Keeps a PDU as long as it may be asked for again.
+    fn keep(&mut self, (session, seat): Place, header: &Bhs, copy: Option<Vec<u8>>) {
+        let Some(data) = copy else { return };
+        let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
+        if let Some(kept) = link.and_then(|link| link.kept.as_mut()) {
+            kept.keep(header, data);
+        }
     }
 
     /// The status of a task has been put into a message: it is recorded, and gone.
@@ -198,7 +211,9 @@ impl<D: Driver> Core<D> {
             let Some(range) = session.wire.next_r2t(task.name, room_bytes, &mut bhs) else {
                 return Emitted::Through;
             };
-            Pdu::begin(message, &bhs, session.wire.digests(seat)).end();
+            let pdu = Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(session.wire.recovers());
+            let copy = pdu.end();
+            self.keep(place, &bhs, copy);
             self.called(key, range.length_bytes);
         }
     }
@@ -209,6 +224,8 @@ impl<D: Driver> Core<D> {
         let data: &[u8] = match rare {
             Rare::Pong { data, .. } | Rare::Text { data, .. } | Rare::Event { data, .. } => data,
             Rare::Reject { header, .. } => header,
+            Rare::Again(again) if !self.is_kept(place, &again.header) => return Emitted::Through,
+            Rare::Again(again) => &again.data,
             // What was refused goes back: its header, which is written below.
             Rare::RejectText { .. } => &[0; BHS_BYTES],
             Rare::Ping
@@ -226,13 +243,15 @@ impl<D: Driver> Core<D> {
         let mut bhs = [0; BHS_BYTES];
         let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
         let (finished, rejected) = rare_header((session, seat), rare, now, length_bytes, &mut bhs);
-        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat));
+        let keeps = session.wire.recovers() && !matches!(rare, Rare::Again(_));
+        let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(keeps);
         match rejected {
             Some(header) => pdu.bytes(&header),
             None if long.is_empty() => pdu.bytes(data),
             None => long.into_iter().for_each(|part| pdu.buffer(part)),
         }
-        pdu.end();
+        let copy = pdu.end();
+        self.keep(place, &bhs, copy);
         if let Some(name) = finished {
             self.retire_request(session_key, name);
         }
@@ -240,6 +259,12 @@ impl<D: Driver> Core<D> {
             self.logged_out(session_key, seat, *leaving);
         }
         Emitted::Through
+    }
+
+    /// Whether what was to be sent again still is: its command may have been aborted.
+    fn is_kept(&self, (session, seat): Place, header: &Bhs) -> bool {
+        let link = self.sessions.get(session).and_then(|session| session.link(seat));
+        link.and_then(|link| link.kept.as_ref()).is_some_and(|kept| kept.holds(header))
     }
 
     /// Data of a rare PDU that are too long for a message's slab, in buffers; none where they are not. `None` when there
@@ -305,6 +330,10 @@ fn rare_header(
         }
         Rare::Event { lun, .. } => {
             session.wire.scsi_event(seat, *lun, length_bytes, bhs);
+            None
+        }
+        Rare::Again(again) => {
+            session.wire.again(seat, &again.header, bhs);
             None
         }
         Rare::Dropped => {

@@ -155,8 +155,10 @@ impl<D: Driver> Core<D> {
         task.inflow.clear();
         task.inflow_bytes = 0;
         task.outflow.clear();
-        if let Some(session) = self.sessions.get_mut(task.session) {
-            session.wire.abort(task.name);
+        let (session, name) = (task.session, task.name);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.wire.abort(name);
+            session.forget_sent(name);
         }
         self.settle(key);
     }

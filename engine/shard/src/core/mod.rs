@@ -16,6 +16,7 @@ mod medium;
 mod read;
 mod series;
 mod sessions;
+mod snack;
 mod verify;
 mod waiting;
 mod work;

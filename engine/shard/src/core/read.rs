@@ -27,8 +27,10 @@ impl<D: Driver> Core<D> {
             return;
         }
         let queue = unit.queue.as_ref();
-        // What is lent may be written by others until it is sent, and its digest would be of other bytes.
-        let lent = !session.wire.digests(session.wire.seat_of_task(task.name)).data
+        // What is lent may be written by others until it is sent, and its digest would be of other bytes; nor would it be the
+        // same when it is sent again.
+        let lent = !session.wire.recovers()
+            && !session.wire.digests(session.wire.seat_of_task(task.name)).data
             && unit.lends_from <= self.now
             && queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
         let pieces = self.pool.pieces();

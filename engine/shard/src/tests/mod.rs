@@ -3,6 +3,7 @@
 mod atomic;
 mod debts;
 mod fence;
+mod recovery;
 mod scarcity;
 mod series;
 mod several;
@@ -438,7 +439,7 @@ struct Lobby;
 impl Directory for Lobby {
     fn target(&self, _initiator: &str, _target: &str) -> Lookup {
         Lookup::Admitted(Admission {
-            keys: TargetKeys { max_connections: 3, ..TargetKeys::default() },
+            keys: TargetKeys { max_connections: 3, error_recovery_level: 1, ..TargetKeys::default() },
             portal_group_tag: 1,
             alias: None,
             queued_commands: 32,

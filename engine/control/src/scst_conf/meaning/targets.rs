@@ -187,6 +187,7 @@ fn negotiated(attributes: &Attributes) -> NegotiatedKeys {
         first_burst_length: attributes.number("FirstBurstLength"),
         max_outstanding_r2t: attributes.number("MaxOutstandingR2T"),
         max_connections: attributes.number("MaxConnections"),
+        error_recovery_level: attributes.number("ErrorRecoveryLevel"),
         header_digest: digests("HeaderDigest"),
         data_digest: digests("DataDigest"),
     }

@@ -119,7 +119,9 @@ impl World {
                 (task, segment)
             }
             Received::Data { task, segment } => (task, segment),
-            Received::Absorb { .. } => panic!("an initiator that keeps to the rules sends nothing in vain"),
+            Received::Snack(_) | Received::Absorb { .. } => {
+                panic!("an initiator that keeps to the rules sends nothing in vain")
+            }
         };
         assert_eq!((segment.keep_bytes + segment.discard_bytes) as usize, bytes.len());
         let slot = &mut self.slots[task.slot()];

@@ -58,7 +58,7 @@ impl Caller {
             Ok(Received::Request { task, .. } | Received::Data { task, .. }) => {
                 self.session.data_arrived(Seat::LEADING, task);
             }
-            Ok(Received::Absorb { .. }) => {}
+            Ok(Received::Snack(_) | Received::Absorb { .. }) => {}
             Err(violation) => {
                 if let Answer::Reject(reason) = violation.answer() {
                     self.emit(|session, header| session.reject(Seat::LEADING, reason, bhs, header));

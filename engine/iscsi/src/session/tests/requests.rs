@@ -174,6 +174,25 @@ fn the_live_commands_are_what_a_reset_is_about() {
     assert_eq!(live, [delivered, waiting]);
 }
 
+/// §11.16, above recovery level 0.
+#[test]
+fn a_snack_is_for_the_caller_to_serve_or_to_refuse() {
+    let snack = Snack {
+        kind: SnackType::DataOrR2t,
+        lun: LunField::default(),
+        initiator_task_tag: InitiatorTaskTag(7),
+        transfer_or_snack_tag: u32::MAX,
+        expected_stat_sn: StatSn(50),
+        run_begin: 3,
+        run_length: 1,
+    };
+    let parameters = Parameters { error_recovery_level: 1, ..parameters() };
+    let mut dialogue = Dialogue::with(Start { parameters, ..start() });
+    assert_eq!(dialogue.send(InitiatorPdu::Snack(snack)), Ok(Received::Snack(snack)));
+    let refused = Violation::Session(SessionViolation::SnackNotServed);
+    assert_eq!(refused.answer(), Answer::Reject(RejectReason::SnackReject));
+}
+
 #[test]
 fn what_a_session_has_no_use_for_is_rejected() {
     let snack = Snack {

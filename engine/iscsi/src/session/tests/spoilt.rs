@@ -143,3 +143,60 @@ fn spoilt_data_of_a_task_that_was_aborted_meanwhile_are_nobodys() {
     assert_eq!(dialogue.session.data_spoilt(Seat::LEADING, task), Spoilt::Data(Progress::default()));
     dialogue.deliver(plain(2, 2));
 }
+
+/// At recovery level 1.
+fn recovering() -> Dialogue {
+    Dialogue::with(Start { parameters: Parameters { error_recovery_level: 1, ..parameters() }, ..start() })
+}
+
+/// §7.8 a: the data that was good is kept, the rest of the burst is discarded, and a recovery R2T asks for it.
+#[test]
+fn unsolicited_data_that_is_spoilt_is_asked_for_again_when_the_burst_is_over() {
+    let mut dialogue = recovering();
+    let task = dialogue.deliver(write(1, 1, 12_288, 0, false));
+    dialogue.session.want_data(task, 12_288);
+    dialogue.data(burst(1, 0, 0, 2048, false));
+    let (_, spoilt) = spoil(&mut dialogue, InitiatorPdu::DataOut(burst(1, 1, 2048, 2048, false)));
+    let Spoilt::Data(progress) = spoilt else { panic!("{spoilt:?}") };
+    assert_eq!((progress.fault, progress.received_bytes, progress.is_settled), (None, 2048, false));
+    assert_eq!(dialogue.r2t(task, u32::MAX), None, "the burst goes on");
+    let (segment, progress) = dialogue.data(burst(1, 2, 4096, 4096, true));
+    assert_eq!((segment.keep_bytes, progress.received_bytes), (0, 2048));
+    let r2t = dialogue.r2t(task, u32::MAX).unwrap();
+    assert_eq!((r2t.buffer_offset, r2t.desired_data_transfer_length), (2048, 10_240));
+    let (segment, progress) = dialogue.data(answer(&r2t));
+    assert_eq!((segment.offset_bytes, segment.keep_bytes), (2048, 10_240));
+    assert!(progress.is_complete);
+    assert_eq!(dialogue.respond(task, GOOD).residual, Residual::None);
+}
+
+#[test]
+fn the_answers_to_r2ts_behind_a_spoilt_one_are_asked_for_again_too() {
+    let mut dialogue = recovering();
+    let task = dialogue.deliver(write(1, 1, 40_960, 8192, true));
+    dialogue.session.want_data(task, 40_960);
+    let (first, second) = (dialogue.r2t(task, u32::MAX).unwrap(), dialogue.r2t(task, u32::MAX).unwrap());
+    spoil(&mut dialogue, InitiatorPdu::DataOut(answer(&first)));
+    assert_eq!(dialogue.r2t(task, u32::MAX), None, "an answer is on its way");
+    assert_eq!(dialogue.data(answer(&second)).0.keep_bytes, 0);
+    let again = [dialogue.r2t(task, u32::MAX).unwrap(), dialogue.r2t(task, u32::MAX).unwrap()];
+    for (r2t, before) in again.iter().zip([first, second]) {
+        assert_eq!(r2t.buffer_offset, before.buffer_offset);
+        assert_ne!(r2t.r2t_sn, before.r2t_sn);
+        assert_eq!(dialogue.data(answer(r2t)).1.fault, None);
+    }
+    assert!(dialogue.session.progress(task).is_complete);
+}
+
+/// §7.2.1: the target discards what it has.
+#[test]
+fn a_command_that_is_sent_twice_is_executed_once_and_its_data_is_taken_once() {
+    let mut dialogue = recovering();
+    let task = dialogue.deliver(write(1, 1, 4096, 0, false));
+    dialogue.session.want_data(task, 4096);
+    assert!(dialogue.data(burst(1, 0, 0, 4096, true)).1.is_complete);
+    assert_eq!(dialogue.absorbed(write(1, 1, 4096, 0, false)), 0);
+    assert_eq!(dialogue.absorbed(InitiatorPdu::DataOut(burst(1, 0, 0, 4096, true))), 4096);
+    let progress = dialogue.session.progress(task);
+    assert!(progress.is_complete && progress.fault.is_none());
+}

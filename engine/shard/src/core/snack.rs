@@ -1,0 +1,72 @@
+//! SNACK: PDUs are sent again, or need to be kept no longer (RFC 7143 §11.16); recovery of data with a wrong digest (§7.8).
+
+use portico_iscsi::session::Seat;
+use portico_iscsi::sn::StatSn;
+use portico_iscsi::violation::{SessionViolation, Violation};
+use portico_iscsi::wire::{Snack, SnackType, TargetTransferTag};
+
+use super::Core;
+use crate::driver::Driver;
+use crate::outgoing::Rare;
+use crate::session::Session;
+use crate::slab::Key;
+use crate::task::{Task, Verify, Work};
+
+impl<D: Driver> Core<D> {
+    /// A SNACK has come on a connection.
+    ///
+    /// # Errors
+    /// What it asks for is not kept.
+    pub fn snack(
+        &mut self,
+        (session_key, seat): (Key<Session>, Seat),
+        snack: &Snack,
+    ) -> Result<(), Violation> {
+        let refused = Violation::Session(SessionViolation::SnackNotServed);
+        let Some(session) = self.sessions.get_mut(session_key) else { return Ok(()) };
+        let segment_bytes = session.wire.peer_segment_bytes_max(seat);
+        let Some(kept) = session.link_mut(seat).and_then(|link| link.kept.as_mut()) else {
+            return Err(refused);
+        };
+        let tag = snack.initiator_task_tag;
+        let again = match snack.kind {
+            SnackType::Status => kept.statuses(StatSn(snack.run_begin), snack.run_length),
+            SnackType::DataOrR2t => kept.run(tag, snack.run_begin, snack.run_length, segment_bytes),
+            SnackType::DataAck => {
+                // Of a read whose response is acknowledged nothing is kept any more, and a DataACK may still be on its way.
+                kept.data_acknowledged(TargetTransferTag(snack.transfer_or_snack_tag), snack.run_begin);
+                Some(Vec::new())
+            }
+            SnackType::RData => {
+                let snack_tag = snack.transfer_or_snack_tag;
+                let resegmented = kept.resegment(tag, segment_bytes, snack_tag);
+                if let Some(resegmented) = &resegmented
+                    && let Some(name) = session.wire.task_by_itt(tag)
+                {
+                    session.wire.resegmented(name, resegmented.next, snack_tag);
+                }
+                resegmented.map(|resegmented| resegmented.pdus)
+            }
+        };
+        for pdu in again.ok_or(refused)? {
+            self.list_rare(session_key, seat, Rare::Again(pdu));
+        }
+        Ok(())
+    }
+
+    /// Where nothing of a write's data is on its way, what has been asked for is what the session says: less than before,
+    /// where data were discarded for their digest.
+    pub fn count_asked(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| !task.aborted) else { return };
+        let Some(session) = self.sessions.get(task.session) else { return };
+        if !session.wire.recovers() || !session.wire.progress(task.name).is_settled {
+            return;
+        }
+        let asked = session.wire.solicited_bytes(task.name);
+        match &mut task.work {
+            Work::Write(write) => write.called_bytes = asked,
+            Work::Verify(Verify { compare: Some(compare), .. }) => compare.called_bytes = asked,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! What of a connection may be asked for again (RFC 7143 §11.16), at recovery level 1: each PDU as it was sent, until the
+//! initiator has acknowledged it.
+//!
+//! Responses are kept until ExpStatSN passes them, Data-In and R2Ts until their command's response is acknowledged, Data-In no
+//! longer than until its DataACK. Of Data-In [`KEPT_BYTES_MAX`] are kept, the latest; a SNACK for others is rejected. All of
+//! this is copied and allocates: level 0 has none of it.
+
+use std::collections::VecDeque;
+
+use portico_iscsi::sn::{DataSn, StatSn};
+use portico_iscsi::wire::{
+    Bhs, DataIn, InitiatorTaskTag, ScsiResponse, TargetPdu, TargetTransferTag, initiator_task_tag,
+};
+
+/// Bytes of Data-In that one connection keeps.
+pub const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// PDUs that one connection keeps: more than the answers of any window and the bursts of what is kept of data.
+const KEPT_PDUS_MAX: usize = 1 << 12;
+
+/// What is kept of one connection.
+#[derive(Debug, Default)]
+pub struct Kept {
+    pdus: VecDeque<Pdu>,
+    data_bytes: usize,
+}
+
+/// A PDU that goes out once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// As it was sent.
+    pub header: Bhs,
+    /// Its data segment.
+    pub data: Vec<u8>,
+}
+
+/// What an R-Data SNACK brings about.
+#[derive(Debug)]
+pub struct Resegmented {
+    /// To be sent.
+    pub pdus: Vec<Again>,
+    /// The DataSN after the last.
+    pub next: DataSn,
+}
+
+#[derive(Debug)]
+struct Pdu {
+    header: Bhs,
+    /// `None`: let go of for want of room.
+    data: Option<Vec<u8>>,
+    tag: InitiatorTaskTag,
+    number: Number,
+    /// It is kept until the initiator has seen this response.
+    until: Option<StatSn>,
+}
+
+/// What a SNACK counts it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Number {
+    Status(StatSn),
+    Data(u32),
+    R2t(u32),
+}
+
+impl Kept {
+    /// A PDU goes out; what nobody can ask for again is passed over.
+    pub fn keep(&mut self, header: &Bhs, data: Vec<u8>) {
+        let Some(number) = number_of(header) else { return };
+        let tag = initiator_task_tag(header);
+        let until = match number {
+            Number::Status(stat_sn) => {
+                self.answered(tag, stat_sn);
+                Some(stat_sn)
+            }
+            // The tag has begun another command: what is left of the one before it was acknowledged with its answer.
+            Number::Data(0) | Number::R2t(0) => {
+                self.drop_where(|pdu| pdu.tag == tag && pdu.is_of_command());
+                None
+            }
+            Number::Data(_) | Number::R2t(_) => None,
+        };
+        self.data_bytes += data.len();
+        self.pdus.push_back(Pdu { header: *header, data: Some(data), tag, number, until });
+        self.let_go();
+    }
+
+    /// A response goes out: what belongs to its command is kept as long as it.
+    fn answered(&mut self, tag: InitiatorTaskTag, stat_sn: StatSn) {
+        let of_command = |pdu: &&mut Pdu| pdu.tag == tag && pdu.until.is_none();
+        self.pdus.iter_mut().filter(of_command).for_each(|pdu| pdu.until = Some(stat_sn));
+    }
+
+    fn let_go(&mut self) {
+        while self.data_bytes > KEPT_BYTES_MAX {
+            let is_large = |pdu: &&mut Pdu| {
+                matches!(pdu.number, Number::Data(_))
+                    && pdu.data.as_ref().is_some_and(|data| !data.is_empty())
+            };
+            let Some(pdu) = self.pdus.iter_mut().find(is_large) else { break };
+            self.data_bytes -= pdu.data.take().map_or(0, |data| data.len());
+        }
+        while self.pdus.len() > KEPT_PDUS_MAX {
+            let gone = self.pdus.pop_front().and_then(|pdu| pdu.data);
+            self.data_bytes -= gone.map_or(0, |data| data.len());
+        }
+    }
+
+    /// The initiator has seen all responses before this one.
+    pub fn acknowledged(&mut self, expected: StatSn) {
+        if self.pdus.iter().any(|pdu| pdu.is_seen(expected)) {
+            self.drop_where(|pdu| pdu.is_seen(expected));
+        }
+    }
+
+    /// A command was aborted: nothing of it goes out again.
+    pub fn forget(&mut self, tag: InitiatorTaskTag) {
+        self.drop_where(|pdu| pdu.tag == tag && pdu.until.is_none());
+    }
+
+    fn drop_where(&mut self, dropped: impl Fn(&Pdu) -> bool) {
+        let data_bytes = &mut self.data_bytes;
+        self.pdus.retain(|pdu| {
+            let goes = dropped(pdu);
+            if goes {
+                *data_bytes -= pdu.data.as_ref().map_or(0, Vec::len);
+            }
+            !goes
+        });
+    }
+
+    /// Whether a PDU that was to be sent again still is.
+    #[must_use]
+    pub fn holds(&self, header: &Bhs) -> bool {
+        let (tag, number) = (initiator_task_tag(header), number_of(header));
+        self.pdus.iter().any(|pdu| pdu.tag == tag && Some(pdu.number) == number)
+    }
+
+    /// Status SNACK: `length` responses from `begin` on, all where it is 0. `None` where one of them is not kept.
+    #[must_use]
+    pub fn statuses(&self, begin: StatSn, length: u32) -> Option<Vec<Again>> {
+        let wanted = |pdu: &&Pdu| match pdu.number {
+            Number::Status(stat_sn) => is_in_run(begin.steps_to(stat_sn), length) && !stat_sn.precedes(begin),
+            Number::Data(_) | Number::R2t(_) => false,
+        };
+        let found: Vec<&Pdu> = self.pdus.iter().filter(wanted).collect();
+        whole(&found, |pdu| matches!(pdu.number, Number::Status(stat_sn) if stat_sn == begin), length)
+    }
+
+    /// Data/R2T SNACK: `length` PDUs of a command from `begin` on, all where it is 0. `None` where one of them is not kept, or is
+    /// longer than the initiator takes by now: it has to ask by an R-Data SNACK (§11.16).
+    #[must_use]
+    pub fn run(
+        &self,
+        tag: InitiatorTaskTag,
+        begin: u32,
+        length: u32,
+        segment_bytes: u32,
+    ) -> Option<Vec<Again>> {
+        let found: Vec<&Pdu> = self
+            .pdus
+            .iter()
+            .filter(|pdu| pdu.tag == tag && pdu.count().is_some_and(|count| count >= begin))
+            .filter(|pdu| pdu.count().is_some_and(|count| is_in_run(count - begin, length)))
+            .collect();
+        let fits = |pdu: &&Pdu| pdu.data.as_ref().is_some_and(|data| data.len() <= segment_bytes as usize);
+        if !found.iter().all(fits) {
+            return None;
+        }
+        whole(&found, |pdu| pdu.count() == Some(begin), length)
+    }
+
+    /// DataACK: of the read that has this transfer tag, if there is one, all before `begin` has come.
+    pub fn data_acknowledged(&mut self, transfer: TargetTransferTag, begin: u32) {
+        let named = self
+            .pdus
+            .iter()
+            .find(|pdu| pdu.data_in().is_some_and(|data| data.target_transfer_tag == transfer));
+        let Some(tag) = named.map(|pdu| pdu.tag).filter(|_| !transfer.is_reserved()) else { return };
+        self.drop_where(|pdu| pdu.tag == tag && matches!(pdu.number, Number::Data(count) if count < begin));
+    }
+
+    /// R-Data SNACK: all Data-In of a command that was not acknowledged, in segments of this length, and its response, where
+    /// that has gone out, with the tag of the SNACK. `None` where some of it is not kept.
+    pub fn resegment(
+        &mut self,
+        tag: InitiatorTaskTag,
+        segment_bytes: u32,
+        snack_tag: u32,
+    ) -> Option<Resegmented> {
+        let of_data = |pdu: &Pdu| pdu.tag == tag && matches!(pdu.number, Number::Data(_));
+        let old: Vec<(DataIn, &Vec<u8>)> = self
+            .pdus
+            .iter()
+            .filter(|pdu| of_data(pdu))
+            .map(|pdu| Some((pdu.data_in()?, pdu.data.as_ref()?)))
+            .collect::<Option<_>>()?;
+        let (cut, next) = recut(&old, segment_bytes as usize)?;
+        let until = self.pdus.iter().find(|pdu| of_data(pdu)).and_then(|pdu| pdu.until);
+        self.drop_where(of_data);
+        let mut pdus = Vec::new();
+        for again in cut {
+            let number = number_of(&again.header).expect("it is Data-In");
+            self.data_bytes += again.data.len();
+            let (header, data) = (again.header, Some(again.data.clone()));
+            self.pdus.push_back(Pdu { header, data, tag, number, until });
+            pdus.push(again);
+        }
+        let response = self.pdus.iter_mut().find_map(|pdu| Some((pdu.response(tag)?, pdu)));
+        if let Some((response, pdu)) = response {
+            // All responses that go out for it have one StatSN (§11.16).
+            ScsiResponse { snack_tag, expected_data_sn: next.0, ..response }.emit(&mut pdu.header);
+            pdus.push(Again { header: pdu.header, data: pdu.data.clone().unwrap_or_default() });
+        }
+        Some(Resegmented { pdus, next })
+    }
+}
+
+impl Pdu {
+    fn is_of_command(&self) -> bool {
+        !matches!(self.number, Number::Status(_))
+    }
+
+    fn is_seen(&self, expected: StatSn) -> bool {
+        self.until.is_some_and(|until| until.precedes(expected))
+    }
+
+    /// DataSN or R2TSN.
+    fn count(&self) -> Option<u32> {
+        match self.number {
+            Number::Data(count) | Number::R2t(count) => Some(count),
+            Number::Status(_) => None,
+        }
+    }
+
+    fn data_in(&self) -> Option<DataIn> {
+        match TargetPdu::parse(&self.header) {
+            Ok(TargetPdu::DataIn(data)) => Some(data),
+            _ => None,
+        }
+    }
+
+    fn response(&self, tag: InitiatorTaskTag) -> Option<ScsiResponse> {
+        match TargetPdu::parse(&self.header) {
+            Ok(TargetPdu::ScsiResponse(response)) if self.tag == tag => Some(response),
+            _ => None,
+        }
+    }
+
+    fn again(&self) -> Option<Again> {
+        Some(Again { header: self.header, data: self.data.clone()? })
+    }
+}
+
+/// A run of which nothing is missing.
+fn whole(found: &[&Pdu], is_first: impl Fn(&Pdu) -> bool, length: u32) -> Option<Vec<Again>> {
+    let complete =
+        found.first().is_some_and(|pdu| is_first(pdu)) && (length == 0 || found.len() == length as usize);
+    if !complete {
+        return None;
+    }
+    found.iter().map(|pdu| pdu.again()).collect()
+}
+
+const fn is_in_run(ahead: u32, length: u32) -> bool {
+    length == 0 || ahead < length
+}
+
+/// What a SNACK would count a PDU by; `None`: nobody can ask for it again.
+fn number_of(header: &Bhs) -> Option<Number> {
+    let stat_sn = match TargetPdu::parse(header).ok()? {
+        TargetPdu::DataIn(data) => return Some(Number::Data(data.data_sn.0)),
+        TargetPdu::R2t(r2t) => return Some(Number::R2t(r2t.r2t_sn.0)),
+        TargetPdu::ScsiResponse(pdu) => pdu.stat_sn,
+        TargetPdu::TaskManagement(pdu) => pdu.stat_sn,
+        TargetPdu::Text(pdu) => pdu.stat_sn,
+        TargetPdu::Logout(pdu) => pdu.stat_sn,
+        TargetPdu::Async(pdu) => pdu.stat_sn,
+        TargetPdu::Reject(pdu) => pdu.stat_sn,
+        TargetPdu::NopIn(pdu) if !pdu.initiator_task_tag.is_reserved() => pdu.stat_sn,
+        TargetPdu::NopIn(_) | TargetPdu::Login(_) => return None,
+    };
+    Some(Number::Status(stat_sn))
+}
+
+/// Cuts data anew, sequence by sequence, from the first DataSN on.
+fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Again>, DataSn)> {
+    let (first, _) = old.first()?;
+    let (mut data_sn, mut cut) = (first.data_sn, Vec::new());
+    for sequence in old.chunk_by(|(before, _), _| !before.is_final) {
+        let bytes: Vec<u8> = sequence.iter().flat_map(|(_, data)| data.iter().copied()).collect();
+        let (begin, end) = (sequence.first()?.0, sequence.last()?.0);
+        let pieces = bytes.len().div_ceil(segment_bytes);
+        for (piece, data) in bytes.chunks(segment_bytes).enumerate() {
+            let mut header = [0; 48];
+            let is_last = piece + 1 == pieces;
+            let at = u32::try_from(piece * segment_bytes).ok()?;
+            let shape = if is_last { end } else { DataIn { is_final: false, acknowledge: false, ..begin } };
+            let (lun, target_transfer_tag) = match shape.acknowledge {
+                true => (shape.lun, shape.target_transfer_tag),
+                false => (Default::default(), TargetTransferTag::RESERVED),
+            };
+            DataIn {
+                data_segment_length: u32::try_from(data.len()).ok()?,
+                lun,
+                target_transfer_tag,
+                data_sn,
+                buffer_offset: begin.buffer_offset + at,
+                ..shape
+            }
+            .emit(&mut header);
+            cut.push(Again { header, data: data.to_vec() });
+            data_sn = data_sn.next();
+        }
+    }
+    Some((cut, data_sn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portico_iscsi::sn::CmdSn;
+    use portico_iscsi::wire::{LunField, Residual, ServiceResponse};
+
+    const TAG: InitiatorTaskTag = InitiatorTaskTag(9);
+
+    fn data_in(data_sn: u32, offset: u32, length: u32, is_final: bool) -> (Bhs, Vec<u8>) {
+        let mut header = [0; 48];
+        DataIn {
+            is_final,
+            acknowledge: false,
+            data_segment_length: length,
+            lun: LunField::default(),
+            initiator_task_tag: TAG,
+            target_transfer_tag: TargetTransferTag::RESERVED,
+            status: None,
+            expected_cmd_sn: CmdSn(1),
+            maximum_cmd_sn: CmdSn(4),
+            data_sn: DataSn(data_sn),
+            buffer_offset: offset,
+        }
+        .emit(&mut header);
+        let byte = |at: u32| at.to_le_bytes()[0];
+        (header, (offset..offset + length).map(byte).collect())
+    }
+
+    fn response(stat_sn: u32, expected_data_sn: u32) -> Bhs {
+        let mut header = [0; 48];
+        ScsiResponse {
+            response: ServiceResponse::CommandCompleted,
+            status: 0,
+            status_qualifier: 0,
+            data_segment_length: 0,
+            initiator_task_tag: TAG,
+            snack_tag: 0,
+            stat_sn: StatSn(stat_sn),
+            expected_cmd_sn: CmdSn(1),
+            maximum_cmd_sn: CmdSn(4),
+            expected_data_sn,
+            bidirectional_read_residual: Residual::None,
+            residual: Residual::None,
+        }
+        .emit(&mut header);
+        header
+    }
+
+    /// 20 bytes in two sequences of two PDUs, and the response.
+    fn kept() -> Kept {
+        let mut kept = Kept::default();
+        for (data_sn, offset, length, is_final) in
+            [(0, 0, 6, false), (1, 6, 4, true), (2, 10, 6, false), (3, 16, 4, true)]
+        {
+            let (header, data) = data_in(data_sn, offset, length, is_final);
+            kept.keep(&header, data);
+        }
+        kept.keep(&response(50, 4), Vec::new());
+        kept
+    }
+
+    fn parts(pdus: &[Again]) -> Vec<(u32, u32, usize, bool)> {
+        let part = |again: &Again| match TargetPdu::parse(&again.header) {
+            Ok(TargetPdu::DataIn(data)) => {
+                assert_eq!(data.data_segment_length as usize, again.data.len());
+                (data.data_sn.0, data.buffer_offset, again.data.len(), data.is_final)
+            }
+            other => panic!("{other:?}"),
+        };
+        pdus.iter().map(part).collect()
+    }
+
+    #[test]
+    fn data_is_cut_anew_within_each_sequence_and_loses_no_byte() {
+        let mut kept = kept();
+        assert_eq!(kept.run(TAG, 0, 0, 5), None, "longer than the initiator takes by now");
+        let resegmented = kept.resegment(TAG, 5, 7).unwrap();
+        let (data, answer) = resegmented.pdus.split_at(4);
+        assert_eq!(parts(data), [(0, 0, 5, false), (1, 5, 5, true), (2, 10, 5, false), (3, 15, 5, true)]);
+        let bytes: Vec<u8> = data.iter().flat_map(|again| again.data.iter().copied()).collect();
+        assert_eq!(bytes, (0..20).collect::<Vec<u8>>());
+        let Ok(TargetPdu::ScsiResponse(response)) = TargetPdu::parse(&answer[0].header) else { panic!() };
+        assert_eq!((response.snack_tag, response.stat_sn, response.expected_data_sn), (7, StatSn(50), 4));
+        let smaller = kept.resegment(TAG, 2, 8).unwrap();
+        assert_eq!((smaller.next, smaller.pdus.len()), (DataSn(10), 11));
+        assert_eq!(
+            parts(&kept.run(TAG, 9, 1, 2).unwrap()),
+            [(9, 18, 2, true)],
+            "what was cut is what is kept"
+        );
+    }
+
+    #[test]
+    fn all_of_a_command_goes_with_the_acknowledgement_of_its_response() {
+        let mut kept = kept();
+        kept.acknowledged(StatSn(50));
+        assert_eq!(kept.statuses(StatSn(50), 1).map(|found| found.len()), Some(1));
+        kept.acknowledged(StatSn(51));
+        assert_eq!((kept.pdus.len(), kept.data_bytes), (0, 0));
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_data_is_let_go_and_its_run_is_refused() {
+        let mut kept = Kept::default();
+        let length = u32::try_from(KEPT_BYTES_MAX / 2).unwrap();
+        for data_sn in 0..3 {
+            let (header, data) = data_in(data_sn, data_sn * length, length, false);
+            kept.keep(&header, data);
+        }
+        assert!(kept.data_bytes <= KEPT_BYTES_MAX);
+        assert_eq!(kept.run(TAG, 0, 1, length), None);
+        assert_eq!(kept.run(TAG, 1, 2, length).map(|found| found.len()), Some(2));
+        assert!(kept.resegment(TAG, length, 1).is_none());
+    }
+
+    #[test]
+    fn a_tag_that_names_another_command_has_nothing_of_the_one_before() {
+        let mut kept = kept();
+        let (header, data) = data_in(0, 0, 3, true);
+        kept.keep(&header, data);
+        assert_eq!(parts(&kept.run(TAG, 0, 0, 100).unwrap()), [(0, 0, 3, true)]);
+    }
+}

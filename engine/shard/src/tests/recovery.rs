@@ -1,0 +1,275 @@
+//! Recovery within a command, at level 1 (RFC 7143 §7.8, §11.16): what is asked for again comes again, as it was.
+
+use super::*;
+use portico_iscsi::digest;
+use portico_iscsi::wire::{
+    DataIn, InitiatorPdu, NopOut, Reject, RejectReason, ScsiResponse, Snack, SnackType,
+    TaskManagementFunction, TaskManagementRequest,
+};
+
+const LEVEL_1: &str = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=4096|MaxBurstLength=8192|\
+                       FirstBurstLength=8192|ErrorRecoveryLevel=1|";
+
+fn bench(keys: &str) -> (Bench, Peer) {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let peer = bench.log_in(&[(0, 1)], keys);
+    (bench, peer)
+}
+
+/// What has come; with data digests, these are right.
+fn hear(bench: &mut Bench, peer: &Peer, digests: bool) -> Vec<(TargetPdu, Vec<u8>)> {
+    let bytes: Vec<u8> = bench.world.borrow_mut().sockets[peer.socket].from_shard.drain(..).collect();
+    let mut rest = &bytes[..];
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let (bhs, after) = rest.split_at(BHS_BYTES);
+        let bhs: &Bhs = bhs.try_into().expect("a whole header");
+        let length = data_segment_length(bhs) as usize;
+        let padded = length.next_multiple_of(4);
+        let digest_bytes = if digests && length > 0 { 4 } else { 0 };
+        assert_eq!(after[padded..padded + digest_bytes], digest::field_of(&after[..padded])[..digest_bytes]);
+        all.push((TargetPdu::parse(bhs).expect("the shard speaks as it should"), after[..length].to_vec()));
+        rest = &after[padded + digest_bytes..];
+    }
+    all
+}
+
+fn send(bench: &mut Bench, peer: &Peer, pdu: InitiatorPdu) {
+    let mut bhs = [0; BHS_BYTES];
+    pdu.emit(&mut bhs);
+    bench.post(peer, bhs, &[]);
+}
+
+fn snack(kind: SnackType, tag: u32, transfer: u32, run: (u32, u32)) -> InitiatorPdu {
+    InitiatorPdu::Snack(Snack {
+        kind,
+        lun: LunField::default(),
+        initiator_task_tag: InitiatorTaskTag(tag),
+        transfer_or_snack_tag: transfer,
+        expected_stat_sn: StatSn(0),
+        run_begin: run.0,
+        run_length: run.1,
+    })
+}
+
+/// NOP-Out that acknowledges all responses before this one.
+fn acknowledge(bench: &mut Bench, peer: &Peer, expected: StatSn) {
+    let nop = NopOut {
+        immediate: true,
+        data_segment_length: 0,
+        lun: LunField::default(),
+        initiator_task_tag: InitiatorTaskTag::RESERVED,
+        target_transfer_tag: TargetTransferTag::RESERVED,
+        cmd_sn: peer.cmd_sn,
+        expected_stat_sn: expected,
+    };
+    send(bench, peer, InitiatorPdu::NopOut(nop));
+}
+
+fn is_rejected(bench: &mut Bench, peer: &Peer) -> bool {
+    let heard = hear(bench, peer, false);
+    matches!(heard[..], [(TargetPdu::Reject(Reject { reason: RejectReason::SnackReject, .. }), _)])
+}
+
+/// A read of 16 KiB that has been sent: four Data-In PDUs in two sequences, then its response.
+fn read_16k(bench: &mut Bench, peer: &mut Peer) -> Vec<(TargetPdu, Vec<u8>)> {
+    bench.read(peer, 0, 9, 16 << 10);
+    bench.land_all();
+    let heard = hear(bench, peer, false);
+    assert_eq!(heard.len(), 5);
+    heard
+}
+
+fn data_in(pdu: &TargetPdu) -> &DataIn {
+    let TargetPdu::DataIn(data) = pdu else { panic!("{pdu:?}") };
+    data
+}
+
+fn response(pdu: &TargetPdu) -> &ScsiResponse {
+    let TargetPdu::ScsiResponse(response) = pdu else { panic!("{pdu:?}") };
+    response
+}
+
+#[test]
+fn a_response_is_sent_again_until_it_is_acknowledged() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    bench.command(&mut peer, 0, 5, [0; 16], 0, &[]);
+    let heard = hear(&mut bench, &peer, false);
+    let stat_sn = response(&heard[0].0).stat_sn;
+    for length in [1, 0] {
+        send(&mut bench, &peer, snack(SnackType::Status, u32::MAX, u32::MAX, (stat_sn.0, length)));
+        let again = hear(&mut bench, &peer, false);
+        assert_eq!(again.len(), 1);
+        assert_eq!(response(&again[0].0).stat_sn, stat_sn);
+        assert_eq!(response(&again[0].0).initiator_task_tag, InitiatorTaskTag(5));
+    }
+    acknowledge(&mut bench, &peer, stat_sn.next());
+    send(&mut bench, &peer, snack(SnackType::Status, u32::MAX, u32::MAX, (stat_sn.0, 1)));
+    assert!(is_rejected(&mut bench, &peer));
+}
+
+#[test]
+fn data_in_is_sent_again_as_it_was_and_its_status_goes_by_itself() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    let first = read_16k(&mut bench, &mut peer);
+    assert!(first[..4].iter().all(|(pdu, _)| data_in(pdu).status.is_none()));
+    assert_eq!(response(&first[4].0).expected_data_sn, 4);
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (1, 2)));
+    let again = hear(&mut bench, &peer, false);
+    assert_eq!(again.len(), 2);
+    for (one, other) in first[1..3].iter().zip(&again) {
+        let refreshed = DataIn {
+            expected_cmd_sn: data_in(&other.0).expected_cmd_sn,
+            maximum_cmd_sn: data_in(&other.0).maximum_cmd_sn,
+            ..*data_in(&one.0)
+        };
+        assert_eq!((&refreshed, &one.1), (data_in(&other.0), &other.1));
+    }
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (3, 2)));
+    assert!(is_rejected(&mut bench, &peer), "a fifth was never sent");
+    acknowledge(&mut bench, &peer, response(&first[4].0).stat_sn.next());
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 0)));
+    assert!(is_rejected(&mut bench, &peer), "its response is acknowledged");
+}
+
+#[test]
+fn a_data_ack_lets_go_of_what_has_come() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    let first = read_16k(&mut bench, &mut peer);
+    let asks: Vec<bool> = first[..4].iter().map(|(pdu, _)| data_in(pdu).acknowledge).collect();
+    assert_eq!(asks, [false, true, false, false], "at the end of each sequence but the last");
+    let transfer = data_in(&first[1].0).target_transfer_tag.0;
+    send(&mut bench, &peer, snack(SnackType::DataAck, u32::MAX, transfer, (2, 0)));
+    assert_eq!(hear(&mut bench, &peer, false), []);
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (1, 1)));
+    assert!(is_rejected(&mut bench, &peer));
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (2, 0)));
+    assert_eq!(hear(&mut bench, &peer, false).len(), 2);
+}
+
+#[test]
+fn an_r_data_snack_brings_all_of_the_data_and_a_response_with_its_tag() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    let first = read_16k(&mut bench, &mut peer);
+    send(&mut bench, &peer, snack(SnackType::RData, 9, 0x55, (0, 0)));
+    let again = hear(&mut bench, &peer, false);
+    let data: Vec<u8> = again[..4].iter().flat_map(|(_, data)| data.iter().copied()).collect();
+    assert_eq!(data, first[..4].iter().flat_map(|(_, data)| data.iter().copied()).collect::<Vec<_>>());
+    let (old, new) = (response(&first[4].0), response(&again[4].0));
+    assert_eq!((new.snack_tag, new.stat_sn, new.expected_data_sn), (0x55, old.stat_sn, 4));
+}
+
+#[test]
+fn an_r2t_is_sent_again_and_is_answered_once() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    bench.write(&mut peer, 0, 9, 4096, &[]);
+    let first = bench.heard(&peer);
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 1)));
+    assert_eq!(bench.heard(&peer), first);
+    bench.answer(&peer, &first[0]);
+    bench.land_all();
+    assert_eq!(bench.heard(&peer), [Heard::Status(9, GOOD)]);
+}
+
+#[test]
+fn nothing_of_an_aborted_command_is_sent_again() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    bench.write(&mut peer, 0, 9, 4096, &[]);
+    assert_eq!(bench.heard(&peer).len(), 1);
+    let abort = TaskManagementRequest {
+        immediate: true,
+        function: TaskManagementFunction::AbortTask,
+        lun: lun_field(0),
+        initiator_task_tag: InitiatorTaskTag(0x77),
+        referenced_task_tag: InitiatorTaskTag(9),
+        cmd_sn: peer.cmd_sn,
+        expected_stat_sn: StatSn(0),
+        referenced_cmd_sn: peer.cmd_sn.previous(),
+        expected_data_sn: DataSn(0),
+    };
+    send(&mut bench, &peer, InitiatorPdu::TaskManagement(abort));
+    assert_eq!(bench.heard(&peer), [Heard::Other(0x22)]);
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 0)));
+    assert!(is_rejected(&mut bench, &peer));
+}
+
+#[test]
+fn a_snack_for_what_is_not_kept_earns_a_reject() {
+    let (mut bench, peer) = bench(LEVEL_1);
+    for kind in [SnackType::Status, SnackType::DataOrR2t, SnackType::RData] {
+        send(&mut bench, &peer, snack(kind, 4, 4, (7, 1)));
+        assert!(is_rejected(&mut bench, &peer), "{kind:?}");
+    }
+    send(&mut bench, &peer, snack(SnackType::DataAck, u32::MAX, 4, (7, 0)));
+    assert_eq!(bench.heard(&peer), [], "what has come has come");
+}
+
+/// Answers an R2T in one PDU, with a data digest that is right or not.
+fn answer(bench: &mut Bench, peer: &Peer, r2t: &R2t, is_right: bool) {
+    let length = r2t.desired_data_transfer_length;
+    let mut bhs = [0; BHS_BYTES];
+    DataOut {
+        is_final: true,
+        data_segment_length: length,
+        lun: r2t.lun,
+        initiator_task_tag: r2t.initiator_task_tag,
+        target_transfer_tag: r2t.target_transfer_tag,
+        expected_stat_sn: StatSn(0),
+        data_sn: DataSn(0),
+        buffer_offset: r2t.buffer_offset,
+    }
+    .emit(&mut bhs);
+    let data = vec![0x5a; length as usize];
+    let mut field = digest::field_of(&data);
+    if !is_right {
+        field[0] ^= 1;
+    }
+    {
+        let world = &mut *bench.world.borrow_mut();
+        let to_shard = &mut world.sockets[peer.socket].to_shard;
+        to_shard.extend(bhs);
+        to_shard.extend(data);
+        to_shard.extend(field);
+        world.feed(peer.socket);
+    }
+    bench.settle();
+}
+
+/// Each R2T of a write in its turn is answered wrongly once; the write ends with GOOD, and has all of its data once.
+#[test]
+fn data_with_a_wrong_digest_is_asked_for_again_whichever_it_is() {
+    const R2TS: usize = 4;
+    for spoilt in 0..R2TS {
+        let (mut bench, mut peer) = bench(&format!("{LEVEL_1}DataDigest=CRC32C|MaxOutstandingR2T=2|"));
+        let length = u32::try_from(R2TS).unwrap() * 8192;
+        bench.write(&mut peer, 0, 9, length, &[]);
+        let (mut answered, mut rejected, mut status) = (0, 0, None);
+        let mut r2ts = std::collections::VecDeque::new();
+        while status.is_none() {
+            for (pdu, _) in hear(&mut bench, &peer, true) {
+                match pdu {
+                    TargetPdu::R2t(r2t) => r2ts.push_back(r2t),
+                    TargetPdu::Reject(reject) => {
+                        assert_eq!(reject.reason, RejectReason::DataDigestError);
+                        rejected += 1;
+                    }
+                    TargetPdu::ScsiResponse(response) => status = Some(response.status),
+                    other => panic!("{other:?}"),
+                }
+            }
+            if let Some(r2t) = r2ts.pop_front() {
+                answer(&mut bench, &peer, &r2t, answered != spoilt);
+                answered += 1;
+            } else if status.is_none() {
+                let landed = bench.land();
+                assert!(
+                    matches!(landed, What::Write { offset_bytes: 0, length_bytes: 32_768, .. }),
+                    "{landed:?}"
+                );
+            }
+        }
+        assert_eq!((status, rejected), (Some(GOOD), 1), "R2T {spoilt}");
+        assert!(bench.world.borrow().at_medium.is_empty(), "all of it was written once");
+    }
+}
