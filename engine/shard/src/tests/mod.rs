@@ -2,6 +2,7 @@
 
 mod atomic;
 mod debts;
+mod exhaustive;
 mod fence;
 mod recovery;
 mod scarcity;

@@ -36,6 +36,8 @@ pub(super) struct World {
     done: VecDeque<Completion>,
     /// Operations at media, in the order in which they were handed over.
     pub(super) at_medium: VecDeque<Operation>,
+    /// What was written, in the order in which it landed: offset and bytes.
+    pub(super) written: Vec<(u64, Vec<u8>)>,
     pub(super) letters: VecDeque<Mail>,
     pub(super) sent: Vec<ToControl>,
     /// What it says to other shards.
@@ -144,6 +146,10 @@ impl World {
             for (byte, at) in bytes.zip(offset_bytes + skip_bytes as u64..) {
                 *byte = block_byte(at);
             }
+        }
+        if let (What::Write { offset_bytes, .. }, Some(segments)) = (what, &mut segments) {
+            let bytes = segments.slices_mut().flatten().skip(skip_bytes).map(|byte| *byte).collect();
+            self.written.push((offset_bytes, bytes));
         }
         let payload = segments.map_or(Payload::None, Payload::Segments);
         let result = Ok(u32::try_from(length).expect("a piece is small"));
