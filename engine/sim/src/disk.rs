@@ -23,6 +23,8 @@ pub(crate) struct Character {
     pub(crate) page_cache: bool,
     /// One operation in so many fails or falls short; 0: none.
     pub(crate) trouble_one_in: u64,
+    /// Initiators do not RESERVE it, they register, with this APTPL.
+    pub(crate) registers: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ mod tests {
         nonvolatile: false,
         page_cache: true,
         trouble_one_in: 0,
+        registers: None,
     };
 
     fn sector(byte: u8) -> [u8; SECTOR_BYTES] {

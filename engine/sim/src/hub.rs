@@ -18,7 +18,7 @@ use portico_ring::{Completion, Message, Segments, Wait};
 use portico_shard::turn::Mail;
 
 use crate::disk::Disk;
-use crate::history::History;
+use crate::history::{End, History};
 use crate::network::Connection;
 use crate::plant::Plant;
 use crate::random::Random;
@@ -98,6 +98,18 @@ impl Pace {
             helper: any([100, 2_000, 50_000]),
         }
     }
+
+    /// Media take longer than all else.
+    pub(crate) fn with_slow_media(self) -> Self {
+        let microseconds = Duration::from_micros;
+        Self {
+            network: self.network.min(microseconds(200)),
+            medium: microseconds(50_000),
+            turn: self.turn.min(microseconds(50)),
+            control: self.control.min(microseconds(50)),
+            helper: self.helper.min(microseconds(2_000)),
+        }
+    }
 }
 
 /// What an adopted descriptor is.
@@ -164,6 +176,10 @@ pub(crate) struct Hub {
     /// By the inode of the descriptor that stands for it.
     pub(crate) things: BTreeMap<u64, Thing>,
     pub(crate) disks: Vec<Disk>,
+    /// Something was just promised that such an end would put to the test.
+    pub(crate) opportune: Option<End>,
+    /// Initiators.
+    pub(crate) ports: usize,
     pub(crate) history: History,
 }
 
@@ -185,6 +201,8 @@ impl Hub {
             connections: Vec::new(),
             things: BTreeMap::new(),
             disks: Vec::new(),
+            opportune: None,
+            ports: 0,
             history: History::new(),
         }
     }

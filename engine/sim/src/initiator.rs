@@ -89,7 +89,7 @@ pub(crate) struct Pending {
     pub(crate) wish: Wish,
     pub(crate) asked: Step,
     since: Moment,
-    /// Resets of its unit before it; none where one was under way, which may have aborted it.
+    /// Resets and preemptions of its unit before it; none where one was under way, which may have aborted it.
     resets: Option<u32>,
     buffer: Vec<u8>,
 }
@@ -545,7 +545,8 @@ impl Initiator {
         if !self.habits.audits {
             self.habits.commands -= 1;
         }
-        let resets = (!hub.history.is_being_reset(wish.unit)).then(|| hub.history.resets(wish.unit));
+        let ends = hub.history.is_being_reset(wish.unit) || hub.history.is_being_preempted(wish.unit);
+        let resets = (!ends).then(|| hub.history.resets(wish.unit));
         self.pending.insert(user, Pending { tag, wish, asked, since: hub.now, resets, buffer });
     }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Install, ToControl, ToShard};
 use portico_model::peer::PeerLetter;
+use portico_scsi::ledger::Whom;
+use portico_scsi::reservation::Reservation;
 use portico_shard::turn::{Mail, Mailbox};
 
 use crate::hub::{Hub, Shared};
@@ -43,8 +45,8 @@ impl Mailbox for SimMailbox {
         {
             *install = Arc::new(without_flush(install));
         }
-        if hub.plant == Some(Plant::DrainRemoved)
-            && let ToShard::Install(install) = &letter
+        if let ToShard::Install(install) = &letter
+            && forges(hub.plant, install)
         {
             let (unit, generation) = (install.unit, install.generation);
             self.forged.push((unit, generation));
@@ -83,6 +85,19 @@ impl Mailbox for SimMailbox {
         hub.desks[shard].letters.push_back(ToShard::Peer(letter));
         hub.wake_shard(shard);
         Ok(())
+    }
+}
+
+/// Whether it is answered before it is done.
+fn forges(plant: Option<Plant>, install: &Install) -> bool {
+    match plant {
+        Some(Plant::DrainRemoved) => true,
+        Some(Plant::PreemptionNotDrained) => {
+            // Not of a reset, which is found by what it aborts.
+            matches!(install.state.reservation, Reservation::Persistent(_))
+                && install.aborts != Some(Whom::All)
+        }
+        _ => false,
     }
 }
 

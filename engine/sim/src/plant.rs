@@ -6,6 +6,8 @@
 pub enum Plant {
     /// `Installed` is answered before the shard has drained.
     DrainRemoved,
+    /// The same, of installs of a persistent reservation alone.
+    PreemptionNotDrained,
     /// Syncs and durable writes end before anything is durable.
     ReplyBeforeSync,
     /// What one session is answered goes to another now and then.

@@ -36,6 +36,8 @@ pub(crate) struct UnitPlan {
     pub(crate) trouble_one_in: u64,
     pub(crate) depth: u32,
     pub(crate) punted_max: u32,
+    /// Initiators do not RESERVE, they register, with this APTPL.
+    pub(crate) registers: Option<bool>,
 }
 
 /// What happens besides what initiators do; how often each may.
@@ -46,6 +48,8 @@ pub(crate) struct Mischief {
     pub(crate) kills: u32,
     pub(crate) reloads: u32,
     pub(crate) restarts: u32,
+    /// Ends of the process that come just when something was promised.
+    pub(crate) chances: u32,
 }
 
 impl Mischief {
@@ -63,6 +67,8 @@ pub(crate) struct Scenario {
     pub(crate) units: Vec<UnitPlan>,
     pub(crate) initiators: Vec<Habits>,
     pub(crate) mischief: Mischief,
+    /// Media take longer than all else: what is at one when something changes is there for long.
+    pub(crate) media_slow: bool,
     /// One ledger in so many cannot be written, or takes its time; 0: none.
     pub(crate) ledger_trouble_one_in: u64,
     /// Of each shard's ring.
@@ -77,8 +83,13 @@ impl Scenario {
         let random = &mut Random::new(seed ^ 0x5ce0_a510);
         let shards = 1 + random.index(4);
         let troubled = random.chance(1, 4);
-        let units = (0..1 + random.index(3)).map(|_| unit(random, troubled)).collect();
-        let initiators = (0..1 + random.index(4)).map(|_| habits(random)).collect();
+        let registers = random.chance(1, 3).then(|| random.chance(1, 2));
+        let units = (0..1 + random.index(3)).map(|_| unit(random, troubled, registers)).collect();
+        // Nobody can be preempted who is alone.
+        let least = if registers.is_some() { 2 } else { 1 };
+        let initiators =
+            (0..least + random.index(5 - least)).map(|_| habits(random, registers.is_some())).collect();
+        let media_slow = random.chance(1, 4);
         let mut some = |one_in: u64, most: u64| {
             let any = random.chance(1, one_in);
             if any { u32::try_from(1 + random.below(most)).expect("few") } else { 0 }
@@ -89,6 +100,7 @@ impl Scenario {
             kills: some(4, 3),
             reloads: some(4, 3),
             restarts: some(5, 2),
+            chances: some(2, 3),
         };
         let arena_small = random.chance(1, 4);
         let operations_max = [16, 64, 4096][random.index(3)];
@@ -103,13 +115,14 @@ impl Scenario {
             units,
             initiators,
             mischief,
+            media_slow,
             ledger_trouble_one_in,
             plant,
         }
     }
 }
 
-fn unit(random: &mut Random, troubled: bool) -> UnitPlan {
+fn unit(random: &mut Random, troubled: bool, registers: Option<bool>) -> UnitPlan {
     let cache = match random.below(8) {
         0..5 => Cache::Back,
         5..7 => Cache::Through,
@@ -126,14 +139,14 @@ fn unit(random: &mut Random, troubled: bool) -> UnitPlan {
     let trouble_one_in = if troubled && is_file { 20 + random.below(200) } else { 0 };
     let depth = [2, 8, 64][random.index(3)];
     let punted_max = [1, 4, 8][random.index(3)].min(depth);
-    UnitPlan { kind, sectors, block_sectors, trouble_one_in, depth, punted_max }
+    UnitPlan { kind, sectors, block_sectors, trouble_one_in, depth, punted_max, registers }
 }
 
-fn habits(random: &mut Random) -> Habits {
+fn habits(random: &mut Random, fences: bool) -> Habits {
     Habits {
         commands: u32::try_from(10 + random.below(60)).expect("few"),
         depth: [1, 4, 16][random.index(3)],
-        fences: random.chance(1, 2),
+        fences: fences || random.chance(1, 2),
         unsteady: random.chance(1, 3),
         tunes: random.chance(1, 2),
         discovers: random.chance(1, 4),

@@ -33,6 +33,9 @@ const TIME_MAX: Moment = Moment::from_millis(3_600_000);
 /// How long a medium hangs at most: longer than control is patient with a change, shorter than initiators are.
 const HANG_MAX: Duration = Duration::from_secs(30);
 
+/// How late a ledger is at most that counts as written before it is.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
 type SimShard = Shard<SimDriver, SimMailbox>;
 
 /// What a run came to, when all went well.
@@ -83,6 +86,10 @@ impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
         let mut hub = Hub::new(scenario.seed, scenario.plant);
         hub.operations_max = scenario.operations_max;
+        hub.ports = scenario.initiators.len();
+        if scenario.media_slow {
+            hub.pace = hub.pace.with_slow_media();
+        }
         for unit in &scenario.units {
             let (page_cache, cache, memory) = match unit.kind {
                 Kind::File { cache, direct } => (!direct, cache, false),
@@ -95,8 +102,13 @@ impl World {
                 nonvolatile: cache == Cache::NonVolatile,
                 page_cache,
                 trouble_one_in: unit.trouble_one_in,
+                registers: unit.registers,
             }));
-            let promise = Promise { volatile_cache: cache == Cache::Back, keeps: unit.kind != Kind::Null };
+            let promise = Promise {
+                volatile_cache: cache == Cache::Back,
+                keeps: unit.kind != Kind::Null,
+                registers: unit.registers,
+            };
             hub.history.add_unit(unit.sectors, promise);
         }
         let initiators: Vec<Initiator> = scenario
@@ -179,7 +191,10 @@ impl World {
             let now = self.hub.borrow().now;
             self.story.milliseconds = now.since(Moment::ORIGIN).as_millis().try_into().unwrap_or(u64::MAX);
             match event {
-                Some(event) if self.story.events < EVENTS_MAX && now < TIME_MAX => self.happen(event),
+                Some(event) if self.story.events < EVENTS_MAX && now < TIME_MAX => {
+                    self.happen(event);
+                    self.take_chance();
+                }
                 _ => self.violate(Oracle::Life, self.stuck()),
             }
             if let Some(violation) = self.hub.borrow().history.violation() {
@@ -394,6 +409,7 @@ impl World {
         }
         if hub.plant == Some(Plant::LedgerLate) {
             let mail = Mail::LedgerWritten { unit: write.unit, result: Ok(()) };
+            after = hub.delay(LATE_MAX);
             hub.plan(Duration::ZERO, Event::Helper { incarnation, mail: Box::new(mail) });
         }
         hub.plan(after, Event::Ledger { incarnation, write: Box::new(write) });
@@ -451,10 +467,7 @@ impl World {
                 hub.disks[disk].hangs_until = hub.now + after;
                 hub.history.tally.hangs += 1;
             }
-            1 => {
-                self.hub.borrow_mut().history.tally.power_cuts += 1;
-                self.crash(End::PowerCut);
-            }
+            1 => self.cut_power(),
             2 => self.kill(),
             3 if !self.quiescing => {
                 self.hub.borrow_mut().history.tally.restarts += 1;
@@ -467,6 +480,26 @@ impl World {
                 self.reload();
             }
         }
+    }
+
+    /// Where something was promised just now, this is the moment to see whether it is kept.
+    fn take_chance(&mut self) {
+        let Some(end) = self.hub.borrow_mut().opportune.take() else { return };
+        let left = &mut self.scenario.mischief.chances;
+        let works = matches!(self.stage, Stage::Working);
+        if !works || *left == 0 || !self.hub.borrow_mut().random.chance(1, 2) {
+            return;
+        }
+        *left -= 1;
+        match end {
+            End::PowerCut => self.cut_power(),
+            End::Killed | End::Clean => self.kill(),
+        }
+    }
+
+    fn cut_power(&mut self) {
+        self.hub.borrow_mut().history.tally.power_cuts += 1;
+        self.crash(End::PowerCut);
     }
 
     fn kill(&mut self) {

@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Clone, Copy, ValueEnum)]
 enum Fault {
     DrainRemoved,
+    PreemptionNotDrained,
     ReplyBeforeSync,
     RepliesSwapped,
     OrphanForgotten,
@@ -43,6 +44,7 @@ impl From<Fault> for Plant {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::DrainRemoved => Self::DrainRemoved,
+            Fault::PreemptionNotDrained => Self::PreemptionNotDrained,
             Fault::ReplyBeforeSync => Self::ReplyBeforeSync,
             Fault::RepliesSwapped => Self::RepliesSwapped,
             Fault::OrphanForgotten => Self::OrphanForgotten,

@@ -2,7 +2,7 @@
 
 use portico_iscsi::initiator::Direction;
 
-use crate::history::{Serial, Step};
+use crate::history::{End, Serial, Step};
 use crate::hub::Hub;
 use crate::initiator::Initiator;
 
@@ -44,7 +44,12 @@ impl ModeSelect {
 
     pub(super) fn judge(self, hub: &mut Hub, unit: usize, session: Serial, end: Ended) {
         match end {
-            Ended::Good => hub.history.cache_set(unit, session, self.asked, self.on),
+            Ended::Good => {
+                hub.history.cache_set(unit, session, self.asked, self.on);
+                if !self.on {
+                    hub.opportune = Some(End::PowerCut);
+                }
+            }
             Ended::Conflict | Ended::Refused => hub.history.cache_kept(unit, session, self.asked, true),
             Ended::Miscompare | Ended::Otherwise => {
                 hub.history.cache_kept(unit, session, self.asked, false);

@@ -6,12 +6,13 @@
 
 mod cache;
 mod data;
+mod persistent;
 mod reservation;
 
 use portico_iscsi::initiator::{Command, Completion, Direction};
 use portico_iscsi::wire::{ServiceResponse, TaskAttribute};
 
-use crate::history::{Serial, Step};
+use crate::history::{End, Serial, Step};
 use crate::hub::Hub;
 use crate::initiator::{Initiator, lun_of};
 use crate::stamp::WriteId;
@@ -44,6 +45,7 @@ pub(crate) enum What {
     ModeSelect(ModeSelect),
     Reserve,
     Release,
+    PersistentReserve(persistent::Out),
     TestUnitReady,
 }
 
@@ -58,8 +60,8 @@ const DRAWN: [(u64, Draw); 9] = [
     (5, |_, hub, _| Some(What::Synchronize { immediate: hub.random.chance(1, 4) })),
     (2, |_, hub, _| Some(What::Stop { immediate: hub.random.chance(1, 4) })),
     (2, cache::mode_select),
-    (5, |initiator, _, unit| reservation::may_ask(initiator, unit).then_some(What::Reserve)),
-    (6, |initiator, _, unit| reservation::may_ask(initiator, unit).then_some(What::Release)),
+    (5, |initiator, hub, unit| reservation::draw(initiator, hub, unit, What::Reserve)),
+    (6, |initiator, hub, unit| reservation::draw(initiator, hub, unit, What::Release)),
     (3, |_, _, _| None),
 ];
 
@@ -105,6 +107,9 @@ impl Wish {
             return Self::audit(initiator, hub);
         }
         let unit = hub.random.index(hub.disks.len());
+        if let Some(what) = persistent::draw(initiator, hub, unit) {
+            return Some(Self::of(hub, unit, what));
+        }
         let mut at = hub.random.below(DRAWN.iter().map(|(weight, _)| weight).sum());
         let drawn = DRAWN.iter().find(|(weight, _)| at.checked_sub(*weight).map(|rest| at = rest).is_none());
         let (_, draw) = drawn.expect("it is less than the sum");
@@ -149,6 +154,7 @@ impl Wish {
             What::ModeSelect(_) => cache::mode_select_cdb(),
             What::Reserve => Cdb::without_data([0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             What::Release => Cdb::without_data([0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            What::PersistentReserve(out) => out.cdb(),
             What::TestUnitReady => Cdb::without_data([0; 10]),
         }
     }
@@ -167,6 +173,7 @@ impl Wish {
             }
             What::ModeSelect(select) => select.begin(hub, self.unit, (port, session), &mut buffer),
             What::Release => hub.history.releases(self.unit, session),
+            What::PersistentReserve(out) => out.begin(hub, self.unit, (port, session), &mut buffer),
             What::Read { .. }
             | What::Synchronize { .. }
             | What::Stop { .. }
@@ -186,7 +193,7 @@ impl Wish {
         buffer: &[u8],
     ) -> bool {
         let end = Ended::of(completion);
-        if end == Ended::Conflict && !matches!(self.what, What::Release) {
+        if end == Ended::Conflict && !matches!(self.what, What::Release | What::PersistentReserve(_)) {
             hub.history.conflicted(self.unit, port, asked);
         }
         let good = end == Ended::Good;
@@ -203,7 +210,11 @@ impl Wish {
                 hub.history.synchronized(self.unit, asked);
             }
             What::ModeSelect(select) => select.judge(hub, self.unit, session, end),
-            What::Reserve if good => hub.history.reserved(self.unit, (port, session), asked),
+            What::PersistentReserve(out) => out.judge(hub, self.unit, session, end),
+            What::Reserve if good => {
+                hub.history.reserved(self.unit, (port, session), asked);
+                hub.opportune = Some(End::Killed);
+            }
             _ => {}
         }
         good
@@ -215,6 +226,7 @@ impl Wish {
             (What::Write { id, .. }, Some(over)) => hub.history.failed(id, over),
             // What has been taken up is done before anything that is asked later.
             (What::ModeSelect(select), Some(_)) => select.judge(hub, self.unit, session, Ended::Otherwise),
+            (What::PersistentReserve(out), _) => out.judge(hub, self.unit, session, Ended::Otherwise),
             _ => {}
         }
     }

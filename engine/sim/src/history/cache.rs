@@ -131,5 +131,6 @@ impl History {
         let state = &mut self.units[unit];
         state.cache.restart(now);
         state.reserved.restart(end, now);
+        state.persistent.restart(end, now);
     }
 }

@@ -4,6 +4,7 @@
 //! of two things one was first. A write that was not answered may have happened or not, until it is known to be over.
 
 mod cache;
+mod persistent;
 mod reservations;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use std::ops::AddAssign;
 use crate::stamp::{self, SECTOR_BYTES, WriteId};
 
 use cache::Cache;
+use persistent::Persistent;
+pub(crate) use persistent::{Action, Kind};
 use reservations::Reserved;
 
 /// Which promise was broken.
@@ -64,6 +67,10 @@ pub struct Tally {
     pub reservations: u64,
     /// RESERVEs in force when the process ended and the kernel did not.
     pub reservations_kept: u64,
+    /// PERSISTENT RESERVE OUTs answered GOOD.
+    pub registrations: u64,
+    /// PREEMPTs among them, with and without ABORT.
+    pub preemptions: u64,
     /// VERIFYs answered GOOD or with a miscompare.
     pub verifies: u64,
     /// MODE SELECTs answered GOOD.
@@ -103,6 +110,8 @@ impl AddAssign for Tally {
         self.synchronizations += other.synchronizations;
         self.reservations += other.reservations;
         self.reservations_kept += other.reservations_kept;
+        self.registrations += other.registrations;
+        self.preemptions += other.preemptions;
         self.verifies += other.verifies;
         self.mode_selects += other.mode_selects;
         self.target_resets += other.target_resets;
@@ -188,6 +197,8 @@ pub(crate) struct Promise {
     pub(crate) volatile_cache: bool,
     /// It keeps nothing, and reads as zeros.
     pub(crate) keeps: bool,
+    /// Initiators register, with this APTPL, and none has it by RESERVE.
+    pub(crate) registers: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -196,6 +207,7 @@ struct UnitHistory {
     keeps: bool,
     cache: Cache,
     reserved: Reserved,
+    persistent: Persistent,
     /// It has left the configuration in this process.
     has_left: bool,
 }
@@ -230,6 +242,7 @@ impl History {
             keeps: promise.keeps,
             cache: Cache::new(promise.volatile_cache),
             reserved: Reserved::default(),
+            persistent: Persistent::new(promise.registers),
             has_left: false,
         });
     }
@@ -297,6 +310,9 @@ impl History {
             let what = format!("{id:?} was asked for after GOOD of another's RESERVE, and answered GOOD");
             self.violate(Oracle::Fence, what);
         }
+        let write = &self.writes[&id];
+        let (unit, port, invoked) = (write.unit, write.port, write.invoked);
+        self.judge_registrant(unit, port, Some(invoked), "GOOD for a write");
     }
 
     /// Any other end: some of it may have happened, nothing more will.
@@ -315,6 +331,7 @@ impl History {
             write.done = write.done.min(done);
         }
         self.caches_are_left(port, session);
+        self.registrations_are_left(port, session);
         self.has_come(session);
     }
 
@@ -426,6 +443,7 @@ impl History {
         state.has_left = true;
         state.reserved.holder = None;
         state.cache.unsettle(now);
+        self.registrations_unsettle(unit, now);
     }
 
     /// A new process, with these units from the first in its configuration.
@@ -518,8 +536,10 @@ impl History {
                 "unit {unit} sector {sector}: {id:?} of initiator {} lands while initiator {} has it reserved",
                 write.port, holder.port
             );
-            self.violate(Oracle::Fence, what);
+            return self.violate(Oracle::Fence, what);
         }
+        let port = write.port;
+        self.judge_registrant(unit, port, None, "a write lands");
     }
 }
 

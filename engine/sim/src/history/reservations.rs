@@ -18,7 +18,7 @@ pub(super) struct Reserved {
     /// Who surely has it reserved.
     pub(super) holder: Option<Holder>,
     resets_open: u32,
-    resets: u32,
+    pub(super) resets: u32,
     reset_done: Step,
 }
 
@@ -77,6 +77,7 @@ impl History {
             let what = format!("unit {unit} is reserved by initiator {port}, and was refused to it");
             self.violate(Oracle::Fence, what);
         }
+        self.judge_conflict(unit, port, asked);
     }
 
     /// This session may be over.

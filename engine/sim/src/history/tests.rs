@@ -7,7 +7,7 @@ const OTHER: (usize, Serial) = (1, Serial(20));
 
 fn history() -> History {
     let mut history = History::new();
-    history.add_unit(4, Promise { volatile_cache: true, keeps: true });
+    history.add_unit(4, Promise { volatile_cache: true, keeps: true, registers: Some(true) });
     history
 }
 
@@ -119,4 +119,61 @@ fn a_reservation_of_a_session_that_leaves_is_nobodys() {
     let write = history.begin_write(0, OTHER, 0, 1);
     history.landing(0, 0, &content(write, 0));
     assert_eq!(found(&history), None);
+}
+
+fn registers(history: &mut History, who: (usize, Serial), action: Action) {
+    let asked = history.register_asked(0, who, action);
+    history.register_done(0, who.1, asked);
+}
+
+const REGISTER: Action = Action::Register { ignores: true };
+const RESERVE: Action = Action::Reserve(Kind::WriteExclusiveRegistrants);
+const PREEMPT: Action =
+    Action::Preempt { victim: OTHER.0, kind: Kind::WriteExclusiveRegistrants, aborts: true };
+
+#[test]
+fn what_a_preempted_port_has_written_may_not_land_from_the_good_on() {
+    let mut history = history();
+    registers(&mut history, ME, REGISTER);
+    registers(&mut history, OTHER, REGISTER);
+    registers(&mut history, ME, RESERVE);
+    let write = history.begin_write(0, OTHER, 0, 1);
+    history.landing(0, 0, &content(write, 0));
+    let asked = history.register_asked(0, ME, PREEMPT);
+    history.landing(0, 0, &content(write, 0));
+    assert_eq!(found(&history), None, "it is not answered");
+    history.register_done(0, ME.1, asked);
+    history.landing(0, 0, &content(write, 0));
+    assert_eq!(found(&history), Some(Oracle::Fence));
+}
+
+#[test]
+fn of_two_changes_that_are_asked_for_at_once_nothing_is_known() {
+    let mut history = history();
+    registers(&mut history, ME, REGISTER);
+    registers(&mut history, OTHER, REGISTER);
+    registers(&mut history, ME, RESERVE);
+    let again = history.register_asked(0, OTHER, REGISTER);
+    registers(&mut history, ME, PREEMPT);
+    history.register_done(0, OTHER.1, again);
+    let write = history.begin_write(0, OTHER, 0, 1);
+    history.landing(0, 0, &content(write, 0));
+    history.wrote(write, false);
+    assert_eq!(found(&history), None);
+}
+
+#[test]
+fn a_power_cut_takes_registrations_along_that_are_not_to_outlive_it() {
+    for persists in [false, true] {
+        let mut history = History::new();
+        let promise = Promise { volatile_cache: true, keeps: true, registers: Some(persists) };
+        history.add_unit(4, promise);
+        registers(&mut history, ME, REGISTER);
+        registers(&mut history, ME, RESERVE);
+        let left = [content(WriteId::NONE, 0)];
+        history.judge_survivors(0, left.iter().map(|bytes| &bytes[..]), End::PowerCut);
+        let write = history.begin_write(0, OTHER, 0, 1);
+        history.landing(0, 0, &content(write, 0));
+        assert_eq!(found(&history), persists.then_some(Oracle::Fence), "{persists}");
+    }
 }
