@@ -353,8 +353,8 @@ pub(crate) fn unmap(unit: &LogicalUnit, list: &[u8]) -> Result<Option<MediumComm
     Ok(first.map(|(lba, blocks)| MediumCommand::Series { lba, blocks, series: Series::Unmap }))
 }
 
-/// Bytes that one GET LBA STATUS looks at, as long as they are zeroes: it may report fewer blocks than there are (SBC-3 §5.4).
-const LBA_STATUS_SURVEYED_BYTES: u64 = 256 << 20;
+/// Bytes that one GET LBA STATUS looks at: it may report fewer blocks than there are (SBC-3 §5.4).
+const LBA_STATUS_SURVEYED_BYTES: u64 = 256 << 10;
 const LBA_STATUS_DESCRIPTORS_MAX: usize = 255;
 /// The longest parameter data of GET LBA STATUS.
 pub const LBA_STATUS_BYTES_MAX: usize = 8 + 16 * LBA_STATUS_DESCRIPTORS_MAX;

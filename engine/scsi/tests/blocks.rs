@@ -329,7 +329,7 @@ fn unmap_refuses_what_is_beyond_the_end_or_the_limits() {
 fn the_status_of_blocks_begins_where_it_was_asked_for_and_ends_with_the_unit() {
     let mut world = World::new(thin());
     let asked = Series::LbaStatus { allocation_length: 24 };
-    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 9, 24)), series(9, 1991, asked));
+    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 9, 24)), series(9, 512, asked));
     assert_eq!(world.send(0, &rw16(0x9e, 0x12, 1990, 24)), series(1990, 10, asked));
     assert_eq!(world.send(0, &rw16(0x9e, 0x12, 2000, 24)), out_of_range(2000));
     assert_eq!(world.medium(0, &rw16(0x9e, 0x12, 9, 24)).class(), CommandClass::Read);

@@ -245,7 +245,7 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Blocks are read: those of zeroes are reported as deallocated, and as long as there is nothing else the survey goes on. With LBPRZ a device server may take any
+    /// The first blocks are read: those of zeroes are reported as deallocated. With LBPRZ a device server may take any
     /// block of zeroes for one at any time (SBC-3 §4.7.3.5), so that holes need not be looked up in the file system,
     /// which could block.
     fn surveyed(&mut self, key: Key<Task>, segments: Segments, allocation_length: u32) {
@@ -254,21 +254,11 @@ impl<D: Driver> Core<D> {
         let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a series has a unit");
         let block_bytes = unit.state.geometry.block_length();
         let lba = Lba(series.offset_bytes / u64::from(block_bytes));
-        let before =
-            usize::try_from(series.at_bytes / u64::from(block_bytes)).expect("what is surveyed is bounded");
-        let length_bytes = segments.length_bytes() as u64;
-        if series.at_bytes + length_bytes < series.length_bytes
-            && zero_blocks(segments.slices(), block_bytes as usize).all(|zero| zero)
-        {
-            self.pool.keep_list(segments);
-            return self.series_stored(key, length_bytes);
-        }
         let scratch = &mut self.pool.scratch;
         if scratch.len() < block::LBA_STATUS_BYTES_MAX {
             scratch.resize(block::LBA_STATUS_BYTES_MAX, 0);
         }
-        let here = zero_blocks(segments.slices(), block_bytes as usize);
-        let zeroes = std::iter::repeat_n(true, before).chain(here);
+        let zeroes = zero_blocks(segments.slices(), block_bytes as usize);
         let length = block::lba_status(lba, zeroes, allocation_length, scratch);
         self.pool.keep_list(segments);
         self.reply(key, length);
