@@ -29,6 +29,8 @@ pub struct ConnectionOptions {
 pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Connections that are accepted here have it too: a last, short segment does not wait for the peer's acknowledgement.
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -98,6 +100,8 @@ mod tests {
         let client = connect(address, Duration::from_secs(5)).unwrap();
         assert_eq!(peer_address(&client).unwrap(), address);
         assert!(SockRef::from(&client).tcp_nodelay().unwrap());
+        let (accepted, _) = std::net::TcpListener::from(listener).accept().unwrap();
+        assert!(accepted.nodelay().unwrap(), "as the socket that it was accepted at");
     }
 
     #[test]
