@@ -40,6 +40,10 @@ pub(crate) struct Cli {
     /// Memory of each shard for data, in MiB. It is taken as it is used.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65536))]
     pub shard_memory: u32,
+
+    /// Records no latencies, for who wants to know what that costs.
+    #[arg(long, hide = true)]
+    pub no_histograms: bool,
 }
 
 /// Processors by their numbers.

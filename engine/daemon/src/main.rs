@@ -75,6 +75,7 @@ fn run(cli: &Cli) -> Result<Exit, String> {
         memory_mib: cli.shard_memory,
         spin: Duration::from_micros(configuration.core.poll_us.into()),
         origin: Instant::now(),
+        measures: !cli.no_histograms,
     };
     let (queues, threads) = shards::start(&plan, &mailbox)?;
     let listener = TcpListener::bind(cli.metrics).map_err(|error| {

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub spin: Duration,
     /// The beginning of time, the same for all.
     pub origin: Instant,
+    /// Whether latencies are recorded.
+    pub measures: bool,
 }
 
 /// Each shard's queue, and what wakes it.
@@ -126,7 +128,7 @@ fn run(
     }
     let control = mailbox.control.clone();
     let shards = plan.cores.len();
-    let settings = Settings { shard, shards, arena, spin: plan.spin, measures: true };
+    let settings = Settings { shard, shards, arena, spin: plan.spin, measures: plan.measures };
     let mut served = Shard::new(settings, reactor, mailbox);
     #[cfg(feature = "count-allocations")]
     crate::allocations::count_this_thread(shard);

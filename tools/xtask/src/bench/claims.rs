@@ -47,7 +47,7 @@ pub(super) struct Claim {
 
 /// All of them.
 pub(super) fn all() -> Vec<Claim> {
-    use Contender::{Medium, Polling, Portico, Shards, Tgt};
+    use Contender::{Digests, Medium, Polling, Portico, Shards, Tgt, Unmeasured};
     use Measure::{Cpu, Iops, P50};
     let null = Cell::new(Media::Null, 4, Direction::Read, 4, 64);
     let cell = Cell::new;
@@ -64,6 +64,8 @@ pub(super) fn all() -> Vec<Claim> {
         claim(cell(Media::Ram, 128, Direction::Write, 1, 8), Cpu, (Portico, FLOOR), 1.3, 1.1),
         claim(cell(Media::File, 4, Direction::Read, 1, 32), Iops, (Portico, Medium), 0.95, 1.0),
         claim(Cell { is_paced: true, ..null }, Cpu, (Shards(2), Portico), 1.1, 1.05),
+        claim(null, Cpu, (Portico, Unmeasured), 1.02, 1.01),
+        claim(cell(Media::Ram, 4, Direction::Read, 4, 64), Cpu, (Digests, Portico), 1.25, 1.1),
     ]
 }
 

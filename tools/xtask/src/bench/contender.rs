@@ -15,6 +15,10 @@ pub(super) enum Contender {
     Portico,
     /// Ours, with `poll_us` on.
     Polling,
+    /// Ours, recording no latencies.
+    Unmeasured,
+    /// Ours, with digests of headers and data.
+    Digests,
     /// Ours, on so many cores.
     Shards(u32),
     Tgt,
@@ -35,6 +39,8 @@ impl fmt::Display for Contender {
         let name = match self {
             Contender::Portico => "portico",
             Contender::Polling => "portico-poll",
+            Contender::Unmeasured => "portico-no-histograms",
+            Contender::Digests => "portico-digests",
             Contender::Shards(count) => return write!(out, "portico-{count}-shards"),
             Contender::Tgt => "tgt",
             Contender::Floor { polls: false } => "floor",
@@ -51,7 +57,15 @@ impl fmt::Display for Contender {
 impl Contender {
     /// Whether it is a target whose blocks we may write before the measurement.
     pub(super) fn has_blocks(self) -> bool {
-        matches!(self, Contender::Portico | Contender::Polling | Contender::Shards(_) | Contender::Tgt)
+        matches!(
+            self,
+            Contender::Portico
+                | Contender::Polling
+                | Contender::Unmeasured
+                | Contender::Digests
+                | Contender::Shards(_)
+                | Contender::Tgt
+        )
     }
 }
 
@@ -117,7 +131,11 @@ impl Standing {
         };
         let poll_us = if contender == Contender::Polling { POLL_US } else { 0 };
         let peer = match contender {
-            Contender::Portico | Contender::Polling | Contender::Shards(_) => Peer::Portico,
+            Contender::Portico
+            | Contender::Polling
+            | Contender::Unmeasured
+            | Contender::Digests
+            | Contender::Shards(_) => Peer::Portico,
             Contender::Tgt => Peer::Tgt,
             Contender::Floor { polls } => return floor("ring", polls),
             Contender::Epoll => return floor("epoll", false),
@@ -133,6 +151,7 @@ impl Standing {
             queued_commands: Some(WINDOW),
             is_direct: matches!(cell.media, Media::File | Media::Loop),
             poll_us,
+            has_no_histograms: contender == Contender::Unmeasured,
         };
         let target = Target::start_tuned(tree, peer, kind(cell.media), size_bytes(cell.media), tuning)?;
         let (url, process) = (target.url(), target.process_id());

@@ -60,10 +60,10 @@ impl<'a> Measuring<'a> {
         if contender::kind(cell.media) == Kind::Ram && contender.has_blocks() {
             self.fill(&standing.url, contender::size_bytes(cell.media))?;
         }
-        self.load(&standing.url, cell, WARM_UP)?;
+        self.load(&standing.url, cell, contender, WARM_UP)?;
         let cpu = |when: &str| standing.process.map(cpu_seconds).transpose().context(when);
         let before = cpu("before the load")?;
-        let outcome = self.load(&standing.url, cell, self.time)?;
+        let outcome = self.load(&standing.url, cell, contender, self.time)?;
         let cpu_seconds = before.zip(cpu("after it")?).map(|(before, after)| after - before);
         Ok(Sample {
             cell,
@@ -96,7 +96,7 @@ impl<'a> Measuring<'a> {
         process::run(&mut command, LOAD_PATIENCE)?.expect_success("portico-load").map(drop)
     }
 
-    fn load(&self, url: &str, cell: Cell, time: Duration) -> Result<Outcome> {
+    fn load(&self, url: &str, cell: Cell, contender: Contender, time: Duration) -> Result<Outcome> {
         let json = tempfile::NamedTempFile::new()?;
         let cores: Vec<String> = self.load_cores.iter().map(usize::to_string).collect();
         let mut command = Command::new(self.tree.target.join("release/portico-load"));
@@ -106,6 +106,9 @@ impl<'a> Measuring<'a> {
         command.args(["--time", &format!("{}ms", time.as_millis())]).arg("--json").arg(json.path());
         if let Some(rate) = self.rate.filter(|_| cell.is_paced) {
             command.args(["--rate", &rate.to_string()]);
+        }
+        if contender == Contender::Digests {
+            command.args(["--header-digest", "--data-digest"]);
         }
         let finished = process::run(&mut command, time + LOAD_PATIENCE)?;
         finished.expect_success("portico-load")?;

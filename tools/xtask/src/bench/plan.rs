@@ -72,12 +72,12 @@ pub(super) fn possible(
 
 /// What the promised ratios are measured on; see `claims`.
 pub(super) fn claims() -> Vec<Row> {
-    use Contender::{Medium, Polling, Portico, Shards, Tgt};
+    use Contender::{Digests, Medium, Polling, Portico, Shards, Tgt, Unmeasured};
     let cell = Cell::new;
     let paced = Cell { is_paced: true, ..cell(Media::Null, 4, Direction::Read, 4, 64) };
     vec![
-        (cell(Media::Null, 4, Direction::Read, 4, 64), vec![Portico, FLOOR, Tgt]),
-        (cell(Media::Ram, 4, Direction::Read, 4, 64), vec![Portico, Tgt]),
+        (cell(Media::Null, 4, Direction::Read, 4, 64), vec![Portico, FLOOR, Tgt, Unmeasured]),
+        (cell(Media::Ram, 4, Direction::Read, 4, 64), vec![Portico, Tgt, Digests]),
         (cell(Media::Ram, 4, Direction::Write, 4, 64), vec![Portico, Tgt]),
         (cell(Media::Null, 4, Direction::Read, 1, 1), vec![Polling, Contender::Floor { polls: true }]),
         (cell(Media::Ram, 128, Direction::Read, 1, 8), vec![Portico, FLOOR]),

@@ -164,6 +164,8 @@ pub(crate) struct Tuning {
     pub(crate) is_direct: bool,
     /// How long the gateway looks for work before it sleeps.
     pub(crate) poll_us: u32,
+    /// The gateway records no latencies.
+    pub(crate) has_no_histograms: bool,
 }
 
 /// Where a target listens.

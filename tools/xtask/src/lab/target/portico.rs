@@ -26,6 +26,9 @@ pub(super) fn start(target: &Target) -> Result<Started> {
     if !target.tuning.cores.is_empty() {
         command.args(["--cores", &list(&target.tuning.cores)]);
     }
+    if target.tuning.has_no_histograms {
+        command.arg("--no-histograms");
+    }
     let log = File::options().create(true).append(true).open(target.log_path())?;
     let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;
     let line =
