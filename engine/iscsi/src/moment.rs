@@ -23,7 +23,13 @@ impl Moment {
     /// How long ago `earlier` was; zero if it was not.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanoseconds_since(earlier))
+    }
+
+    /// How many nanoseconds ago `earlier` was; zero if it was not.
+    #[must_use]
+    pub const fn nanoseconds_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 }
 

@@ -315,6 +315,19 @@ impl Buffer {
         front
     }
 
+    /// Gives up the first `bytes`.
+    ///
+    /// # Panics
+    /// Where it shows fewer.
+    #[inline]
+    pub fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "{bytes} of {} bytes", self.length);
+        // SAFETY: `bytes` is at most the length, hence inside the range or one past its end.
+        self.start = unsafe { self.start.add(bytes) };
+        self.length -= narrow(bytes);
+        self.capacity -= narrow(bytes);
+    }
+
     /// Cuts off and returns what follows the first `at` bytes, with the spare capacity; `self` keeps those `at` bytes.
     ///
     /// # Panics

@@ -153,6 +153,25 @@ impl Message {
         Some(header)
     }
 
+    /// Appends a copy of `bytes` to the message's own slab. `false` where the slab or the list of parts is full.
+    #[inline]
+    #[must_use]
+    pub fn push_copy<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+        let inner = &mut *self.0;
+        let (start, end) = (inner.headers_used, inner.headers_used + N);
+        let has_part = inner.parts.len() < inner.parts.capacity().min(PARTS_MAX);
+        let Some(place) = inner.headers.get_mut(start..end) else { return false };
+        match inner.parts.last_mut() {
+            Some(Part::Header { end: last, .. }) => *last = end,
+            _ if has_part => inner.parts.push(Part::Header { start, end }),
+            _ => return false,
+        }
+        place.copy_from_slice(bytes);
+        inner.headers_used = end;
+        inner.length_bytes += N;
+        true
+    }
+
     /// Appends all that `buffer` shows.
     ///
     /// # Errors

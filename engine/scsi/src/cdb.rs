@@ -338,11 +338,12 @@ const IMMED: u8 = 0x02;
 /// # Errors
 /// INVALID FIELD IN CDB, pointing at the field.
 pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
+    let padded = cdb;
     let Some(cdb) = cdb.get(..row.usage.len()) else {
         // The CDB ends before its fields do: point at the first that is missing.
         return Err(Outcome::invalid_cdb_field(u16::try_from(cdb.len()).unwrap_or(u16::MAX), None));
     };
-    if let Some((byte, bit)) = row.reserved_bit(cdb) {
+    if let Some((byte, bit)) = row.reserved_bit(padded) {
         return Err(Outcome::invalid_cdb_field(byte, Some(bit)));
     }
     Ok(match row.decoder {

@@ -134,6 +134,8 @@ pub struct Opcode {
     /// Served while all of the medium is being worked on, and after that has failed (SBC-3 §4.11.2).
     pub during_work: bool,
     pub(crate) decoder: Decoder,
+    /// The bits that have to be zero among the first 16 bytes, the first byte lowest.
+    reserved: u128,
 }
 
 /// What an operation code and its service action came to.
@@ -192,6 +194,14 @@ impl Opcode {
 
     /// The first bit that is set in `cdb` where this row has none: index of the byte, and bit.
     pub(crate) fn reserved_bit(&self, cdb: &[u8]) -> Option<(u16, u8)> {
+        // Nearly always there is none, which one look tells.
+        if self.usage.len() <= cdb.len()
+            && let Some(first) = cdb.first_chunk()
+            && self.usage.len() <= first.len()
+            && u128::from_le_bytes(*first) & self.reserved == 0
+        {
+            return None;
+        }
         for (index, (byte, usage)) in (0u16..).zip(cdb.iter().zip(self.usage)).skip(1) {
             let known = match self.service_action {
                 Some(_) if index == 1 => usage | SERVICE_ACTION,
@@ -211,7 +221,7 @@ pub(crate) fn look_up(cdb: &[u8]) -> Lookup {
     let Some(&operation_code) = cdb.first() else {
         return Lookup::UnknownOperationCode;
     };
-    let Some(first) = rows(operation_code).first() else {
+    let Some(first) = TABLE.get(usize::from(FIRST_ROW[usize::from(operation_code)])) else {
         return Lookup::UnknownOperationCode;
     };
     if first.service_action.is_none() {
@@ -280,12 +290,24 @@ const fn row(name: &'static str, usage: &'static [u8], class: CommandClass, deco
         offered: Offered::Always,
         during_work: false,
         decoder,
+        reserved: reserved(usage),
     }
+}
+
+/// All bits of the first 16 bytes that `usage` has not, but for those of the operation code and behind the end.
+const fn reserved(usage: &[u8]) -> u128 {
+    let (mut bits, mut at) = (0, 1);
+    while at < usage.len() && at < 16 {
+        bits |= (!usage[at] as u128) << (8 * at);
+        at += 1;
+    }
+    bits
 }
 
 impl Opcode {
     const fn service_action(mut self, service_action: u16) -> Self {
         self.service_action = Some(service_action);
+        self.reserved &= !((SERVICE_ACTION as u128) << 8);
         self
     }
 

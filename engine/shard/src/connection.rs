@@ -146,17 +146,25 @@ impl Connection {
             return Ok(Framed::Incomplete);
         }
         let lengths = Lengths::of(&bhs, self.digests, data_bytes_max)?;
-        let mut header = [0; HEADER_BYTES_MAX];
-        let header = &mut header[..lengths.header_bytes() as usize];
-        if !self.inbound.peek(header) {
+        self.ahs.clear();
+        if lengths.header_bytes() as usize > BHS_BYTES && !self.frame_rest(lengths)? {
             return Ok(Framed::Incomplete);
         }
-        self.digests.check_header(header)?;
-        self.ahs.clear();
-        self.ahs.extend_from_slice(&header[BHS_BYTES..BHS_BYTES + lengths.ahs_bytes as usize]);
         self.inbound.skip(lengths.header_bytes() as usize);
         self.inbound.saw(lengths.data_segment_bytes as usize);
         Ok(Framed::Header(bhs, lengths))
+    }
+
+    /// Of a header that is longer than its BHS: the AHS, and the digest. `false` where not all of it has come.
+    fn frame_rest(&mut self, lengths: Lengths) -> Result<bool, Violation> {
+        let mut header = [0; HEADER_BYTES_MAX];
+        let header = &mut header[..lengths.header_bytes() as usize];
+        if !self.inbound.peek(header) {
+            return Ok(false);
+        }
+        self.digests.check_header(header)?;
+        self.ahs.extend_from_slice(&header[BHS_BYTES..BHS_BYTES + lengths.ahs_bytes as usize]);
+        Ok(true)
     }
 
     /// Whether all of the data segment at hand has come.

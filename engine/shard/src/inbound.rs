@@ -372,6 +372,10 @@ impl Inbound {
         if self.arrived_bytes < into.len() {
             return false;
         }
+        if let Some(first) = self.arrived.front().and_then(|first| first.get(..into.len())) {
+            into.copy_from_slice(first);
+            return true;
+        }
         let mut at = 0;
         for buffer in &self.arrived {
             let length = buffer.len().min(into.len() - at);
@@ -423,7 +427,13 @@ impl Inbound {
 
     /// Takes the first `length` bytes away.
     pub fn skip(&mut self, length: usize) {
-        self.take(length, drop);
+        match self.arrived.front_mut() {
+            Some(first) if first.len() > length => {
+                first.advance(length);
+                self.arrived_bytes -= length;
+            }
+            _ => self.take(length, drop),
+        }
     }
 
     /// Takes everything, as bytes on the heap: for a connection that moves to another shard.

@@ -23,8 +23,9 @@ impl<'a> Pdu<'a> {
     ///
     /// # Panics
     /// Here and below where the message has no room: the caller has asked it.
+    #[inline]
     pub(crate) fn begin(message: &'a mut Message, header: &Bhs, digests: Digests) -> Self {
-        push(message, header);
+        assert!(message.push_copy(header), "there was room");
         if let Some(field) = digests.of_header(header) {
             push(message, &field);
         }
@@ -58,8 +59,12 @@ impl<'a> Pdu<'a> {
     }
 
     /// Appends padding and data digest; gives the copy of the data where one was wanted.
+    #[inline]
     pub(crate) fn end(mut self) -> Option<Vec<u8>> {
         let copy = self.copy.take();
+        if self.data_digest.is_none() && self.data_bytes.is_multiple_of(4) {
+            return copy;
+        }
         let length = u32::try_from(self.data_bytes).expect("a data segment has a length of 24 bits");
         let zeroes = [0; 3];
         let zeroes = &zeroes[..padding(length) as usize];

@@ -1,11 +1,11 @@
-//! Things that are made once and used again: messages, lists of segments, the queues of tasks. What is here keeps its
+//! Things that are made once and used again: messages, lists of segments. What is here keeps its
 //! memory, so that a warm shard allocates nothing.
 
 use portico_backstores::Completion;
 use portico_ring::{Message, MessageLimits, SEGMENTS_MAX, Segments};
 
 use crate::inbound::RECEIVE_SEGMENTS;
-use crate::task::{Atomic, Spare};
+use crate::task::Atomic;
 
 /// Parts of one message.
 pub const MESSAGE_PARTS: usize = 512;
@@ -22,11 +22,8 @@ pub struct Pool {
     messages: Vec<Message>,
     lists: Vec<Segments>,
     receive_lists: Vec<Segments>,
-    spares: Vec<Spare>,
     #[expect(clippy::vec_box, reason = "the box is what is kept")]
     atomics: Vec<Box<Atomic>>,
-    /// Queues of pieces.
-    pub(crate) spare_pieces: Vec<std::collections::VecDeque<crate::task::Piece>>,
     /// Meters on their way to control.
     pub(crate) full_meters: Vec<portico_model::meter::UnitMeter>,
     /// Where the device server writes its data-in.
@@ -77,11 +74,6 @@ impl Pool {
         self.receive_lists.push(list);
     }
 
-    /// Queues for a new task.
-    pub fn spare(&mut self) -> Spare {
-        self.spares.pop().unwrap_or_default()
-    }
-
     /// A command that has its blocks for itself, with the memory of one before it.
     pub fn atomic(&mut self) -> Box<Atomic> {
         self.atomics.pop().unwrap_or_else(|| Box::new(Atomic::default()))
@@ -93,13 +85,5 @@ impl Pool {
         atomic.data.clear();
         atomic.data.shrink_to(ATOMIC_DATA_KEPT);
         self.atomics.push(atomic);
-    }
-
-    /// Takes a task's queues back.
-    pub fn keep(&mut self, mut spare: Spare) {
-        if spare.pieces.capacity() > 0 {
-            self.spare_pieces.push(std::mem::take(&mut spare.pieces));
-        }
-        self.spares.push(spare);
     }
 }

@@ -36,6 +36,7 @@ impl<T> Key<T> {
 
     /// The place, for tables that run beside the slab.
     #[must_use]
+    #[inline]
     pub fn index(self) -> usize {
         self.index as usize
     }
@@ -67,6 +68,8 @@ pub struct Slab<T> {
 
 struct Place<T> {
     reuse: u32,
+    /// Whether `value` is an entry; else it is what [`Slab::leave`] left.
+    taken: bool,
     value: Option<T>,
 }
 
@@ -83,41 +86,96 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     /// When the table has 2^32 entries.
+    #[inline]
     pub fn insert(&mut self, value: T) -> Key<T> {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { reuse: 0, value: None });
-            // `free` never reallocates on removal: there is always room for every place.
-            self.free.reserve(self.places.len());
-            u32::try_from(self.places.len() - 1).expect("a table of less than 2^32 places")
-        });
+        let index = self.free_place();
         let place = &mut self.places[index as usize];
+        place.taken = true;
         place.value = Some(value);
         Key { index, reuse: place.reuse, kind: PhantomData }
     }
 
+    /// Takes a free place with what [`Slab::leave`] left there, or with what `make` makes: the caller makes an entry of it.
+    /// Where entries are large, this moves nothing.
+    ///
+    /// # Panics
+    /// As [`Slab::insert`].
+    #[inline]
+    pub fn renew(&mut self, make: impl FnOnce() -> T) -> (Key<T>, &mut T) {
+        let index = self.free_place();
+        let place = &mut self.places[index as usize];
+        place.taken = true;
+        let key = Key { index, reuse: place.reuse, kind: PhantomData };
+        (key, place.value.get_or_insert_with(make))
+    }
+
+    /// The key that the next entry gets.
+    ///
+    /// # Panics
+    /// As [`Slab::insert`].
+    #[inline]
+    pub fn upcoming(&mut self) -> Key<T> {
+        let index = self.free_place();
+        self.free.push(index);
+        Key { index, reuse: self.places[index as usize].reuse, kind: PhantomData }
+    }
+
+    #[inline]
+    fn free_place(&mut self) -> u32 {
+        match self.free.pop() {
+            Some(index) => index,
+            None => self.grow(),
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) -> u32 {
+        self.places.push(Place { reuse: 0, taken: false, value: None });
+        // `free` never reallocates on removal: there is always room for every place.
+        self.free.reserve(self.places.len());
+        u32::try_from(self.places.len() - 1).expect("a table of less than 2^32 places")
+    }
+
     /// Takes the entry out.
     pub fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let place = self.places.get_mut(key.index()).filter(|place| place.reuse == key.reuse)?;
-        let value = place.value.take()?;
-        place.reuse = (place.reuse + 1) & REUSE_MASK;
-        self.free.push(key.index);
-        Some(value)
+        let place =
+            self.places.get_mut(key.index()).filter(|place| place.taken && place.reuse == key.reuse)?;
+        let value = place.value.take();
+        self.leave(key);
+        value
+    }
+
+    /// Ends the entry. What it owns stays in its place, for the next one ([`Slab::renew`]).
+    #[inline]
+    pub fn leave(&mut self, key: Key<T>) {
+        if let Some(place) = self.places.get_mut(key.index())
+            && place.taken
+            && place.reuse == key.reuse
+        {
+            place.taken = false;
+            place.reuse = (place.reuse + 1) & REUSE_MASK;
+            self.free.push(key.index);
+        }
     }
 
     /// The entry, if it is still there.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: Key<T>) -> Option<&T> {
-        self.places.get(key.index()).filter(|place| place.reuse == key.reuse)?.value.as_ref()
+        let place = self.places.get(key.index())?;
+        if place.taken && place.reuse == key.reuse { place.value.as_ref() } else { None }
     }
 
     /// The entry, if it is still there.
+    #[inline]
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        self.places.get_mut(key.index()).filter(|place| place.reuse == key.reuse)?.value.as_mut()
+        let place = self.places.get_mut(key.index())?;
+        if place.taken && place.reuse == key.reuse { place.value.as_mut() } else { None }
     }
 
     /// Every entry with its key.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.places.iter().zip(0u32..).filter_map(|(place, index)| {
+        self.places.iter().zip(0u32..).filter(|(place, _)| place.taken).filter_map(|(place, index)| {
             let key = Key { index, reuse: place.reuse, kind: PhantomData };
             place.value.as_ref().map(|value| (key, value))
         })
@@ -125,7 +183,7 @@ impl<T> Slab<T> {
 
     /// Every entry with its key.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key<T>, &mut T)> {
-        self.places.iter_mut().zip(0u32..).filter_map(|(place, index)| {
+        self.places.iter_mut().zip(0u32..).filter(|(place, _)| place.taken).filter_map(|(place, index)| {
             let key = Key { index, reuse: place.reuse, kind: PhantomData };
             place.value.as_mut().map(|value| (key, value))
         })
@@ -134,8 +192,7 @@ impl<T> Slab<T> {
     /// The key of the entry at `index`, if there is one.
     #[must_use]
     pub fn key_at(&self, index: usize) -> Option<Key<T>> {
-        let place = self.places.get(index)?;
-        place.value.as_ref()?;
+        let place = self.places.get(index).filter(|place| place.taken)?;
         Some(Key { index: u32::try_from(index).ok()?, reuse: place.reuse, kind: PhantomData })
     }
 
@@ -174,7 +231,29 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get(third), Some(&"third"));
         assert_eq!(Key::from_bits(second.to_bits()), second);
+        let fourth = slab.upcoming();
+        assert_eq!(slab.get(fourth), None);
+        assert_eq!(slab.insert("fourth"), fourth);
+        assert_eq!(slab.remove(fourth), Some("fourth"));
         assert_eq!(slab.len(), 2);
         assert!(slab.iter().map(|(_, value)| *value).eq(["third", "second"]));
+    }
+
+    #[test]
+    fn what_an_entry_leaves_is_nobodys_until_the_next_one_takes_it_over() {
+        let mut slab = Slab::with_capacity(2);
+        let (first, list) = slab.renew(|| Vec::with_capacity(7));
+        list.push(1);
+        slab.leave(first);
+        slab.leave(first);
+        assert_eq!((slab.get(first), slab.key_at(0), slab.len()), (None, None, 0));
+        assert_eq!((slab.remove(first), slab.iter().count(), slab.iter_mut().count()), (None, 0, 0));
+        let (second, list) = slab.renew(Vec::new);
+        assert_eq!((&list[..], list.capacity()), (&[1][..], 7), "as it was left");
+        assert_ne!(second, first);
+        assert_eq!(slab.get(first), None);
+        assert_eq!(slab.remove(second), Some(vec![1]));
+        let (_, list) = slab.renew(Vec::new);
+        assert!(list.is_empty(), "what was taken out is not there any more");
     }
 }

@@ -82,6 +82,8 @@ pub struct Task {
     pub waits: Option<Wait>,
     /// What of its Data-Out was there when somebody last looked, and since when.
     pub owed: Owed,
+    /// Of a READ, in order; those that are back wait for the ones before them.
+    pub pieces: VecDeque<Piece>,
 }
 
 /// How far Data-Out that was asked for had come, and since when nothing has: what RspTimeout is about.
@@ -142,8 +144,6 @@ pub struct Read {
     pub sent_bytes: u32,
     /// The medium lends its memory: nothing is read, all is ready.
     pub lent: bool,
-    /// Pieces in order; those that are back wait for the ones before them.
-    pub pieces: VecDeque<Piece>,
 }
 
 /// One request of a READ or VERIFY.
@@ -302,26 +302,26 @@ pub struct Comparison {
 }
 
 impl Task {
-    /// A command that has just come.
+    /// Nobody's, to be begun.
     #[must_use]
-    pub fn new(session: Key<Session>, name: TaskId, arrived: Moment, spare: Spare) -> Self {
+    pub fn blank() -> Self {
         Self {
-            session,
-            name,
+            session: Key::nobody(),
+            name: TaskId::NOBODY,
             lun: None,
             unit: None,
             class: CommandClass::Unrestricted,
             operation: Operation::Other,
-            times: Times { arrived, handed: None, back: None },
+            times: Times { arrived: Moment::ORIGIN, handed: None, back: None },
             work: Work::None,
-            cdb_rest: spare.cdb_rest,
-            inflow: spare.inflow,
+            cdb_rest: Vec::new(),
+            inflow: VecDeque::new(),
             inflow_bytes: 0,
             shelved_bytes: 0,
             early_bytes: 0,
             is_refused: false,
             flush_due: false,
-            outflow: spare.outflow,
+            outflow: VecDeque::new(),
             at_medium: 0,
             booked_bytes: 0,
             booked_as: Kind::Swift,
@@ -330,34 +330,49 @@ impl Task {
             awaited_by: Vec::new(),
             listed: false,
             waits: None,
-            owed: Owed { received_bytes: 0, since: arrived },
+            owed: Owed { received_bytes: 0, since: Moment::ORIGIN },
+            pieces: VecDeque::with_capacity(PIECES_MAX),
         }
     }
 
-    /// Its queues, emptied, for another task.
-    #[must_use]
-    pub fn into_spare(mut self) -> Spare {
-        self.cdb_rest.clear();
-        self.inflow.clear();
-        self.outflow.clear();
-        let mut pieces = match self.work {
-            Work::Read(read) => read.pieces,
-            _ => VecDeque::new(),
-        };
-        pieces.clear();
-        Spare { cdb_rest: self.cdb_rest, inflow: self.inflow, outflow: self.outflow, pieces }
+    /// Makes a command that has just come of one that is gone, whose queues are empty and keep their memory.
+    pub fn begin(&mut self, session: Key<Session>, name: TaskId, arrived: Moment) {
+        self.session = session;
+        self.name = name;
+        self.lun = None;
+        self.unit = None;
+        self.class = CommandClass::Unrestricted;
+        self.operation = Operation::Other;
+        self.times = Times { arrived, handed: None, back: None };
+        self.inflow_bytes = 0;
+        self.shelved_bytes = 0;
+        self.early_bytes = 0;
+        self.is_refused = false;
+        self.flush_due = false;
+        self.at_medium = 0;
+        self.booked_bytes = 0;
+        self.booked_as = Kind::Swift;
+        self.ended = None;
+        self.aborted = false;
+        self.listed = false;
+        self.waits = None;
+        self.owed = Owed { received_bytes: 0, since: arrived };
+        let is_empty = self.inflow.is_empty() && self.outflow.is_empty() && self.pieces.is_empty();
+        debug_assert!(is_empty && self.cdb_rest.is_empty() && self.awaited_by.is_empty());
     }
-}
 
-/// The queues of a task that is gone: their memory serves the next.
-#[derive(Debug, Default)]
-pub struct Spare {
-    /// Of [`Task::cdb_rest`].
-    pub cdb_rest: Vec<u8>,
-    /// Of [`Task::inflow`].
-    pub inflow: VecDeque<Buffer>,
-    /// Of [`Task::outflow`].
-    pub outflow: VecDeque<Buffer>,
-    /// Of [`Read::pieces`].
-    pub pieces: VecDeque<Piece>,
+    /// Lets go of what the task holds.
+    #[inline]
+    pub fn end(&mut self) {
+        self.work = Work::None;
+        self.cdb_rest.clear();
+        for queue in [&mut self.inflow, &mut self.outflow] {
+            if !queue.is_empty() {
+                queue.clear();
+            }
+        }
+        if !self.pieces.is_empty() {
+            self.pieces.clear();
+        }
+    }
 }

@@ -260,6 +260,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
 
     /// The shutdown, step by step: commands in hand end, then media are flushed, then control hears of it.
     fn answer_quiesce(&mut self) {
+        if matches!(self.quiesce, Quiesce::No | Quiesce::Done) {
+            return;
+        }
         if self.quiesce == Quiesce::Finishing && !self.core.is_idle() && self.quiesce_until <= self.core.now {
             // Who sends no data, or reads no status, does not keep the others' writes from the medium.
             self.close_all(EndReason::Shutdown);

@@ -16,6 +16,7 @@ use crate::arbiter::Arbiter;
 use crate::budget::Share;
 use crate::core::{Job, Lines};
 use crate::drain::Drains;
+use crate::slab::Key;
 
 /// The medium of a unit as this shard reaches it.
 pub type Queue = MediumQueue<Segments>;
@@ -48,6 +49,8 @@ pub struct Unit {
     pub lends_from: Moment,
     /// Requests of this shard at the medium.
     pub at_medium: u32,
+    /// Whether it stands in the shard's list of units at work.
+    pub is_at_work: bool,
     /// Commands in hand.
     pub tasks: u32,
     /// Commands that one nexus may have in hand.
@@ -56,8 +59,9 @@ pub struct Unit {
     pub job: Option<Box<Job>>,
     /// Whether it is on its way out.
     pub closing: Closing,
-    /// What is recorded of it.
+    /// What is recorded of it, but for `runs`.
     pub meter: UnitMeter,
+    runs: [Run; Operation::ALL.len()],
     /// What the next meter gets of which control had not known that it would be needed.
     spare: [Option<Box<Latencies>>; Operation::ALL.len()],
 }
@@ -80,12 +84,24 @@ impl Unit {
             arbiter: Arbiter::new(shard, shards),
             lends_from: Moment::ORIGIN,
             at_medium: 0,
+            is_at_work: false,
             tasks: 0,
             nexus_commands_max: opening.nexus_commands_max,
             job: None,
             closing: Closing::No,
             meter: UnitMeter::new(opening.unit),
+            runs: [Run::default(); Operation::ALL.len()],
             spare: [const { None }; Operation::ALL.len()],
+        }
+    }
+
+    /// One more request of this unit, whose key this is, has been handed to its medium.
+    #[inline]
+    pub fn begun(&mut self, key: Key<Unit>, at_work: &mut Vec<Key<Unit>>) {
+        self.at_medium += 1;
+        if !self.is_at_work {
+            self.is_at_work = true;
+            at_work.push(key);
         }
     }
 
@@ -100,9 +116,38 @@ impl Unit {
         }
     }
 
+    /// Records how long a command took, for which [`Unit::furnish`] has made room.
+    #[inline]
+    pub fn note(&mut self, operation: Operation, lasted: Lasted) {
+        let run = &mut self.runs[operation as usize];
+        if run.commands > 0 && run.lasted == lasted {
+            run.commands += 1;
+        } else {
+            self.end_run(operation);
+            self.runs[operation as usize] = Run { lasted, commands: 1 };
+        }
+    }
+
+    /// Puts the commands of a run into the histograms.
+    fn end_run(&mut self, operation: Operation) {
+        let Run { lasted, commands } = std::mem::take(&mut self.runs[operation as usize]);
+        let Some(latencies) = &mut self.meter.operation(operation).latencies else { return };
+        if commands == 0 {
+            return;
+        }
+        latencies.total.saturating_record_n(lasted.total_ns, commands);
+        if let Some(waited_ns) = lasted.waited_ns {
+            latencies.waited.saturating_record_n(waited_ns, commands);
+        }
+        if let Some(at_medium_ns) = lasted.at_medium_ns {
+            latencies.at_medium.saturating_record_n(at_medium_ns, commands);
+        }
+    }
+
     /// Goes on with a blank meter; the one so far.
     #[must_use]
     pub fn turn_meter(&mut self, mut blank: UnitMeter) -> UnitMeter {
+        Operation::ALL.into_iter().for_each(|operation| self.end_run(operation));
         for ((blank, now), spare) in
             blank.operations.iter_mut().zip(&self.meter.operations).zip(&mut self.spare)
         {
@@ -160,6 +205,25 @@ impl Unit {
         let others = announced.iter().filter(|orphan| orphan.shard != shard);
         self.orphans = own.chain(others).copied().collect();
     }
+}
+
+/// How long a command took, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lasted {
+    /// Until its first piece was handed to the medium, if one was.
+    pub waited_ns: Option<u64>,
+    /// From then on until the last was back.
+    pub at_medium_ns: Option<u64>,
+    /// From its arrival until its status was handed to the connection.
+    pub total_ns: u64,
+}
+
+/// Commands in a row that took equally long, as those of one turn do at a medium in memory: they go into the histograms
+/// together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    lasted: Lasted,
+    commands: u32,
 }
 
 /// How far a unit that no session maps any more is on its way out.
@@ -229,6 +293,29 @@ mod tests {
         let _second = unit.turn_meter(first);
         assert_eq!(address(&unit.meter, Operation::Read), room, "and from then on the two take turns");
         assert!(size_of::<UnitMeter>() <= 160, "what a unit costs that nobody uses");
+    }
+
+    #[test]
+    fn each_command_is_in_the_histograms_however_long_the_one_before_took() {
+        let mut unit = crate::tests::idle_unit();
+        let lasted = |total_ns| Lasted { waited_ns: Some(0), at_medium_ns: None, total_ns };
+        unit.furnish(Operation::Read);
+        unit.furnish(Operation::Write);
+        for total_ns in [5000, 5000, 70_000, 5000] {
+            unit.note(Operation::Read, lasted(total_ns));
+            unit.note(Operation::Write, Lasted::default());
+        }
+        let full = unit.turn_meter(UnitMeter::new(unit.id));
+        let [read, write] = [Operation::Read, Operation::Write]
+            .map(|operation| full.operations[operation as usize].latencies.as_deref().unwrap());
+        let counts = |latencies: &Latencies| {
+            [&latencies.waited, &latencies.at_medium, &latencies.total].map(|histogram| histogram.len())
+        };
+        assert_eq!((counts(read), counts(write)), ([4, 0, 4], [0, 0, 4]));
+        assert_eq!((read.total.count_at(5000), read.total.count_at(70_000)), (3, 1));
+        let none = unit.turn_meter(UnitMeter::new(unit.id));
+        let read = none.operations[Operation::Read as usize].latencies.as_deref().unwrap();
+        assert_eq!(counts(read), [0; 3], "each once");
     }
 
     #[test]

@@ -81,9 +81,8 @@ impl Session {
     }
 
     fn takes_number_later(&self, task: TaskId) -> bool {
-        self.connections.iter().any(|(_, connection)| {
-            connection.incoming.is_some_and(|incoming| incoming.task == task && incoming.takes.is_some())
-        })
+        let incoming = self.connections.incoming(self.tasks.task(task).seat);
+        incoming.is_some_and(|incoming| incoming.task == task && incoming.takes.is_some())
     }
 
     /// A non-immediate request that was rejected is considered as received: an initiator that was told so sends something

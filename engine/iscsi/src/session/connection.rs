@@ -126,6 +126,11 @@ impl Connections {
         self.seats[seat.index()].as_mut().expect("the connection has not left")
     }
 
+    /// What is coming in on the connection of this seat, if it is there.
+    pub(super) fn incoming(&self, seat: Seat) -> Option<Incoming> {
+        self.seats[seat.index()].as_ref()?.incoming
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Seat, &Connection)> {
         Seat::all().zip(&self.seats).filter_map(|(seat, place)| Some((seat, place.as_ref()?)))
     }

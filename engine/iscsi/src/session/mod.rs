@@ -234,6 +234,42 @@ impl Session {
         }
     }
 
+    /// [`Session::receive`], [`Session::data_arrived`] and [`Session::next_request`] in one, for what nearly all commands of
+    /// the data path are: without AHS, its data segment here and unspoilt, and its turn now, with nothing that waits before or
+    /// behind it; at recovery level 0. `None`: it is another, and nothing has happened.
+    pub fn receive_in_turn(
+        &mut self,
+        seat: Seat,
+        command: &ScsiCommand,
+        now: Moment,
+    ) -> Option<(TaskId, Segment)> {
+        let is_special = command.immediate
+            || command.total_ahs_words > 0
+            || command.read && command.write
+            || self.recovers()
+            || self.session_type == SessionType::Discovery;
+        if is_special
+            || !self.immediate.is_empty()
+            || !self.window.is_next(command.cmd_sn)
+            || self.tasks.find(command.initiator_task_tag).is_some()
+        {
+            return None;
+        }
+        let (mut write, segment) = Write::begin(command, &self.parameters);
+        if write.arrived().fault.is_some() {
+            return None;
+        }
+        let connection = self.connections.at_mut(seat);
+        assert!(connection.incoming.is_none(), "the last data segment has not been reported");
+        connection.keepalive.heard(now);
+        connection.acknowledge(command.expected_stat_sn);
+        let read = Read::new(if command.read { command.expected_data_transfer_length } else { 0 });
+        self.window.pass();
+        let task = self.tasks.insert(seat, Request::Command(*command), write, read);
+        self.tasks.task_mut(task).stage = Stage::Delivered;
+        Some((task, segment))
+    }
+
     fn command_received(
         &mut self,
         seat: Seat,

@@ -17,6 +17,9 @@ pub struct TaskId {
 }
 
 impl TaskId {
+    /// Names no task: no session has so many slots.
+    pub const NOBODY: Self = Self { slot: NONE, generation: 0 };
+
     /// The slot: below [`Session::task_slots`](super::Session::task_slots), and unique among the tasks that have not been
     /// retired. For the caller's own tables.
     #[must_use]

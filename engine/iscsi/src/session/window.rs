@@ -70,6 +70,24 @@ impl Window {
         admits
     }
 
+    /// Whether a request of this number would be delivered as soon as it comes, and would bring no other with it.
+    #[inline]
+    pub(super) fn is_next(&self, cmd_sn: CmdSn) -> bool {
+        cmd_sn == self.expected
+            && cmd_sn == self.deliver
+            && cmd_sn != self.maximum.next()
+            && self.places[self.place(cmd_sn)] == Place::Empty
+            && self.places[self.place(cmd_sn.next())] == Place::Empty
+    }
+
+    /// A request for which [`Window::is_next`] has come and is delivered.
+    #[inline]
+    pub(super) fn pass(&mut self) {
+        self.expected = self.expected.next();
+        self.deliver = self.expected;
+        self.in_work += 1;
+    }
+
     fn fill(&mut self, cmd_sn: CmdSn, place: Place) {
         assert!(self.admits(cmd_sn));
         let index = self.place(cmd_sn);

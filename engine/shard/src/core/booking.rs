@@ -45,6 +45,9 @@ impl<D: Driver> Core<D> {
     pub(super) fn unbook(&mut self, key: Key<Task>, bytes: u64) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let bytes = bytes.min(task.booked_bytes);
+        if bytes == 0 {
+            return;
+        }
         task.booked_bytes -= bytes;
         let kind = task.booked_as;
         if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {

@@ -14,7 +14,7 @@ use crate::outgoing::{Outgoing, Rare};
 use crate::pdu::{PDU_SLAB_BYTES, Pdu};
 use crate::pool::MESSAGE_HEADER_BYTES;
 use crate::session::Session;
-use crate::slab::{Key, Slab};
+use crate::slab::Key;
 use crate::task::{Task, Work};
 use crate::unit::{Blocks, Unit};
 
@@ -106,7 +106,8 @@ impl<D: Driver> Core<D> {
             if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
                 return Emitted::Full;
             }
-            if let Some(refusal) = refusal_of_lent(task, session, &self.units, self.now) {
+            let unit = task.unit.and_then(|unit| self.units.get(unit));
+            if let Some(refusal) = refusal_of_lent(task, session, unit, self.now) {
                 task.ended = Some(refusal);
                 continue;
             }
@@ -125,7 +126,6 @@ impl<D: Driver> Core<D> {
             let mut pdu =
                 Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(session.wire.recovers());
             let length = segment.length_bytes as usize;
-            let unit = task.unit.and_then(|unit| self.units.get(unit));
             push_data(task, unit, segment.offset_bytes, length, &mut pdu);
             let copy = pdu.end();
             let fetched = match &mut task.work {
@@ -351,9 +351,10 @@ fn rare_header(
 /// What a READ ends with whose medium is read as it is sent, where the state of now does not admit it any more: it has
 /// nothing at the medium for which a fence could wait. One of which nothing is sent gets a copy where a claim has come
 /// meanwhile.
-fn refusal_of_lent(task: &mut Task, session: &Session, units: &Slab<Unit>, now: Moment) -> Option<Outcome> {
+#[inline]
+fn refusal_of_lent(task: &mut Task, session: &Session, unit: Option<&Unit>, now: Moment) -> Option<Outcome> {
     let Work::Read(read) = &mut task.work else { return None };
-    let unit = task.unit.and_then(|unit| units.get(unit)).filter(|_| read.lent)?;
+    let unit = unit.filter(|_| read.lent)?;
     let block_bytes = unit.state.geometry.block_length();
     let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
     let claimed = unit.lends_from > now || !unit.arbiter.is_open() && !unit.arbiter.admits(None, blocks);

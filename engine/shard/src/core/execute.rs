@@ -22,12 +22,20 @@ use crate::task::{Task, Work};
 impl<D: Driver> Core<D> {
     /// It is this command's turn.
     pub fn start(&mut self, session_key: Key<Session>, name: TaskId) {
-        let Some(session) = self.sessions.get_mut(session_key) else { return };
-        let Some(key) = session.task(name) else { return };
+        if let Some(key) = self.sessions.get(session_key).and_then(|session| session.task(name)) {
+            self.start_task(session_key, name, key);
+        }
+    }
+
+    /// It is the turn of the command of this name, which is this task.
+    pub fn start_task(&mut self, session_key: Key<Session>, name: TaskId, key: Key<Task>) {
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let Some(task) = self.tasks.get(key) else { return };
+        let (is_refused, is_long) = (task.is_refused, !task.cdb_rest.is_empty());
         let command = *session.wire.command(name);
         let lun = Lun::from_bytes(command.lun.0);
         let at = lun.number().and_then(|number| session.find(number));
-        if self.tasks.get(key).is_some_and(|task| task.is_refused) {
+        if is_refused {
             return self.finish(key, Outcome::TASK_SET_FULL);
         }
         if let Some(at) = at
@@ -36,13 +44,29 @@ impl<D: Driver> Core<D> {
             self.finish(key, refusal);
             return;
         }
+        let action = if is_long {
+            self.judge_long(session_key, key, at, lun, &command.cdb)
+        } else {
+            self.judge(session_key, at, lun, &command.cdb)
+        };
+        self.act(key, action);
+    }
+
+    /// Asks the device server about a CDB that begins like this and goes on in the task.
+    fn judge_long(
+        &mut self,
+        session_key: Key<Session>,
+        key: Key<Task>,
+        at: Option<usize>,
+        lun: Lun,
+        begin: &[u8],
+    ) -> Action {
         let mut cdb = [0; CDB_BYTES_MAX];
         let rest = self.tasks.get(key).map_or(&[][..], |task| &task.cdb_rest);
-        let length = command.cdb.len() + rest.len();
-        cdb[..command.cdb.len()].copy_from_slice(&command.cdb);
-        cdb[command.cdb.len()..length].copy_from_slice(rest);
-        let action = self.judge(session_key, at, lun, &cdb[..length]);
-        self.act(key, action);
+        let length = begin.len() + rest.len();
+        cdb[..begin.len()].copy_from_slice(begin);
+        cdb[begin.len()..length].copy_from_slice(rest);
+        self.judge(session_key, at, lun, &cdb[..length])
     }
 
     /// The CDB of a task goes on in an AHS (RFC 7143 §11.2.2.3).
@@ -224,7 +248,8 @@ impl<D: Driver> Core<D> {
             Work::Verify(_) => self.pump_verify(key),
             Work::Series(_) => self.pump_series(key),
             Work::Atomic(_) => self.pump_atomic(key),
-            Work::None | Work::Read(_) | Work::Flush | Work::Parked(_) => {}
+            // They want no data, or have not said yet how much.
+            Work::None | Work::Read(_) | Work::Flush | Work::Parked(_) => return,
         }
         self.list_r2t(key);
     }

@@ -155,19 +155,22 @@ impl<D: Driver> Core<D> {
         let (class, unit_of_op) = (task.class, unit_key);
         let op =
             Op { task: key, unit: unit_of_op, nexus, port, class, blocks, kind, fenced: None, orphan: None };
-        let op = self.ops.insert(op);
+        let upcoming = self.ops.upcoming();
         let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
-        match queue.submit(&mut adapter, Tag(op.to_bits()), request) {
-            Err(QueueFull(request)) => {
-                self.ops.remove(op);
-                Err(Refused::Full(list_of(request)))
-            }
+        match queue.submit(&mut adapter, Tag(upcoming.to_bits()), request) {
+            Err(QueueFull(request)) => Err(Refused::Full(list_of(request))),
             Ok(submitted) => {
-                unit.at_medium += 1;
+                unit.begun(unit_key, &mut self.at_work);
                 task.at_medium += 1;
                 task.times.handed.get_or_insert(self.now);
-                if let Submitted::Done(completion) = submitted {
-                    self.medium_done(completion);
+                match submitted {
+                    Submitted::InFlight => {
+                        self.ops.insert(op);
+                    }
+                    // A medium in memory: the request is in no table, nobody can have looked for it.
+                    Submitted::Done(Completion { result, segments, .. }) => {
+                        self.op_done(&op, result, segments)
+                    }
                 }
                 Ok(())
             }
@@ -199,6 +202,10 @@ impl<D: Driver> Core<D> {
     pub(super) fn medium_done(&mut self, completion: Completion<Segments>) {
         let Completion { tag, result, segments } = completion;
         let op = self.ops.remove(Key::from_bits(tag.0)).expect("a request is done once");
+        self.op_done(&op, result, segments);
+    }
+
+    fn op_done(&mut self, op: &Op, result: Result<(), MediumError>, segments: Option<Segments>) {
         self.released = true;
         if op.kind == OpKind::LastFlush
             && result.is_err()
@@ -216,7 +223,7 @@ impl<D: Driver> Core<D> {
             tracing::error!(device = &*unit.device, %error, "the flush failed that turns a write cache off");
             self.outbox.push_back(ToControl::FlushFailed { unit: unit.id, generation });
         }
-        self.leave_medium(&op);
+        self.leave_medium(op);
         if let OpKind::Work { length_bytes } = op.kind {
             self.pool.keep_list_if(segments);
             return self.work_came_back(op.unit, length_bytes, result);
@@ -291,18 +298,26 @@ impl<D: Driver> Core<D> {
         self.close_if_idle(op.unit);
     }
 
-    /// Takes what does not come by the ring out of every queue.
+    /// Takes what does not come by the ring out of the queues that have something to do.
     pub fn reap_media(&mut self) {
+        if self.at_work.is_empty() {
+            return;
+        }
+        let mut at_work = std::mem::take(&mut self.at_work);
         let mut done = std::mem::take(&mut self.pool.done);
-        for index in 0..self.units.places() {
-            let Some(unit_key) = self.units.key_at(index) else { continue };
-            let unit = self.units.get_mut(unit_key).expect("it was just found");
-            let Some(queue) = &mut unit.queue else { continue };
-            let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
-            queue.reap(&mut adapter, &mut done);
-            for completion in done.drain(..) {
-                self.medium_done(completion);
+        at_work.retain(|unit_key| {
+            let Some(unit) = self.units.get_mut(*unit_key) else { return false };
+            unit.is_at_work = unit.at_medium > 0;
+            if unit.is_at_work
+                && let Some(queue) = &mut unit.queue
+            {
+                queue.reap(&mut Adapter { driver: &mut self.driver, unit: *unit_key }, &mut done);
             }
+            unit.is_at_work
+        });
+        self.at_work = at_work;
+        for completion in done.drain(..) {
+            self.medium_done(completion);
         }
         self.pool.done = done;
     }

@@ -47,7 +47,7 @@ use crate::pool::Pool;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
 use crate::task::{PIECE_BYTES_MAX, Task, Times, Work};
-use crate::unit::Unit;
+use crate::unit::{Closing, Lasted, Unit};
 
 pub use claims::{LentWait, PeerMail};
 pub use medium::{Op, OpKind};
@@ -91,6 +91,8 @@ pub struct Core<D> {
     pub thirsty: Vec<Key<Connection>>,
     /// Units whose last flush failed.
     pub failed_flushes: Vec<UnitId>,
+    /// Units with requests at their media, and some that had.
+    pub at_work: Vec<Key<Unit>>,
     /// Flushes that Installs wait for and media have no room for.
     pub flushes_due: Vec<(Key<Unit>, Generation)>,
     /// Units whose work on all of the medium wants to go on.
@@ -170,6 +172,7 @@ impl<D: Driver> Core<D> {
             to_flush: Vec::with_capacity(256),
             thirsty: Vec::new(),
             failed_flushes: Vec::new(),
+            at_work: Vec::with_capacity(64),
             flushes_due: Vec::new(),
             works_due: Vec::new(),
             ending: Vec::new(),
@@ -234,8 +237,8 @@ impl<D: Driver> Core<D> {
     /// # Panics
     /// When the session gives out names beyond its bound.
     pub fn arrive(&mut self, session_key: Key<Session>, name: TaskId) -> Key<Task> {
-        let task = Task::new(session_key, name, self.now, self.pool.spare());
-        let key = self.tasks.insert(task);
+        let (key, task) = self.tasks.renew(Task::blank);
+        task.begin(session_key, name, self.now);
         let session = self.sessions.get_mut(session_key).expect("a command has a session");
         let place = session.tasks.get_mut(name.slot()).expect("a name is below the session's bound");
         *place = Some(key);
@@ -296,49 +299,62 @@ impl<D: Driver> Core<D> {
 
     /// Lets go of a task: its memory, its place in its session and unit. Whoever waited for it hears of it.
     fn release(&mut self, key: Key<Task>) {
-        self.stop_waiting(key);
-        self.unbook_all(key);
-        let Some(task) = self.tasks.remove(key) else { return };
-        self.released = true;
-        if let Some(unit) = task.unit.and_then(|unit| self.units.get_mut(unit)) {
-            unit.tasks -= 1;
+        let Some(task) = self.tasks.get(key) else { return };
+        if task.waits.is_some() || task.booked_bytes > 0 || task.early_bytes > 0 {
+            self.stop_waiting(key);
+            self.unbook_all(key);
         }
-        if let Some(session) = self.sessions.get_mut(task.session) {
-            if task.aborted {
-                // Its place in the window may be the one that the initiator waits for.
-                self.to_flush.extend(session.speaker(session.wire.seat_of_task(task.name)));
-            }
-            session.wire.retire(task.name);
-            if let Some(place) = session.tasks.get_mut(task.name.slot()).filter(|place| **place == Some(key))
-            {
-                *place = None;
-            }
-            if let Some(lun) = task.lun.and_then(|at| session.luns.get_mut(at)) {
-                lun.tasks -= 1;
-            }
-        }
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let awaited_by = std::mem::take(&mut task.awaited_by);
         if let Work::Parked(ticket) = task.work {
             self.outbox.push_back(ToControl::Withdraw { shard: self.shard, ticket });
         }
-        let (unit, mut task) = (task.unit, task);
-        let awaited_by = std::mem::take(&mut task.awaited_by);
-        if let Work::Atomic(atomic) = std::mem::replace(&mut task.work, Work::None) {
+        if matches!(task.work, Work::Atomic(_))
+            && let Work::Atomic(atomic) = std::mem::replace(&mut task.work, Work::None)
+        {
             self.pool.keep_atomic(atomic);
         }
-        self.pool.keep(task.into_spare());
+        task.end();
+        let Task { session, name, lun, unit, aborted, .. } = *task;
+        self.tasks.leave(key);
+        self.released = true;
+        let mut closing = Closing::No;
+        if let Some(unit) = unit.and_then(|unit| self.units.get_mut(unit)) {
+            unit.tasks -= 1;
+            closing = unit.closing;
+        }
+        if let Some(session) = self.sessions.get_mut(session) {
+            if aborted {
+                // Its place in the window may be the one that the initiator waits for.
+                self.to_flush.extend(session.speaker(session.wire.seat_of_task(name)));
+            }
+            session.wire.retire(name);
+            if let Some(place) = session.tasks.get_mut(name.slot()).filter(|place| **place == Some(key)) {
+                *place = None;
+            }
+            if let Some(lun) = lun.and_then(|at| session.luns.get_mut(at)) {
+                lun.tasks -= 1;
+            }
+        }
         for management in awaited_by {
             self.management_task_done(management);
         }
-        if let Some(unit) = unit {
+        if let Some(unit) = unit.filter(|_| closing != Closing::No) {
             self.close_if_idle(unit);
         }
     }
 
     /// Records a task whose status has been handed to the connection.
+    #[inline]
     fn record(&mut self, record: &Record) {
         let Some(unit) = record.unit.and_then(|unit| self.units.get_mut(unit)) else { return };
+        let Times { arrived, handed, back } = record.times;
+        let total_ns = self.now.nanoseconds_since(arrived);
         if self.measures {
             unit.furnish(record.operation);
+            let at_medium_ns = handed.map(|handed| back.unwrap_or(self.now).nanoseconds_since(handed));
+            let waited_ns = handed.map(|handed| handed.nanoseconds_since(arrived));
+            unit.note(record.operation, Lasted { waited_ns, at_medium_ns, total_ns });
         }
         let meter = unit.meter.operation(record.operation);
         meter.commands += 1;
@@ -349,17 +365,8 @@ impl<D: Driver> Core<D> {
             }
             _ => meter.bytes += record.moved_bytes,
         }
-        if self.measures
-            && let Some(latencies) = &mut meter.latencies
-        {
-            let times = record.times;
-            let total = nanoseconds(times.arrived, self.now);
-            latencies.total.saturating_record(total);
-            meter.total_ns += total;
-            if let Some(handed) = times.handed {
-                latencies.waited.saturating_record(nanoseconds(times.arrived, handed));
-                latencies.at_medium.saturating_record(nanoseconds(handed, times.back.unwrap_or(self.now)));
-            }
+        if self.measures {
+            meter.total_ns += total_ns;
         }
     }
 
@@ -376,8 +383,4 @@ struct Record {
     times: Times,
     ended: Option<Outcome>,
     moved_bytes: u64,
-}
-
-fn nanoseconds(from: Moment, to: Moment) -> u64 {
-    u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,5 @@
 //! READ: pieces from the medium, sent in order.
 
-use std::collections::VecDeque;
-
 use portico_backstores::{Queue as _, Request};
 use portico_ring::Segments;
 use portico_scsi::sense::Outcome;
@@ -26,46 +24,36 @@ impl<D: Driver> Core<D> {
             self.finish(key, Outcome::GOOD);
             return;
         }
+        let block_bytes = unit.state.geometry.block_length();
+        let blocks = Blocks::at(offset_bytes, length_bytes.into(), block_bytes);
         let queue = unit.queue.as_ref();
         // What is lent may be written by others until it is sent, and its digest would be of other bytes; nor would it be the
         // same when it is sent again.
         let lent = !session.wire.recovers()
             && !session.wire.digests(session.wire.seat_of_task(task.name)).data
             && unit.lends_from <= self.now
+            // One that meets a claim waits as one that has a copy does, and is one.
+            && (unit.arbiter.is_open() || unit.arbiter.admits(None, blocks))
             && queue.is_some_and(|queue| queue.lend(offset_bytes, length_bytes as usize).is_some());
-        let pieces = self.pool.pieces();
+        // What is lent is ready at once, all of it.
+        let ready_bytes = if lent { length_bytes } else { 0 };
         task.work = Work::Read(Read {
             offset_bytes,
             length_bytes,
-            handed_bytes: 0,
-            ready_bytes: 0,
+            handed_bytes: ready_bytes,
+            ready_bytes,
             sent_bytes: 0,
             lent,
-            pieces,
         });
-        if lent { self.read_lent(key) } else { self.pump_read(key) }
-    }
-
-    /// The medium lies in memory: all of it is ready at once, if it may be read.
-    fn read_lent(&mut self, key: Key<Task>) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
-        let Work::Read(read) = &mut task.work else { return };
-        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a READ has a unit");
-        let session = self.sessions.get(task.session).expect("a task has a session");
-        let block_bytes = unit.state.geometry.block_length();
-        let blocks = Blocks::at(read.offset_bytes, read.length_bytes.into(), block_bytes);
-        let admitted = unit.admits(session.nexus, session.relative_target_port, task.class, blocks);
-        if !unit.arbiter.is_open() && !unit.arbiter.admits(None, blocks) {
-            // It waits as one that has a copy does, and is one.
-            read.lent = false;
+        if !lent {
             return self.pump_read(key);
         }
+        let admitted = unit.admits(session.nexus, session.relative_target_port, task.class, blocks);
         task.times.handed = Some(self.now);
         task.times.back = Some(self.now);
         match admitted {
             Err(outcome) => self.finish(key, outcome),
             Ok(()) => {
-                (read.handed_bytes, read.ready_bytes) = (read.length_bytes, read.length_bytes);
                 task.ended = Some(Outcome::GOOD);
                 self.list_data_in(key);
             }
@@ -82,7 +70,7 @@ impl<D: Driver> Core<D> {
                 || task.aborted
                 || task.waits.is_some()
                 || rest == 0
-                || read.pieces.len() >= PIECES_MAX
+                || task.pieces.len() >= PIECES_MAX
                 || (read.handed_bytes - read.sent_bytes) as usize >= PIECES_MAX * PIECE_BYTES_MAX
             {
                 return;
@@ -101,8 +89,8 @@ impl<D: Driver> Core<D> {
                 self.unbook(key, whole as u64);
                 return self.wait_for(key, Some(Line::Swift), Short::Unit);
             };
-            let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) else { return };
-            read.pieces.push_back(Piece { at_bytes, filled: None });
+            let Some(Task { work: Work::Read(read), pieces, .. }) = self.tasks.get_mut(key) else { return };
+            pieces.push_back(Piece { at_bytes, filled: None });
             read.handed_bytes += u32::try_from(length).expect("a piece is small");
             let blocks = Blocks::at(offset_bytes, whole as u64, block_bytes);
             let kind = OpKind::Fetch { at_bytes: at_bytes.into() };
@@ -114,8 +102,8 @@ impl<D: Driver> Core<D> {
                     let (list, line) = refused.waits();
                     self.pool.keep_list_if(list);
                     self.unbook(key, whole as u64);
-                    if let Some(Task { work: Work::Read(read), .. }) = self.tasks.get_mut(key) {
-                        read.pieces.pop_back();
+                    if let Some(Task { work: Work::Read(read), pieces, .. }) = self.tasks.get_mut(key) {
+                        pieces.pop_back();
                         read.handed_bytes = at_bytes;
                     }
                     return self.wait_for(key, line, Short::Unit);
@@ -134,11 +122,11 @@ impl<D: Driver> Core<D> {
             Work::Atomic(_) => return self.atomic_fetched(key, at_bytes, segments),
             _ => return self.pool.keep_list(segments),
         };
-        if let Some(piece) = read.pieces.iter_mut().find(|piece| u64::from(piece.at_bytes) == at_bytes) {
+        if let Some(piece) = task.pieces.iter_mut().find(|piece| u64::from(piece.at_bytes) == at_bytes) {
             piece.filled = Some(segments);
         }
-        while let Some(Piece { filled: Some(_), .. }) = read.pieces.front() {
-            let piece = read.pieces.pop_front().expect("it was just there");
+        while let Some(Piece { filled: Some(_), .. }) = task.pieces.front() {
+            let piece = task.pieces.pop_front().expect("it was just there");
             let mut list = piece.filled.expect("it was just there");
             for segment in list.drain() {
                 let mut buffer = segment.into_buffer();
@@ -170,13 +158,5 @@ impl<D: Driver> Core<D> {
             list.push(buffer).expect("there was room for one more");
         }
         Some(list)
-    }
-}
-
-/// The queue of pieces that a READ begins with.
-impl crate::pool::Pool {
-    /// Room for the pieces of one READ.
-    pub(crate) fn pieces(&mut self) -> VecDeque<Piece> {
-        self.spare_pieces.pop().unwrap_or_else(|| VecDeque::with_capacity(PIECES_MAX))
     }
 }

@@ -103,7 +103,14 @@ impl<D: Driver> Core<D> {
     }
 
     /// A task waits no more: it is tried again, or has ended.
+    #[inline]
     pub(super) fn stop_waiting(&mut self, key: Key<Task>) {
+        if self.tasks.get(key).is_some_and(|task| task.waits.is_some()) {
+            self.wait_no_more(key);
+        }
+    }
+
+    fn wait_no_more(&mut self, key: Key<Task>) {
         if let Some((lines, line)) = self.lines_of(key) {
             lines.waiting[line as usize] -= 1;
         }

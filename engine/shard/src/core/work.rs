@@ -139,7 +139,7 @@ impl<D: Driver> Core<D> {
         let mut adapter = Adapter { driver: &mut self.driver, unit: key };
         match queue.submit(&mut adapter, Tag(op.to_bits()), request) {
             Ok(submitted) => {
-                unit.at_medium += 1;
+                unit.begun(key, &mut self.at_work);
                 if let Submitted::Done(completion) = submitted {
                     self.medium_done(completion);
                 }

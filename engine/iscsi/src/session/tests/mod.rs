@@ -5,6 +5,7 @@ mod both_ends;
 mod data_in;
 mod data_out;
 mod hostile;
+mod in_turn;
 mod order;
 mod requests;
 mod several;
