@@ -83,6 +83,8 @@ struct Slot {
     /// When it was sent, or was to be sent.
     started_ns: u64,
     retries: u32,
+    /// It was on its way when the warm-up ended.
+    is_warm_up: bool,
     /// Of a verified run.
     check: Box<Check>,
 }
@@ -223,6 +225,8 @@ impl Connection {
     /// The warm-up is over: from now on it counts what is done.
     pub(crate) fn begin_measuring(&mut self, plan: &Plan, measure_ns: u64) {
         (self.did, self.measure_ns) = (0, measure_ns);
+        // One that was sent after that moment, before anybody looked at the clock, is not of what it counts.
+        self.slots.iter_mut().for_each(|slot| slot.is_warm_up = true);
         self.workload.limit(plan, self.number);
     }
 
@@ -438,6 +442,7 @@ impl Connection {
         let Self { slots, versions, number, .. } = self;
         let place = &mut slots[usize::from(slot)];
         (place.operation, place.started_ns, place.retries) = (operation, due_ns, 0);
+        place.is_warm_up = false;
         if unit.plan.verify {
             place.note(unit, *number, versions, now_ns);
         }
@@ -494,6 +499,11 @@ fn index(user: u64) -> usize {
 }
 
 impl Slot {
+    /// Whether it counts in what is measured from that time on.
+    fn is_measured(&self, measure_ns: u64) -> bool {
+        self.started_ns >= measure_ns && !self.is_warm_up
+    }
+
     /// The command has ended, or was given up.
     fn end(&mut self) {
         self.operation.is_write = false;
@@ -636,7 +646,7 @@ impl Desk<'_> {
         }
         self.idle.push(at);
         self.has_answer = true;
-        self.answered += u64::from(slot.started_ns >= self.measure_ns);
+        self.answered += u64::from(slot.is_measured(self.measure_ns));
         let operation = slot.operation;
         slot.end();
         let plan = &self.unit.plan;
@@ -664,7 +674,7 @@ impl Desk<'_> {
         let time_ns = self.now_ns.saturating_sub(slot.started_ns);
         if self.is_reading_back {
             self.tally.read_back += 1;
-        } else if slot.started_ns >= self.measure_ns {
+        } else if slot.is_measured(self.measure_ns) {
             let Interval { reads, writes, .. } = &mut self.tally.interval;
             if operation.is_write { writes } else { reads }.record(bytes, time_ns);
         }
