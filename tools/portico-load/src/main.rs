@@ -154,6 +154,7 @@ fn load(
         initiator: options.initiator.clone(),
         credentials: options.credentials()?,
         digests: Digests { header: options.header_digest, data: options.data_digest },
+        recovery_level: options.recovery_level,
         strictness: if options.strict { Strictness::Strict } else { Strictness::Usual },
         silence_max,
         reconnect: options.reconnect,

@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Connections of each session (MaxConnections); each is counted, and numbered, as a session is that has one.
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "reconnect", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
     pub(crate) connections: u32,
+    /// The ErrorRecoveryLevel that is offered: at 1, data are acknowledged that the target wants acknowledged.
+    #[arg(long, default_value_t = 0, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) recovery_level: u8,
     /// One thread on each of these cores, as 0,2-5; the sessions are divided among them. Without it one thread, anywhere.
     #[arg(long, alias = "cpus_allowed", value_name = "LIST", value_parser = cores)]
     pub(crate) cores: Option<Cores>,

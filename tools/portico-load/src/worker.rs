@@ -56,6 +56,8 @@ pub(crate) struct Field {
     pub(crate) credentials: Option<Credentials>,
     /// Which both sides have to agree to.
     pub(crate) digests: Digests,
+    /// ErrorRecoveryLevel that is offered.
+    pub(crate) recovery_level: u8,
     pub(crate) strictness: Strictness,
     /// How long a session may have commands outstanding of which none ends.
     pub(crate) silence_max: Duration,
@@ -136,7 +138,8 @@ impl Field {
         let offer = Offer::default()
             .with("HeaderDigest", digest(self.digests.header))
             .with("DataDigest", digest(self.digests.data))
-            .with("MaxConnections", &self.connections.to_string());
+            .with("MaxConnections", &self.connections.to_string())
+            .with("ErrorRecoveryLevel", &self.recovery_level.to_string());
         let credentials = self.credentials.clone();
         LoginPlan { isid, offer, credentials, ..LoginPlan::normal(&self.initiator, target) }
     }

@@ -1,6 +1,7 @@
 //! Many sessions on one unit, over both shards: `portico-load` writes and reads at random with verification, first each
 //! session in a part of its own, then all in the same blocks. No error, no wrong byte, and while it runs each shard has
-//! its half of the sessions and of the work. And once more with several connections in each session.
+//! its half of the sessions and of the work. And once more with several connections in each session,
+//! at recovery level 1 and with data digests.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -42,7 +43,7 @@ pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Resul
         },
         Device { handler: "vdisk_ram", name: "memory", attributes: vec![format!("size {UNIT_BYTES}")] },
     ];
-    let maximum = format!("MaxConnections {CONNECTIONS}");
+    let maximum = format!("MaxConnections {CONNECTIONS}\n\t\tErrorRecoveryLevel 1");
     let luns = [(0, "file"), (1, "memory")];
     gateway.configure(&gateway::configuration_with(&devices, &luns, &[&maximum]))?;
     gateway.argue(&["--cores", "0,1"]);
@@ -95,6 +96,9 @@ fn load(
     let sessions = SESSIONS / connections;
     command.args(["--sessions", &sessions.to_string(), "--connections", &connections.to_string()]);
     command.args(["--depth", "8"]);
+    if connections > 1 {
+        command.args(["--recovery-level", "1", "--data-digest"]);
+    }
     // Whoever reads a sector while another session writes it may see some of both: SCSI promises atomicity to WRITE ATOMIC
     // alone, and neither the page cache nor memory gives more. So shared regions are read back when all writes are over.
     let load: &[&str] =

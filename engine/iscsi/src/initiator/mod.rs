@@ -1,4 +1,4 @@
-//! The other end: an initiator at recovery level 0, for the load generator, the simulator
+//! The other end: an initiator for the load generator, the simulator
 //! and tests.
 //!
 //! [`Login`] takes a connection to the full feature phase; [`Session`] runs it. Both are values: PDUs in,
@@ -9,7 +9,10 @@
 //!
 //! A [`Session`] is one connection; [`Session::join`] makes another of the same session, which shares its CmdSN and window.
 //!
-//! What it does not do: recovery above level 0, bidirectional commands.
+//! At recovery level 1 it acknowledges data that it is asked to acknowledge (DataACK), and recovers from nothing: what it lacks
+//! is a [`TargetFault`] as at level 0.
+//!
+//! What it does not do: recovery, bidirectional commands.
 
 mod fault;
 mod keys;

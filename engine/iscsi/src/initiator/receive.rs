@@ -326,6 +326,11 @@ impl Session {
     }
 
     fn data_arrived<'a>(&mut self, data: &DataIn) -> Result<Event<'a>, TargetFault> {
+        if data.acknowledge {
+            // §11.7.2: there is no hole before it, or it would have been a fault.
+            let (lun, target_transfer_tag, next) = (data.lun, data.target_transfer_tag, data.data_sn.next());
+            self.work.push_back(Work::DataAck { lun, target_transfer_tag, next });
+        }
         let Some(ending) = data.status else { return Ok(Event::None) };
         if is_exception(ending.status) {
             return Err(TargetFault::ExceptionInDataIn { status: ending.status });

@@ -193,6 +193,12 @@ pub(super) enum Work {
         length: u32,
         cmd_sn: CmdSn,
     },
+    /// Data-In has come up to here.
+    DataAck {
+        lun: LunField,
+        target_transfer_tag: TargetTransferTag,
+        next: DataSn,
+    },
     Pong {
         lun: LunField,
         target_transfer_tag: TargetTransferTag,

@@ -8,8 +8,8 @@ use crate::framing::{self, Digests};
 use crate::sn::{CmdSn, DataSn};
 use crate::wire::ahs::{self, AdditionalHeaders, CDB_BYTES_IN_BHS};
 use crate::wire::{
-    Bhs, DataOut, InitiatorTaskTag, LogoutReason, LogoutRequest, LunField, NopOut, ScsiCommand,
-    TargetTransferTag, TaskManagementFunction, TaskManagementRequest, TextRequest,
+    Bhs, DataOut, InitiatorTaskTag, LogoutReason, LogoutRequest, LunField, NopOut, ScsiCommand, Snack,
+    SnackType, TargetTransferTag, TaskManagementFunction, TaskManagementRequest, TextRequest,
 };
 
 /// The most AHS bytes of a command: those of a CDB of [`CDB_BYTES_MAX`].
@@ -127,6 +127,10 @@ impl Session {
                     let reserved = TargetTransferTag::RESERVED;
                     self.emit_nop(task_tag, reserved, LunField::default(), length, cmd_sn, bhs);
                     return Some(payload_of(Payload::Bytes(&ZEROS[..length as usize])));
+                }
+                Work::DataAck { lun, target_transfer_tag, next } => {
+                    self.emit_data_ack(lun, target_transfer_tag, next, bhs);
+                    return Some(payload_of(Payload::None));
                 }
                 Work::Pong { lun, target_transfer_tag, cmd_sn } => {
                     self.pings_pending -= 1;
@@ -288,6 +292,19 @@ impl Session {
             cid: self.cid(),
             cmd_sn,
             expected_stat_sn: self.expected_stat_sn,
+        }
+        .emit(bhs);
+    }
+
+    fn emit_data_ack(&self, lun: LunField, transfer: TargetTransferTag, next: DataSn, bhs: &mut Bhs) {
+        Snack {
+            kind: SnackType::DataAck,
+            lun,
+            initiator_task_tag: InitiatorTaskTag::RESERVED,
+            transfer_or_snack_tag: transfer.0,
+            expected_stat_sn: self.expected_stat_sn,
+            run_begin: next.0,
+            run_length: 0,
         }
         .emit(bhs);
     }

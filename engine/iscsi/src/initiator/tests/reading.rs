@@ -3,7 +3,8 @@
 use super::*;
 use crate::sn::DataSn;
 use crate::wire::{
-    DataIn, DataInStatus, InitiatorTaskTag, Residual, ScsiResponse, ServiceResponse, TargetTransferTag,
+    DataIn, DataInStatus, InitiatorTaskTag, Residual, ScsiResponse, ServiceResponse, SnackType,
+    TargetTransferTag,
 };
 
 /// A session with one read of 8 KiB sent.
@@ -79,6 +80,29 @@ fn a_read_comes_in_two_pdus_the_last_with_its_status() {
     let last = dialogue.last_data_in(tag, 1, 4096, 4096, Residual::None);
     assert_eq!(dialogue.hears(TargetPdu::DataIn(last)), Ok(good(8192)));
     assert_eq!(dialogue.session.outstanding_count(), 0);
+}
+
+/// §11.7.2, §11.16: above recovery level 0.
+#[test]
+fn data_that_is_to_be_acknowledged_is_and_at_level_0_that_is_a_fault() {
+    for level in [1, 0] {
+        let mut dialogue = Dialogue::begin(|parameters| parameters.error_recovery_level = level);
+        let tag = dialogue.submit(&READ_CDB, Direction::Read, 8192, 7);
+        dialogue.sends();
+        let target_transfer_tag = TargetTransferTag(0x44);
+        let plain = dialogue.data_in(tag, 0, 0, 4096);
+        let asking = DataIn { acknowledge: true, is_final: true, lun: LUN, target_transfer_tag, ..plain };
+        if level == 0 {
+            assert_eq!(dialogue.hears(TargetPdu::DataIn(asking)), Err(TargetFault::AcknowledgeAtLevel0));
+            continue;
+        }
+        assert_eq!(dialogue.hears(TargetPdu::DataIn(asking)), Ok(Heard::Nothing));
+        let Some(Sent { pdu: InitiatorPdu::Snack(snack), .. }) = dialogue.sends() else {
+            panic!("no DataACK")
+        };
+        assert_eq!((snack.kind, snack.lun, snack.transfer_or_snack_tag), (SnackType::DataAck, LUN, 0x44));
+        assert_eq!((snack.run_begin, snack.run_length), (1, 0));
+    }
 }
 
 #[test]
