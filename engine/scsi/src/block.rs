@@ -363,12 +363,14 @@ pub const LBA_STATUS_BYTES_MAX: usize = 8 + 16 * LBA_STATUS_DESCRIPTORS_MAX;
 pub(crate) fn get_lba_status(
     unit: &LogicalUnit,
     lba: Lba,
+    scan_blocks: u32,
     allocation_length: u32,
 ) -> Result<MediumCommand, Outcome> {
     let geometry = &unit.geometry;
     in_range(geometry, Extent { lba, blocks: 1, length_at: 2 })?;
     let blocks = LBA_STATUS_SURVEYED_BYTES / u64::from(geometry.block_length());
-    let blocks = blocks.min(geometry.blocks() - lba.0);
+    let asked = if scan_blocks == 0 { u64::MAX } else { u64::from(scan_blocks) };
+    let blocks = blocks.min(asked).min(geometry.blocks() - lba.0);
     Ok(MediumCommand::Series { lba, blocks, series: Series::LbaStatus { allocation_length } })
 }
 

@@ -190,6 +190,8 @@ pub enum Command {
     GetLbaStatus {
         /// STARTING LOGICAL BLOCK ADDRESS.
         lba: Lba,
+        /// SCAN LENGTH; zero is no limit, as in the 16-byte command, which has none.
+        scan_blocks: u32,
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
@@ -362,9 +364,7 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             Command::Atomic(atomic(row, cdb))
         }
         Decoder::Unmap => Command::Unmap { parameter_list_length: be16(cdb, 7) },
-        Decoder::GetLbaStatus => {
-            Command::GetLbaStatus { lba: Lba::read::<8>(cdb, 2), allocation_length: be32(cdb, 10) }
-        }
+        Decoder::GetLbaStatus => get_lba_status(cdb)?,
         Decoder::SynchronizeCache10 | Decoder::SynchronizeCache16 => {
             Command::SynchronizeCache { extent: extent(cdb), immediate: cdb[1] & IMMED != 0 }
         }
@@ -524,6 +524,20 @@ fn sanitize(cdb: &[u8]) -> Command {
         _ => Sanitizing::ExitFailureMode,
     };
     Command::Sanitize { action, immediate: cdb[1] & 0x80 != 0, unrestricted: cdb[1] & 0x20 != 0 }
+}
+
+/// SBC-3 §5.4, SBC-4 §5.7.
+fn get_lba_status(cdb: &[u8]) -> Result<Command, Outcome> {
+    const ADDITIONAL_LENGTH: u8 = 0x18;
+    if cdb.len() == 16 {
+        let (lba, allocation_length) = (Lba::read::<8>(cdb, 2), be32(cdb, 10));
+        return Ok(Command::GetLbaStatus { lba, scan_blocks: 0, allocation_length });
+    }
+    if cdb[7] != ADDITIONAL_LENGTH {
+        return Err(Outcome::invalid_cdb_field(7, None));
+    }
+    let (lba, scan_blocks, allocation_length) = (Lba::read::<8>(cdb, 12), be32(cdb, 20), be32(cdb, 28));
+    Ok(Command::GetLbaStatus { lba, scan_blocks, allocation_length })
 }
 
 fn log_sense(cdb: &[u8]) -> Command {

@@ -158,7 +158,8 @@ fn judge(
         Lookup::Served(row) => row,
         Lookup::UnknownServiceAction(first) => {
             ready(unit, first)?;
-            return Err(Outcome::invalid_cdb_field(1, Some(4)));
+            let (byte, bit) = opcodes::service_action_at(first.operation_code);
+            return Err(Outcome::invalid_cdb_field(byte, bit));
         }
         Lookup::UnknownOperationCode => {
             return Err(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
@@ -302,8 +303,8 @@ fn transfer(unit: &LogicalUnit, command: Command) -> Result<Option<MediumCommand
             block::write_same(unit, extent, unmap, anchor, no_data_out).map(Some)
         }
         Command::Atomic(atomic) => block::atomic(unit, atomic),
-        Command::GetLbaStatus { lba, allocation_length } => {
-            block::get_lba_status(unit, lba, allocation_length).map(Some)
+        Command::GetLbaStatus { lba, scan_blocks, allocation_length } => {
+            block::get_lba_status(unit, lba, scan_blocks, allocation_length).map(Some)
         }
         Command::SynchronizeCache { extent, immediate } => block::synchronize(unit, extent, immediate),
         other => unreachable!("{other:?} is none of the medium's"),

@@ -4,6 +4,7 @@
 //! attention or a unit that is not ready are all read off [`TABLE`]. A later command is one more row.
 
 use crate::alua::Access;
+use crate::bits::be16;
 use crate::persistent::{out, report};
 use crate::reservation::CommandClass;
 use crate::unit::LogicalUnit;
@@ -165,6 +166,20 @@ impl Lookup {
 
 /// Position of SERVICE ACTION in byte 1.
 const SERVICE_ACTION: u8 = 0x1f;
+/// The operation code of CDBs of variable length, whose service actions are in bytes 8 and 9 (SPC-4 §4.2.3).
+const VARIABLE_LENGTH: u8 = 0x7f;
+
+/// Where SERVICE ACTION is, in a CDB of an operation code that has service actions: the byte, and the first bit of it.
+pub(crate) fn service_action_at(operation_code: u8) -> (u16, Option<u8>) {
+    if operation_code == VARIABLE_LENGTH { (8, None) } else { (1, Some(4)) }
+}
+
+fn service_action_of(cdb: &[u8]) -> Option<u16> {
+    match cdb.first() {
+        Some(&VARIABLE_LENGTH) => cdb.get(8..10).map(|bytes| be16(bytes, 0)),
+        _ => cdb.get(1).map(|byte| u16::from(byte & SERVICE_ACTION)),
+    }
+}
 
 impl Opcode {
     /// Whether `unit` serves it.
@@ -204,7 +219,8 @@ impl Opcode {
         }
         for (index, (byte, usage)) in (0u16..).zip(cdb.iter().zip(self.usage)).skip(1) {
             let known = match self.service_action {
-                Some(_) if index == 1 => usage | SERVICE_ACTION,
+                Some(_) if self.operation_code == VARIABLE_LENGTH && matches!(index, 8 | 9) => u8::MAX,
+                Some(_) if self.operation_code != VARIABLE_LENGTH && index == 1 => usage | SERVICE_ACTION,
                 _ => *usage,
             };
             let wrong = byte & !known;
@@ -227,7 +243,7 @@ pub(crate) fn look_up(cdb: &[u8]) -> Lookup {
     if first.service_action.is_none() {
         return Lookup::Served(first);
     }
-    let service_action = cdb.get(1).map(|byte| u16::from(byte & SERVICE_ACTION));
+    let service_action = service_action_of(cdb);
     match rows(operation_code).iter().find(|row| row.service_action == service_action) {
         Some(row) => Lookup::Served(row),
         None => Lookup::UnknownServiceAction(first),
@@ -505,6 +521,48 @@ pub static TABLE: &[Opcode] = &[
         "PERSISTENT RESERVE OUT (REGISTER AND MOVE)",
         &persistent_out_usage::<{ out::REGISTER_AND_MOVE }>(),
     ),
+    // ADDITIONAL CDB LENGTH is 18h. REPORT TYPE is taken and not processed, as RTP tells (SBC-4 §5.7).
+    row(
+        "GET LBA STATUS (32)",
+        &[
+            VARIABLE_LENGTH,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x18,
+            0x00,
+            0x12,
+            0xff,
+            0,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+            0,
+            0,
+            0,
+            0,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+        ],
+        Read,
+        Decoder::GetLbaStatus,
+    )
+    .service_action(0x12)
+    .thin_only(),
     row(
         "READ (16)",
         &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -692,6 +750,8 @@ mod tests {
             let length = match row.operation_code >> 5 {
                 0 => 6,
                 1 | 2 => 10,
+                // Variable: of those that are served all have 32 bytes.
+                3 => 32,
                 4 => 16,
                 5 => 12,
                 group => panic!("group {group} has no fixed length"),

@@ -184,13 +184,19 @@ fn every_bit_that_is_reserved_is_pointed_at() {
     for row in opcodes::TABLE {
         for byte in 1..row.usage.len() {
             for bit in 0..8 {
-                let in_service_action = row.service_action.is_some() && byte == 1 && bit < 5;
+                let variable = row.operation_code == 0x7f;
+                let in_service_action = row.service_action.is_some()
+                    && if variable { matches!(byte, 8 | 9) } else { byte == 1 && bit < 5 };
                 if row.usage[byte] & 1 << bit != 0 || in_service_action {
                     continue;
                 }
-                let mut cdb = vec![0; 16];
+                let mut cdb = vec![0; row.usage.len().max(16)];
                 cdb[0] = row.operation_code;
-                cdb[1] = if row.service_action.is_some() { row.usage[1] } else { 0 };
+                if variable {
+                    cdb[7..10].copy_from_slice(&row.usage[7..10]);
+                } else {
+                    cdb[1] = if row.service_action.is_some() { row.usage[1] } else { 0 };
+                }
                 cdb[byte] |= 1 << bit;
                 let sense = World::new(thin()).sense(0, &cdb);
                 let pointer = sense.pointer.unwrap();

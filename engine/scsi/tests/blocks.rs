@@ -336,6 +336,31 @@ fn the_status_of_blocks_begins_where_it_was_asked_for_and_ends_with_the_unit() {
 }
 
 #[test]
+fn the_long_form_asks_for_the_status_of_no_more_blocks_than_it_says() {
+    let mut world = World::new(thin());
+    let long = |lba: u64, scan: u32| {
+        let mut cdb = vec![0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0x00, 0x12, 0, 0];
+        cdb.extend(lba.to_be_bytes());
+        cdb.extend(scan.to_be_bytes());
+        cdb.extend([0, 0, 0, 0, 0, 0, 0, 24]);
+        cdb
+    };
+    let asked = Series::LbaStatus { allocation_length: 24 };
+    assert_eq!(world.send(0, &long(9, 0)), series(9, 512, asked));
+    assert_eq!(world.send(0, &long(9, 5)), series(9, 5, asked));
+    assert_eq!(world.send(0, &long(2000, 5)), out_of_range(2000));
+    let mut short = long(9, 0);
+    short[7] = 0x10;
+    assert_eq!(world.send(0, &short), wrong_field(7, None), "ADDITIONAL CDB LENGTH");
+    assert_eq!(world.send(0, &long(9, 0)[..31]), wrong_field(31, None));
+    let mut read = long(9, 0);
+    read[9] = 0x09;
+    assert_eq!(world.send(0, &read), wrong_field(8, None), "READ (32): there is no protection information");
+    let mut thick = World::new(disk());
+    assert_eq!(thick.send(0, &long(9, 0)), illegal(AdditionalSense::INVALID_OPERATION_CODE));
+}
+
+#[test]
 fn blocks_of_one_status_are_one_descriptor() {
     let mut buffer = [0xee; LBA_STATUS_BYTES_MAX];
     let length = lba_status(Lba(9), [true, true, false].into_iter(), 1000, &mut buffer);
