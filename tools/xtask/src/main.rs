@@ -12,6 +12,7 @@ mod bench;
 mod capture;
 mod ceph;
 mod ci;
+mod cluster;
 mod conformance;
 mod durability;
 mod guest;
@@ -48,6 +49,8 @@ enum Task {
     Images(images::Arguments),
     /// Let the Linux initiator, in a guest, use a unit across a restart of the target
     Guest(guest::Arguments),
+    /// Let two nodes of a cluster, in a guest, fence each other, give space back and follow paths
+    Cluster(cluster::Arguments),
     /// Cut the power under a gateway that runs in a guest; what was answered durably is there
     Power(power::Arguments),
     /// Let initiators in with CHAP, keep others out, send some elsewhere
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Peers(arguments) => peers::command(&arguments),
         Task::Images(arguments) => images::command(&arguments),
         Task::Guest(arguments) => guest::command(&arguments),
+        Task::Cluster(arguments) => cluster::command(&arguments),
         Task::Power(arguments) => power::command(&arguments),
         Task::Access(arguments) => access::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),

@@ -6,8 +6,8 @@ use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
-    access, allocations, bad_input, ceph, conformance, durability, guest, images, instructions, peers, power,
-    reload, sessions, tidy,
+    access, allocations, bad_input, ceph, cluster, conformance, durability, guest, images, instructions,
+    peers, power, reload, sessions, tidy,
 };
 
 /// One stage.
@@ -219,6 +219,14 @@ pub(super) const STAGES: &[Stage] = &[
         run: run_guest,
     },
     Stage {
+        name: "cluster",
+        what: "two nodes in the guest: fencing, space given back, multipath",
+        limit: minutes(20),
+        needs_root: Some("to build the guest"),
+        programs: &[("mmdebstrap", "mmdebstrap"), ("depmod", "kmod")],
+        run: run_cluster,
+    },
+    Stage {
         name: "power",
         what: "power loss under a gateway in the guest, at every mark",
         limit: minutes(20),
@@ -339,6 +347,14 @@ fn run_guest(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
     let sum = guest::run(&tree, Peer::Portico, Kind::File, &mut |line| site.say(line))?;
+    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_cluster(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let program = tree.target.join("release/porticod");
+    let sum = cluster::run(&tree, &program, &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
 }
 
