@@ -259,6 +259,23 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
+    /// EXTENDED COPY (LID1).
+    ExtendedCopy {
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u32,
+    },
+    /// RECEIVE COPY STATUS (LID1).
+    ReceiveCopyStatus {
+        /// LIST IDENTIFIER.
+        list_id: u8,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
+    /// RECEIVE COPY OPERATING PARAMETERS.
+    ReceiveCopyOperatingParameters {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
     /// REPORT TARGET PORT GROUPS.
     ReportTargetPortGroups {
         /// PARAMETER DATA FORMAT 001b: with the extended header.
@@ -386,6 +403,8 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             Command::FormatUnit { data: cdb[1] & 0x10 != 0, long_list: cdb[1] & 0x20 != 0 }
         }
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
+        Decoder::ExtendedCopy => Command::ExtendedCopy { parameter_list_length: be32(cdb, 10) },
+        Decoder::ReceiveCopyStatus | Decoder::ReceiveCopyOperatingParameters => receive_copy_results(cdb),
         Decoder::ReportTargetPortGroups => report_target_port_groups(cdb)?,
         Decoder::SetTargetPortGroups => Command::SetTargetPortGroups { parameter_list_length: be32(cdb, 6) },
         Decoder::Reserve => Command::Reserve,
@@ -569,6 +588,15 @@ fn prevent_allow(cdb: &[u8]) -> Result<Command, Outcome> {
         0b00 => Ok(Command::PreventAllow { prevent: false }),
         0b01 => Ok(Command::PreventAllow { prevent: true }),
         _ => Err(Outcome::invalid_cdb_field(4, Some(1))),
+    }
+}
+
+/// SPC-4 §6.24, §6.25.
+fn receive_copy_results(cdb: &[u8]) -> Command {
+    let allocation_length = be32(cdb, 10);
+    match cdb[1] & 0x1f {
+        0x00 => Command::ReceiveCopyStatus { list_id: cdb[2], allocation_length },
+        _ => Command::ReceiveCopyOperatingParameters { allocation_length },
     }
 }
 

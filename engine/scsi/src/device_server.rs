@@ -13,6 +13,7 @@ use crate::attention::{Attentions, UnitAttention};
 use crate::block::{self, MediumCommand};
 use crate::capacity;
 use crate::cdb::{self, Command, LogSense, ModeSense, Sanitizing};
+use crate::copy::{self, ExtendedCopy};
 use crate::inquiry;
 use crate::log;
 use crate::lun::Lun;
@@ -86,6 +87,16 @@ pub enum Action {
     Medium(MediumCommand),
     /// Send it to the single writer.
     Change(Change),
+    /// Copy between the units that its nexus sees.
+    Copy(ExtendedCopy),
+    /// Tell how a copy of this nexus stands: [`copy_status`](crate::copy::copy_status), or INVALID FIELD IN CDB at the LIST
+    /// IDENTIFIER where there is none.
+    CopyStatus {
+        /// LIST IDENTIFIER.
+        list_id: u8,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
 }
 
 /// Data-out that the device server wants for itself.
@@ -104,6 +115,7 @@ enum Purpose {
     SetTargetPortGroups,
     Overwrite { immediate: bool, unrestricted: bool },
     Format { long_list: bool },
+    ExtendedCopy,
 }
 
 /// Longest parameter list that is taken.
@@ -251,6 +263,13 @@ fn serve(
         Command::ModeSelect { long_header, save, parameter_list_length } => {
             mode_select(long_header, save, usize::from(parameter_list_length))?
         }
+        Command::ExtendedCopy { parameter_list_length } => {
+            let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
+            parameter_list(Purpose::ExtendedCopy, length)?
+        }
+        Command::ReceiveCopyStatus { list_id, allocation_length } => {
+            Action::CopyStatus { list_id, allocation_length }
+        }
         Command::SetTargetPortGroups { parameter_list_length } => {
             let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
             parameter_list(Purpose::SetTargetPortGroups, length)?
@@ -279,6 +298,7 @@ fn serve(
         | Command::ReadCapacity16 { .. }
         | Command::ReportLuns { .. }
         | Command::ReportTargetPortGroups { .. }
+        | Command::ReceiveCopyOperatingParameters { .. }
         | Command::ReportSupportedOperationCodes { .. }
         | Command::ReportSupportedTaskManagementFunctions { .. } => {
             let length = answer(unit, nexus, context, command, buffer)?;
@@ -362,6 +382,7 @@ fn answer(
             let groups = unit.target_port_groups.as_ref().expect("it is offered by units in groups alone");
             groups.report(extended, &mut reply);
         }
+        Command::ReceiveCopyOperatingParameters { .. } => copy::operating_parameters(&mut reply),
         other => unreachable!("{other:?} has no data-in of its own"),
     }
     Ok(reply.finish())
@@ -380,6 +401,7 @@ fn allocation_length(command: Command) -> usize {
         | Command::ReadDefectData { allocation_length, .. }
         | Command::ReportLuns { allocation_length, .. }
         | Command::ReportTargetPortGroups { allocation_length, .. }
+        | Command::ReceiveCopyOperatingParameters { allocation_length }
         | Command::ReportSupportedOperationCodes { allocation_length, .. }
         | Command::ReportSupportedTaskManagementFunctions { allocation_length, .. } => {
             long(allocation_length)
@@ -517,6 +539,10 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
                 Err(outcome) => Action::Finish(outcome),
             }
         }
+        Purpose::ExtendedCopy => match ExtendedCopy::read(data) {
+            Ok(copy) => Action::Copy(copy),
+            Err(outcome) => Action::Finish(outcome),
+        },
         Purpose::SetTargetPortGroups => match alua::wanted_states(data) {
             Ok(wanted) => Action::Change(Change::SetTargetPortGroups(wanted)),
             Err(outcome) => Action::Finish(outcome),

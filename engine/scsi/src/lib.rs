@@ -14,6 +14,7 @@ pub mod attention;
 pub mod bits;
 pub mod block;
 pub mod cdb;
+pub mod copy;
 pub mod device_server;
 pub mod identity;
 pub mod ledger;

@@ -49,6 +49,9 @@ pub(crate) enum Decoder {
     ReadCapacity10,
     ReadCapacity16,
     ReportLuns,
+    ExtendedCopy,
+    ReceiveCopyStatus,
+    ReceiveCopyOperatingParameters,
     ReportTargetPortGroups,
     SetTargetPortGroups,
     ReportSupportedOperationCodes,
@@ -563,6 +566,30 @@ pub static TABLE: &[Opcode] = &[
     )
     .service_action(0x12)
     .thin_only(),
+    row(
+        "EXTENDED COPY (LID1)",
+        &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ExtendedCopy,
+    )
+    .service_action(0x00)
+    .needs_nothing(),
+    row(
+        "RECEIVE COPY STATUS (LID1)",
+        &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReceiveCopyStatus,
+    )
+    .service_action(0x00)
+    .needs_nothing(),
+    row(
+        "RECEIVE COPY OPERATING PARAMETERS",
+        &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReceiveCopyOperatingParameters,
+    )
+    .service_action(0x03)
+    .needs_nothing(),
     row(
         "READ (16)",
         &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],

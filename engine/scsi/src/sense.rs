@@ -25,6 +25,8 @@ pub enum SenseKey {
     UnitAttention = 0x6,
     /// The medium is protected against this access.
     DataProtect = 0x7,
+    /// A copy ended with an error at its source or its destination.
+    CopyAborted = 0xa,
     /// The device server gave the command up.
     AbortedCommand = 0xb,
     /// The data did not compare.
@@ -51,6 +53,8 @@ macro_rules! additional_sense {
 additional_sense! {
     /// Nothing to add.
     NONE = 0x00 / 0x00;
+    /// OPERATION IN PROGRESS.
+    OPERATION_IN_PROGRESS = 0x00 / 0x16;
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
     NOT_READY_CAUSE_NOT_REPORTABLE = 0x04 / 0x00;
     /// LOGICAL UNIT IS IN PROCESS OF BECOMING READY.
@@ -81,6 +85,12 @@ additional_sense! {
     UNEXPECTED_UNSOLICITED_DATA = 0x0c / 0x0c;
     /// WRITE ERROR - NOT ENOUGH UNSOLICITED DATA (RFC 7143 §11.4.7.2).
     NOT_ENOUGH_UNSOLICITED_DATA = 0x0c / 0x0d;
+    /// THIRD PARTY DEVICE FAILURE.
+    THIRD_PARTY_DEVICE_FAILURE = 0x0d / 0x01;
+    /// COPY TARGET DEVICE NOT REACHABLE.
+    COPY_TARGET_DEVICE_NOT_REACHABLE = 0x0d / 0x02;
+    /// INCORRECT COPY TARGET DEVICE TYPE.
+    INCORRECT_COPY_TARGET_DEVICE_TYPE = 0x0d / 0x03;
     /// UNRECOVERED READ ERROR.
     UNRECOVERED_READ_ERROR = 0x11 / 0x00;
     /// READ ERROR - FAILED RETRANSMISSION REQUEST: a SNACK was rejected (RFC 7143 §11.4.7.2).
@@ -101,6 +111,16 @@ additional_sense! {
     INVALID_FIELD_IN_PARAMETER_LIST = 0x26 / 0x00;
     /// INVALID RELEASE OF PERSISTENT RESERVATION.
     INVALID_RELEASE_OF_PERSISTENT_RESERVATION = 0x26 / 0x04;
+    /// TOO MANY TARGET DESCRIPTORS.
+    TOO_MANY_TARGET_DESCRIPTORS = 0x26 / 0x06;
+    /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
+    UNSUPPORTED_TARGET_DESCRIPTOR_TYPE = 0x26 / 0x07;
+    /// TOO MANY SEGMENT DESCRIPTORS.
+    TOO_MANY_SEGMENT_DESCRIPTORS = 0x26 / 0x08;
+    /// UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE.
+    UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE = 0x26 / 0x09;
+    /// UNEXPECTED INEXACT SEGMENT.
+    UNEXPECTED_INEXACT_SEGMENT = 0x26 / 0x0a;
     /// WRITE PROTECTED.
     WRITE_PROTECTED = 0x27 / 0x00;
     /// LOGICAL UNIT SOFTWARE WRITE PROTECTED.
@@ -356,6 +376,11 @@ impl Outcome {
     /// INVALID FIELD IN CDB at `byte`, most significant wrong bit `bit`.
     pub const fn invalid_cdb_field(byte: u16, bit: Option<u8>) -> Self {
         Self::check(Sense::invalid_cdb_field(byte, bit))
+    }
+
+    /// COPY ABORTED.
+    pub const fn copy_aborted(additional: AdditionalSense) -> Self {
+        Self::check(Sense::new(SenseKey::CopyAborted, additional))
     }
 
     /// INVALID FIELD IN PARAMETER LIST at `byte`, most significant wrong bit `bit`.

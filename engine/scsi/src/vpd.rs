@@ -3,6 +3,7 @@
 //! Each page has one writer, and [`PAGES`] is the list that page 00 shows and by which a page is found.
 
 use crate::block;
+use crate::copy;
 use crate::device_server::Context;
 use crate::reply::Reply;
 use crate::space;
@@ -11,7 +12,7 @@ use crate::unit::LogicalUnit;
 type Writer = fn(&LogicalUnit, &Context<'_>, &mut Reply<'_>);
 
 /// Page code and writer, in ascending order as page 00 must have them.
-const PAGES: [(u8, Writer); 11] = [
+const PAGES: [(u8, Writer); 12] = [
     (0x00, supported_pages),
     (0x80, serial_number),
     (0x83, device_identification),
@@ -19,6 +20,7 @@ const PAGES: [(u8, Writer); 11] = [
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
     (0x88, scsi_ports),
+    (0x8f, third_party_copy),
     (0xb0, block_limits),
     (0xb1, block_device_characteristics),
     (0xb2, logical_block_provisioning),
@@ -148,6 +150,10 @@ const GRANULARITY_BYTES: u32 = 4096;
 
 /// The UNMAP GRANULARITY ALIGNMENT field counts: from block 0.
 const UGAVALID: u32 = 1 << 31;
+
+fn third_party_copy(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    copy::third_party_copy(reply);
+}
 
 /// SBC-3 §6.6.4. Limits of commands that are not served are zero, "not reported".
 fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {

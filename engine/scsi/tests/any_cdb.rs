@@ -122,12 +122,13 @@ proptest! {
             }
             Action::Reply { length } => prop_assert!(length <= reply.len()),
             Action::Medium(command) => within(&unit, &command),
+            Action::Copy(_) | Action::CopyStatus { .. } => {}
             Action::Change(_) => {}
             Action::Parameters(list) => {
                 prop_assert!((1..=device_server::PARAMETER_BYTES_MAX).contains(&list.length));
                 match device_server::parameters(&unit, list, &data_out) {
                     Action::Finish(outcome) => well_formed(&outcome),
-                    other => prop_assert!(matches!(other, Action::Change(_)), "{:?}", other),
+                    other => prop_assert!(matches!(other, Action::Change(_) | Action::Copy(_)), "{:?}", other),
                 }
             }
         }

@@ -23,7 +23,7 @@ const SERIAL: &[u8] = b"b8fdbd32";
 #[test]
 fn standard_inquiry_data_is_scsts() {
     let mut world = World::new(disk());
-    let mut expected = vec![0x00, 0x00, 0x06, 0x02, 61, 0x00, 0x10, 0x02];
+    let mut expected = vec![0x00, 0x00, 0x06, 0x02, 61, 0x08, 0x10, 0x02];
     expected.extend(b"SCST_FIO");
     expected.extend(b"disk1           ");
     expected.extend(b"3110");
@@ -62,7 +62,10 @@ fn inquiry_refuses_a_page_without_evpd_and_pages_that_are_not_there() {
 fn every_page_in_page_00_is_there_and_says_its_own_length() {
     let mut world = World::new(disk());
     let supported = world.data(0, &inquiry_page(0));
-    assert_eq!(supported, [0, 0, 0, 11, 0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2, 0xb3]);
+    assert_eq!(
+        supported,
+        [0, 0, 0, 12, 0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2, 0xb3]
+    );
     for &page in &supported[4..] {
         let bytes = world.data(0, &inquiry_page(page));
         assert_eq!(bytes[..2], [0, page]);

@@ -225,6 +225,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             nexus,
             target,
             target_name: completed.target_name.clone(),
+            copies: Vec::new(),
             initiator: Arc::from(completed.initiator_name.as_str()),
             tasks: vec![None; wire.task_slots()],
             wire,

@@ -12,6 +12,7 @@ use portico_model::meter::Operation;
 use portico_model::peer::Stamp;
 use portico_ring::{Buffer, Segments};
 use portico_scsi::block::AtomicOperation;
+use portico_scsi::copy::Run;
 use portico_scsi::device_server::ParameterList;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
@@ -123,6 +124,8 @@ pub enum Work {
     Series(Box<Series>),
     /// Has its blocks for itself. Boxed likewise, and used again.
     Atomic(Box<Atomic>),
+    /// Copies between units. Boxed likewise.
+    Copy(Box<Copying>),
     /// Makes the medium durable.
     Flush,
     /// Waits for control.
@@ -252,6 +255,39 @@ impl Default for Atomic {
             stores: false,
             at_bytes: 0,
         }
+    }
+}
+
+/// EXTENDED COPY.
+#[derive(Debug)]
+pub struct Copying {
+    /// Under which its status is asked for.
+    pub list_id: Option<u8>,
+    /// The unit of each of its descriptors.
+    pub ends: Vec<End>,
+    /// What is left to copy, the run at hand last.
+    pub runs: Vec<Run>,
+    /// How much of that run is copied.
+    pub at_bytes: u64,
+    /// The piece that was read and is not written.
+    pub read: Option<Segments>,
+    /// Whether the piece at the destination's medium is stable when it is written.
+    pub durable: bool,
+}
+
+/// A copy source or destination.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// The unit.
+    pub unit: Key<Unit>,
+    /// The map lets this nexus read only.
+    pub read_only: bool,
+}
+
+impl Default for End {
+    /// Nobody: no run leads there.
+    fn default() -> Self {
+        Self { unit: Key::nobody(), read_only: true }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use portico_scsi::alua::{AccessState, ChangedBy, TargetPortGroup, TargetPortGroups};
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::block::MediumCommand;
+use portico_scsi::copy::ExtendedCopy;
 use portico_scsi::device_server::{self, Action, Context, NexusState};
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
 use portico_scsi::ledger::{Ledger, NexusName};
@@ -24,6 +25,10 @@ pub(crate) enum Answer {
     Data(Vec<u8>),
     /// It goes to the medium.
     Medium(MediumCommand),
+    /// Blocks are to be copied.
+    Copy(ExtendedCopy),
+    /// Whoever keeps count of copies answers.
+    CopyStatus(u8),
     /// It ended so.
     Ended(Outcome),
 }
@@ -128,6 +133,8 @@ impl World {
                 }
                 Err(outcome) => Answer::Ended(outcome),
             },
+            Action::Copy(copy) => Answer::Copy(copy),
+            Action::CopyStatus { list_id, .. } => Answer::CopyStatus(list_id),
             Action::Parameters(_) => panic!("parameters are asked for once"),
         }
     }

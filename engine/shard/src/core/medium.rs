@@ -136,12 +136,28 @@ impl<D: Driver> Core<D> {
         blocks: Blocks,
         request: Request<Segments>,
     ) -> Result<(), Refused> {
+        let task = self.tasks.get(key).expect("a task that hands something over is there");
+        let unit = task.unit.expect("only commands of a unit reach a medium");
+        self.hand_over_at(key, (unit, task.class), kind, blocks, request)
+    }
+
+    /// The same at a unit that need not be the one that the command came to, in a class of its own.
+    pub(super) fn hand_over_at(
+        &mut self,
+        key: Key<Task>,
+        (unit_key, class): (Key<Unit>, CommandClass),
+        kind: OpKind,
+        blocks: Blocks,
+        request: Request<Segments>,
+    ) -> Result<(), Refused> {
         let task = self.tasks.get_mut(key).expect("a task that hands something over is there");
-        let unit_key = task.unit.expect("only commands of a unit reach a medium");
-        let unit = self.units.get_mut(unit_key).expect("a unit stays while it has tasks");
+        let Some(unit) = self.units.get_mut(unit_key) else {
+            self.drop_request(request);
+            return Err(Refused::Ends(not_ready()));
+        };
         let session = self.sessions.get(task.session).expect("tasks end before their session does");
         let (nexus, port) = (session.nexus, session.relative_target_port);
-        if let Err(outcome) = unit.admits(nexus, port, task.class, blocks) {
+        if let Err(outcome) = unit.admits(nexus, port, class, blocks) {
             self.drop_request(request);
             return Err(Refused::Ends(outcome));
         }
@@ -152,9 +168,8 @@ impl<D: Driver> Core<D> {
             self.drop_request(request);
             return Err(Refused::Ends(not_ready()));
         };
-        let (class, unit_of_op) = (task.class, unit_key);
         let op =
-            Op { task: key, unit: unit_of_op, nexus, port, class, blocks, kind, fenced: None, orphan: None };
+            Op { task: key, unit: unit_key, nexus, port, class, blocks, kind, fenced: None, orphan: None };
         let upcoming = self.ops.upcoming();
         let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
         match queue.submit(&mut adapter, Tag(upcoming.to_bits()), request) {

@@ -6,6 +6,7 @@
 mod atomic;
 mod booking;
 mod claims;
+mod copy;
 mod emit;
 mod events;
 mod execute;
@@ -256,8 +257,11 @@ impl<D: Driver> Core<D> {
 
     /// The task ends like this: its status goes out when nothing of it is at the medium any more, and the data that the
     /// initiator was going to send for it has come.
-    pub fn finish(&mut self, key: Key<Task>, outcome: Outcome) {
+    pub fn finish(&mut self, key: Key<Task>, mut outcome: Outcome) {
         self.stop_waiting(key);
+        if let Some(Task { work: Work::Copy(_), ended: None, .. }) = self.tasks.get(key) {
+            outcome = self.end_copy(key, outcome);
+        }
         let Some(task) = self.tasks.get_mut(key) else { return };
         if task.ended.is_none() && task.flush_due && outcome == Outcome::GOOD {
             return self.flush_before_good(key);
@@ -299,6 +303,9 @@ impl<D: Driver> Core<D> {
 
     /// Lets go of a task: its memory, its place in its session and unit. Whoever waited for it hears of it.
     fn release(&mut self, key: Key<Task>) {
+        if let Some(Task { work: Work::Copy(_), ended: None, .. }) = self.tasks.get(key) {
+            self.end_copy(key, Outcome::TASK_ABORTED);
+        }
         let Some(task) = self.tasks.get(key) else { return };
         if task.waits.is_some() || task.booked_bytes > 0 || task.early_bytes > 0 {
             self.stop_waiting(key);

@@ -120,6 +120,7 @@ impl<D: Driver> Core<D> {
             Work::Verify(_) => return self.verified(key, at_bytes, segments),
             Work::Series(_) => return self.series_fetched(key, at_bytes, segments),
             Work::Atomic(_) => return self.atomic_fetched(key, at_bytes, segments),
+            Work::Copy(_) => return self.copy_fetched(key, segments),
             _ => return self.pool.keep_list(segments),
         };
         if let Some(piece) = task.pieces.iter_mut().find(|piece| u64::from(piece.at_bytes) == at_bytes) {

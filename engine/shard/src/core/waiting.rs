@@ -194,6 +194,7 @@ impl<D: Driver> Core<D> {
             Work::Verify(_) => self.pump_verify(key),
             Work::Series(_) => self.pump_series(key),
             Work::Atomic(_) => self.pump_atomic(key),
+            Work::Copy(_) => self.pump_copy(key),
             Work::Flush => self.pump_flush(key),
             Work::None | Work::Parameters(_) | Work::Parked(_) => {}
         }

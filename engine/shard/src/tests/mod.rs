@@ -1,6 +1,7 @@
 //! A shard in dialogue: PDUs in and out, media that answer when a test says so, control played by the test.
 
 mod atomic;
+mod copy;
 mod debts;
 mod exhaustive;
 mod fence;

@@ -1,0 +1,257 @@
+//! EXTENDED COPY: blocks go from one unit to another, or to another place of the same, without leaving the gateway (SPC-4 §6.4).
+//!
+//! The shard of the session has every unit's replica and queue, so the copy is made there. One piece at a time is read and
+//! written; each half is judged like a READ or a WRITE of this nexus at its unit, by the state of its moment, and after each
+//! piece others have their turn. A copy reaches the units of its session's map and no others.
+
+use portico_backstores::Request;
+use portico_ring::Segments;
+use portico_scsi::copy::{
+    CONCURRENT_COPIES, COPY_STATUS_BYTES, CopyRecord, CopyState, Cscd, ExtendedCopy, Run, copy_status,
+};
+use portico_scsi::reservation::CommandClass;
+use portico_scsi::sense::{AdditionalSense, Outcome, SenseKey};
+use portico_scsi::unit::LogicalUnit;
+
+use super::medium::Refused;
+use super::{Core, OpKind};
+use crate::budget::Short;
+use crate::driver::Driver;
+use crate::session::Session;
+use crate::slab::{Key, Slab};
+use crate::task::{Copying, End, PIECE_BYTES_MAX, Task, Work};
+use crate::unit::{Blocks, Unit};
+
+impl<D: Driver> Core<D> {
+    pub(super) fn begin_copy(&mut self, key: Key<Task>, copy: &ExtendedCopy) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let session = self.sessions.get_mut(task.session).expect("a task has a session");
+        let running = |record: &CopyRecord| record.state == CopyState::InProgress;
+        if copy.list_id.is_some_and(|id| session.copies.iter().any(|one| one.list_id == id && running(one))) {
+            return self.finish(key, Outcome::illegal(AdditionalSense::OPERATION_IN_PROGRESS));
+        }
+        let ends: Vec<Option<End>> =
+            copy.cscds.iter().map(|cscd| end_of(cscd, session, &self.units)).collect();
+        let state = |end: &Option<End>| -> Option<&LogicalUnit> {
+            self.units.get(end.as_ref()?.unit).map(|unit| &*unit.state)
+        };
+        let states: Vec<Option<&LogicalUnit>> = ends.iter().map(state).collect();
+        let mut runs = match copy.runs(&states) {
+            Ok(runs) => runs,
+            Err(outcome) => return self.finish(key, outcome),
+        };
+        runs.reverse();
+        if let Some(list_id) = copy.list_id {
+            session.copies.retain(|record| record.list_id != list_id);
+            if session.copies.len() >= usize::from(CONCURRENT_COPIES) {
+                session.copies.remove(0);
+            }
+            session.copies.push(CopyRecord { list_id, state: CopyState::InProgress, segments: 0, bytes: 0 });
+        }
+        let ends = ends.into_iter().map(|end| end.unwrap_or_default()).collect();
+        task.work = Work::Copy(Box::new(Copying {
+            list_id: copy.list_id,
+            ends,
+            runs,
+            at_bytes: 0,
+            read: None,
+            durable: false,
+        }));
+        self.pump_copy(key);
+    }
+
+    /// Hands the next half of a piece over.
+    pub(super) fn pump_copy(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Copy(copying) = &mut task.work else { return };
+        if task.ended.is_some() || task.aborted || task.at_medium > 0 || task.waits.is_some() {
+            return;
+        }
+        while copying.runs.last().is_some_and(|run| run.length_bytes == copying.at_bytes) {
+            copying.runs.pop();
+            copying.at_bytes = 0;
+            note(&mut self.sessions, task.session, copying.list_id, |record| record.segments += 1);
+        }
+        let Some(run) = copying.runs.last().copied() else {
+            return self.finish(key, Outcome::GOOD);
+        };
+        let refused = match copying.read.take() {
+            None => self.read_to_copy(key, &run),
+            Some(segments) => self.write_copy(key, &run, segments),
+        };
+        match refused {
+            Ok(()) => {}
+            Err(Refused::Ends(outcome)) => self.finish(key, outcome),
+            Err(refused) => {
+                let (list, _) = refused.waits();
+                // In no line: what is short may be another unit's than the one that the command came to.
+                self.wait_for(key, None, Short::Unit);
+                match self.tasks.get_mut(key).map(|task| &mut task.work) {
+                    Some(Work::Copy(copying)) if list.as_ref().is_some_and(|list| !list.is_empty()) => {
+                        copying.read = list;
+                    }
+                    _ => self.pool.keep_list_if(list),
+                }
+            }
+        }
+    }
+
+    fn read_to_copy(&mut self, key: Key<Task>, run: &Run) -> Result<(), Refused> {
+        let (end, place, length) = self.piece(key, run);
+        let segments = self.take_memory(length).ok_or(Refused::Full(None))?;
+        let source = end.source.unit;
+        let offset_bytes = run.source_bytes + place;
+        let blocks = self.blocks_of(source, offset_bytes, length)?;
+        let request = Request::Read { offset_bytes, segments };
+        let kind = OpKind::Fetch { at_bytes: place };
+        match self.hand_over_at(key, (source, CommandClass::Read), kind, blocks, request) {
+            // It is read anew: what waits holds no memory.
+            Err(Refused::Full(list)) => {
+                self.pool.keep_list_if(list);
+                Err(Refused::Full(None))
+            }
+            Err(Refused::Closed(list)) => {
+                self.pool.keep_list_if(list);
+                Err(Refused::Closed(None))
+            }
+            other => other,
+        }
+    }
+
+    fn write_copy(&mut self, key: Key<Task>, run: &Run, segments: Segments) -> Result<(), Refused> {
+        let (ends, place, length) = self.piece(key, run);
+        let End { unit: destination, read_only } = ends.destination;
+        if read_only {
+            self.pool.keep_list(segments);
+            return Err(Refused::Ends(Outcome::copy_aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE)));
+        }
+        let offset_bytes = run.destination_bytes + place;
+        let blocks = self.blocks_of(destination, offset_bytes, length)?;
+        let durable = self.must_be_stable(destination);
+        if let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get_mut(key) {
+            copying.durable = durable;
+        }
+        let request = Request::Write { offset_bytes, segments, durable };
+        let kind = OpKind::Store { length_bytes: length as u64 };
+        self.hand_over_at(key, (destination, CommandClass::Write), kind, blocks, request)
+    }
+
+    /// The units of a run, and the piece that is next: where it begins in the run, and its length. Of a copy to a later place of
+    /// the same blocks the last piece comes first, so that nothing is read that was written.
+    fn piece(&self, key: Key<Task>, run: &Run) -> (Ends, u64, usize) {
+        let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get(key) else {
+            unreachable!("the caller has seen it")
+        };
+        let ends = Ends { source: copying.ends[run.source], destination: copying.ends[run.destination] };
+        let length = (run.length_bytes - copying.at_bytes).min(PIECE_BYTES_MAX as u64);
+        let backwards = ends.source.unit == ends.destination.unit && run.destination_bytes > run.source_bytes;
+        let place = if backwards { run.length_bytes - copying.at_bytes - length } else { copying.at_bytes };
+        (ends, place, usize::try_from(length).expect("a piece is small"))
+    }
+
+    fn blocks_of(&self, unit: Key<Unit>, offset_bytes: u64, length: usize) -> Result<Blocks, Refused> {
+        let gone = Outcome::copy_aborted(AdditionalSense::COPY_TARGET_DEVICE_NOT_REACHABLE);
+        let unit = self.units.get(unit).ok_or(Refused::Ends(gone))?;
+        Ok(Blocks::at(offset_bytes, length as u64, unit.state.geometry.block_length()))
+    }
+
+    fn must_be_stable(&self, unit: Key<Unit>) -> bool {
+        self.units.get(unit).is_some_and(|unit| unit.state.mode.write_cache.must_be_stable(false))
+    }
+
+    /// A piece is read.
+    pub(super) fn copy_fetched(&mut self, key: Key<Task>, segments: Segments) {
+        if let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get_mut(key) {
+            copying.read = Some(segments);
+        }
+        self.pump_copy(key);
+    }
+
+    /// A piece is written. The next one in the next turn, as of a series.
+    pub(super) fn copy_stored(&mut self, key: Key<Task>, length_bytes: u64) {
+        let Some(Task { work: Work::Copy(copying), session, .. }) = self.tasks.get_mut(key) else { return };
+        let destination = copying.runs.last().map(|run| copying.ends[run.destination].unit);
+        // Where the write cache was turned off meanwhile, the flush of that change need not have seen this piece: once more.
+        let again = !copying.durable
+            && destination.is_some_and(|unit| {
+                self.units.get(unit).is_some_and(|unit| unit.state.mode.write_cache.must_be_stable(false))
+            });
+        if !again {
+            copying.at_bytes += length_bytes;
+            note(&mut self.sessions, *session, copying.list_id, |record| record.bytes += length_bytes);
+        }
+        self.wait_for(key, None, Short::Unit);
+        self.note_released();
+    }
+
+    /// What a copy ends with: an error of a unit is one of a third party. Whoever asks later is told.
+    pub(super) fn end_copy(&mut self, key: Key<Task>, outcome: Outcome) -> Outcome {
+        let Some(Task { work: Work::Copy(copying), session, .. }) = self.tasks.get_mut(key) else {
+            return outcome;
+        };
+        let good = outcome == Outcome::GOOD;
+        let state = if good { CopyState::Completed } else { CopyState::Failed };
+        note(&mut self.sessions, *session, copying.list_id, |record| record.state = state);
+        let read = copying.read.take();
+        self.pool.keep_list_if(read);
+        match outcome.sense {
+            Some(sense) if sense.key == SenseKey::CopyAborted => outcome,
+            _ if good => outcome,
+            _ => Outcome::copy_aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE),
+        }
+    }
+
+    /// RECEIVE COPY STATUS.
+    pub(super) fn answer_copy_status(&mut self, key: Key<Task>, list_id: u8, allocation_length: u32) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        let record = session.copies.iter().find(|record| record.list_id == list_id).copied();
+        let Some(record) = record else {
+            return self.finish(key, Outcome::invalid_cdb_field(2, None));
+        };
+        let scratch = &mut self.pool.scratch;
+        if scratch.len() < COPY_STATUS_BYTES {
+            scratch.resize(COPY_STATUS_BYTES, 0);
+        }
+        let length = copy_status(&record, allocation_length, scratch);
+        self.reply(key, length);
+    }
+}
+
+/// The two units of a run.
+struct Ends {
+    source: End,
+    destination: End,
+}
+
+/// The unit of the session's map that a descriptor names; none where two are.
+fn end_of(cscd: &Cscd, session: &Session, units: &Slab<Unit>) -> Option<End> {
+    let named = |lun: &&crate::session::LunState| {
+        units.get(lun.unit).is_some_and(|unit| cscd.names(&unit.state.identity))
+    };
+    let mut found: Option<End> = None;
+    for lun in session.luns.iter().filter(named) {
+        let read_only = lun.entry.read_only;
+        match &mut found {
+            None => found = Some(End { unit: lun.unit, read_only }),
+            Some(end) if end.unit == lun.unit => end.read_only &= read_only,
+            Some(_) => return None,
+        }
+    }
+    found
+}
+
+/// Changes what is kept of a copy.
+fn note(
+    sessions: &mut Slab<Session>,
+    session: Key<Session>,
+    list_id: Option<u8>,
+    change: impl FnOnce(&mut CopyRecord),
+) {
+    let records = sessions.get_mut(session).map(|session| &mut session.copies);
+    let record =
+        records.zip(list_id).and_then(|(records, id)| records.iter_mut().find(|one| one.list_id == id));
+    if let Some(record) = record {
+        change(record);
+    }
+}
