@@ -164,7 +164,7 @@ impl ExtendedCopy {
                 }
                 let end = lba.0.checked_add(length_bytes / block(unit));
                 if end.is_none_or(|end| end > unit.geometry.blocks()) {
-                    return Err(aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE));
+                    return Err(aborted(AdditionalSense::NONE));
                 }
             }
             runs.push(Run {
@@ -184,13 +184,10 @@ impl Cscd {
         if bytes[0] != CSCD_IDENTIFICATION {
             return Err(Outcome::illegal(AdditionalSense::UNSUPPORTED_TARGET_DESCRIPTOR_TYPE));
         }
-        // LU ID TYPE 00b: the designator is all there is.
-        if bytes[1] >> 6 != 0 {
-            return Err(Outcome::invalid_cdb_field(0, None));
-        }
         let aborted = Outcome::copy_aborted(AdditionalSense::COPY_TARGET_DEVICE_NOT_REACHABLE);
-        // NUL, or something else than a disk, or a name of something else than a logical unit.
-        if bytes[1] & 0x20 != 0 || bytes[1] & 0x1f != 0 || bytes[5] >> 4 & 0b11 != 0 {
+        // Something else than a disk, or a name of something else than a logical unit. LU ID TYPE does not count with this
+        // kind of descriptor, and NUL is obsolete.
+        if bytes[1] & 0x1f != 0 || bytes[5] >> 4 & 0b11 != 0 {
             return Err(aborted);
         }
         let designator = bytes.get(8..8 + usize::from(bytes[7])).filter(|designator| designator.len() <= 20);

@@ -96,9 +96,9 @@ fn what_is_not_there_or_not_whole_aborts_the_copy_before_it_begins() {
     let both = [Some(&small), Some(&large)];
     assert_eq!(runs(segment(0, 2, 8, 0, 0), &both), aborted(0x0d, 0x02), "no such descriptor");
     assert_eq!(runs(segment(0, 1, 8, 0, 0), &[Some(&small), None]), aborted(0x0d, 0x02), "not seen");
-    assert_eq!(runs(segment(0, 1, 8, 2041, 0), &both), aborted(0x0d, 0x01), "beyond the source");
-    assert_eq!(runs(segment(0, 1, 8, 0, 256), &both), aborted(0x0d, 0x01), "beyond the destination");
-    assert_eq!(runs(segment(0, 1, 8, 0, u64::MAX), &both), aborted(0x0d, 0x01));
+    assert_eq!(runs(segment(0, 1, 8, 2041, 0), &both), aborted(0, 0), "beyond the source");
+    assert_eq!(runs(segment(0, 1, 8, 0, 256), &both), aborted(0, 0), "beyond the destination");
+    assert_eq!(runs(segment(0, 1, 8, 0, u64::MAX), &both), aborted(0, 0));
     assert_eq!(runs(segment(0, 1, 7, 0, 0), &both), aborted(0x26, 0x0a), "no whole block");
     let exchanged = [Some(&large), Some(&small)];
     assert_eq!(runs(segment(0, 1, 8, 0, 0), &exchanged), aborted(0x0d, 0x03), "another block length");
@@ -124,7 +124,8 @@ fn lists_that_are_wrong_are_refused() {
     };
     assert_eq!(with(16, 0xe0), illegal(0x26, 0x07), "a Fibre Channel name");
     assert_eq!(with(48, 0x04), illegal(0x26, 0x09), "to a stream");
-    assert_eq!(with(17, 0x20), Answer::Ended(aborted(0x0d, 0x02)), "NUL");
+    assert!(matches!(with(17, 0xe0), Answer::Copy(_)), "LU ID TYPE and NUL mean nothing here");
+    assert_eq!(with(17, 0x01), Answer::Ended(aborted(0x0d, 0x02)), "to a tape");
     assert_eq!(with(15, 4), illegal(0x1a, 0x00), "inline data");
     assert_eq!(with(1, 0x18), Answer::Ended(Outcome::invalid_parameter(0, None)), "no identifier, and one");
 }

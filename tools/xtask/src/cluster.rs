@@ -74,6 +74,7 @@ const STEPS: &[&str] = &[
     "cleared",
     "blkdiscard",
     "fstrim",
+    "xcopy",
     "priorities",
     "fail-over",
     "fail-back",
