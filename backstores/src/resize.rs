@@ -62,7 +62,11 @@ impl Medium {
                 store.blocks.grow(blocks(size));
                 Ok(size)
             }
-            Self::Rbd(_) => Ok(geometry.size_bytes()),
+            Self::Rbd(store) => {
+                let size = store.current_size_bytes()?;
+                store.blocks.grow(blocks(size));
+                Ok(size)
+            }
         }
     }
 }

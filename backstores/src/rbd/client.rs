@@ -2,9 +2,10 @@
 //! does not answer, so nothing of it runs on a shard.
 #![expect(unsafe_code, reason = "calls librados and librbd")]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::ptr;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,26 @@ struct Inner {
     client: Client,
     io: api::IoCtx,
     image: api::Image,
+    watch: Option<Watch>,
+}
+
+/// What librbd calls when the image's header has changed.
+#[derive(Debug)]
+struct Watch {
+    handle: u64,
+    /// Boxed: its address is librbd's until the watch is given back.
+    _keeper: Box<SyncSender<()>>,
+}
+
+/// librbd's callback: the image's header has changed.
+///
+/// # Safety
+/// `keeper` is that of a [`Watch`], which lives until it was given back.
+unsafe extern "C" fn updated(keeper: *mut c_void) {
+    // SAFETY: by the promise above.
+    let keeper = unsafe { &*keeper.cast::<SyncSender<()>>() };
+    // Where it is full, the keeper has yet to look for a call before this one.
+    let _ = keeper.try_send(());
 }
 
 // SAFETY: librbd is thread-safe; the handles are pointers to objects that lock for themselves.
@@ -136,11 +157,15 @@ unsafe impl Send for Inner {}
 unsafe impl Sync for Inner {}
 
 impl Image {
-    /// Opens the image that `options` names.
+    /// Opens the image that `options` names. `keeper` is called whenever its size may have changed.
     ///
     /// # Errors
     /// What was tried, and what Ceph said.
-    pub(super) fn open(client: Client, options: &RbdOptions) -> Result<Self, CephError> {
+    pub(super) fn open(
+        client: Client,
+        options: &RbdOptions,
+        keeper: &SyncSender<()>,
+    ) -> Result<Self, CephError> {
         let api = client.api;
         let (pool, name) = (text(&options.pool)?, text(&options.image)?);
         let mut io = ptr::null_mut();
@@ -150,7 +175,7 @@ impl Image {
         // What finds the pool full is to be told so; it would wait for ever otherwise. The image takes it over from the pool.
         // SAFETY: the handle was just made.
         unsafe { (api.rados_set_pool_full_try)(io) };
-        let mut inner = Inner { client, io, image: ptr::null_mut() };
+        let mut inner = Inner { client, io, image: ptr::null_mut(), watch: None };
         if let Some(namespace) = &options.namespace {
             let namespace = text(namespace)?;
             // SAFETY: a C string that lives through the call.
@@ -166,6 +191,7 @@ impl Image {
         }
         told(opened, || format!("the image {options}"))?;
         inner.check(options)?;
+        inner.watch(keeper)?;
         CLOSING.begin();
         Ok(Self { inner: Some(inner) })
     }
@@ -218,6 +244,18 @@ impl Image {
 }
 
 impl Inner {
+    fn watch(&mut self, keeper: &SyncSender<()>) -> Result<(), CephError> {
+        let keeper = Box::new(keeper.clone());
+        let context = (&raw const *keeper).cast_mut().cast::<c_void>();
+        let mut handle = 0;
+        // SAFETY: the image is open; the box lives until the watch is given back, before the image is closed.
+        let watched =
+            unsafe { (self.client.api.rbd_update_watch)(self.image, &raw mut handle, updated, context) };
+        told(watched, || "watching the image".to_owned())?;
+        self.watch = Some(Watch { handle, _keeper: keeper });
+        Ok(())
+    }
+
     /// Refuses what cannot be served truthfully.
     fn check(&self, options: &RbdOptions) -> Result<(), CephError> {
         let mut features = 0;
@@ -285,6 +323,10 @@ const VALUE_BYTES: usize = 256;
 impl Drop for Inner {
     fn drop(&mut self) {
         let api = self.client.api;
+        if let Some(watch) = self.watch.take() {
+            // SAFETY: the image is open, and the watch of it. No callback runs once this has returned.
+            unsafe { (api.rbd_update_unwatch)(self.image, watch.handle) };
+        }
         if !self.image.is_null() {
             // SAFETY: it is open, and who began operations on it holds it until they have ended.
             unsafe { (api.rbd_close)(self.image) };

@@ -10,8 +10,8 @@ use std::time::Duration;
 pub use super::client::wait_until_closed;
 use super::client::{CephError, Client, Image};
 use super::queue::Kind;
-use crate::Geometry;
 use crate::request::MediumError;
+use crate::{BlockCount, Geometry};
 
 /// Bytes that OSDs write at a time without reading first, where the logical block is smaller.
 const PHYSICAL_BLOCK_BYTES: u32 = 4096;
@@ -99,7 +99,11 @@ pub struct RbdStore {
     options: RbdOptions,
     /// The image's id. An image that was made anew under the same name has another, and other content.
     id: CString,
+    /// With the size that it had when it was opened first.
     geometry: Geometry,
+    pub(crate) blocks: BlockCount,
+    /// What the keeper has told last.
+    size_bytes: AtomicU64,
     /// [`Health`] as a number. Looked at by every request.
     health: AtomicU8,
     /// It was to be opened again, and is not there any more.
@@ -114,13 +118,18 @@ pub struct RbdStore {
     keeper: SyncSender<()>,
 }
 
-/// Connects to the cluster and opens an image. May block for as long as Ceph's timeouts say.
+/// Connects to the cluster and opens an image. May block for as long as Ceph's timeouts say. `announce` is called with the
+/// image's new size in bytes whenever it was resized, on a thread of the image's own, where it may block.
 ///
 /// # Errors
 /// For people: what was tried, and what Ceph said.
-pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
+pub fn open_rbd(
+    options: RbdOptions,
+    announce: impl Fn(u64) + Send + 'static,
+) -> Result<Arc<RbdStore>, String> {
+    let (keeper, calls) = sync_channel(1);
     let client = Client::connect(&options)?;
-    let image = Image::open(client, &options)?;
+    let image = Image::open(client, &options, &keeper)?;
     let (size, id) = (image.size_bytes()?, image.id()?);
     if image.is_encrypted() {
         tracing::info!(image = %options, "it holds an encrypted volume (LUKS), and is served as it lies there, encrypted");
@@ -140,11 +149,12 @@ pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
         volatile_cache: false,
         read_only: options.is_read_only(),
     };
-    let (keeper, calls) = sync_channel(1);
     let store = Arc::new(RbdStore {
         options,
         id,
         geometry,
+        blocks: BlockCount::new(blocks),
+        size_bytes: AtomicU64::new(size),
         health: AtomicU8::new(OPEN),
         is_gone: AtomicBool::new(false),
         is_locked_out: AtomicBool::new(false),
@@ -155,7 +165,7 @@ pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
     let weak = Arc::downgrade(&store);
     let thread = std::thread::Builder::new().name("rbd-keeper".to_owned());
     thread
-        .spawn(move || keep(&weak, &calls))
+        .spawn(move || keep(&weak, &calls, &announce))
         .map_err(|error| format!("a thread for {}: {error}", store.options))?;
     Ok(store)
 }
@@ -163,7 +173,7 @@ pub fn open_rbd(options: RbdOptions) -> Result<Arc<RbdStore>, String> {
 impl RbdStore {
     /// Its size and its wishes.
     pub fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { blocks: self.blocks.now(), ..self.geometry }
     }
 
     /// Whether it may be used now.
@@ -239,6 +249,8 @@ impl RbdStore {
                 MediumError::BecomingReady
             }
             libc::ENOENT => MediumError::Gone,
+            // Ranges are all that librbd checks. The image has become shorter, and the units do not know it yet.
+            libc::EINVAL => MediumError::BeyondEnd,
             other => MediumError::from_errno(other),
         }
     }
@@ -266,23 +278,33 @@ impl RbdStore {
         let _ = self.keeper.try_send(());
     }
 
+    /// How large the image is now, if not as before. It takes requests up to there when this has returned.
+    fn another_size(&self) -> Option<u64> {
+        let image = self.current().0;
+        match image.size_bytes() {
+            Ok(size) => {
+                self.blocks.grow(size / u64::from(self.geometry.block_length));
+                (self.size_bytes.swap(size, Ordering::Relaxed) != size).then_some(size)
+            }
+            Err(CephError { words: reason, .. }) => {
+                tracing::warn!(image = %self.options, reason, "its size is not known");
+                None
+            }
+        }
+    }
+
     /// Opens the image under a new client, having shut the old one out.
     fn reopen(&self) -> Result<(), CephError> {
         let old: CString = self.current().0.address()?;
         let client = Client::connect(&self.options)?;
         client.shut_out(&old)?;
-        let image = Arc::new(Image::open(client, &self.options)?);
+        let image = Arc::new(Image::open(client, &self.options, &self.keeper)?);
         if image.id()? != self.id {
             let words = format!(
                 "the image {} was removed, and another made by its name: the gateway has to be started again to serve it",
                 self.options
             );
             return Err(CephError { errno: libc::ENOENT, words });
-        }
-        let size = image.size_bytes()?;
-        if size < self.geometry.size_bytes() {
-            let words = format!("the image {} has become shorter: {size} bytes", self.options);
-            return Err(CephError { errno: libc::EFBIG, words });
         }
         let mut current = self.image.lock().unwrap_or_else(PoisonError::into_inner);
         *current = image;
@@ -293,8 +315,9 @@ impl RbdStore {
     }
 }
 
-/// The keeper: waits to be called, then tries until the image is back. Ends with the store.
-fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>) {
+/// The keeper: waits to be called, then tries until the image is back where it is closed, and looks how large it is. Ends
+/// with the store.
+fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>, announce: &dyn Fn(u64)) {
     while calls.recv().is_ok() {
         let mut pause = PAUSE_FIRST;
         while let Some(strong) = store.upgrade() {
@@ -315,6 +338,10 @@ fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>) {
             drop(strong);
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+        let size = store.upgrade().and_then(|strong| strong.another_size());
+        if let Some(size) = size {
+            announce(size);
         }
     }
 }
@@ -344,7 +371,7 @@ mod tests {
     #[test]
     fn what_keeps_an_image_from_being_opened_is_said() {
         let conf = Some("/nonexistent/ceph.conf".to_owned());
-        let error = open_rbd(RbdOptions { conf, ..RbdOptions::new("pool", "disk") }).unwrap_err();
+        let error = open_rbd(RbdOptions { conf, ..RbdOptions::new("pool", "disk") }, drop).unwrap_err();
         assert!(error.contains("/nonexistent/ceph.conf") || error.contains("librbd1"), "{error}");
     }
 }

@@ -21,8 +21,8 @@ pub(crate) struct Media {
 impl Devices for Media {
     type Medium = Medium;
 
-    fn open(&self, device: &Device, _watch: SizeWatch<Medium>) -> Result<Opened<Medium>, String> {
-        let medium = self.medium(device)?;
+    fn open(&self, device: &Device, watch: SizeWatch<Medium>) -> Result<Opened<Medium>, String> {
+        let medium = self.medium(device, watch)?;
         let geometry = medium.geometry();
         Ok(Opened {
             medium,
@@ -59,7 +59,7 @@ fn space_below(medium: &Medium) -> Option<Space> {
 }
 
 impl Media {
-    fn medium(&self, device: &Device) -> Result<Medium, String> {
+    fn medium(&self, device: &Device, watch: SizeWatch<Medium>) -> Result<Medium, String> {
         let block = device.block_size_bytes;
         let blocks = |bytes: u64| bytes / u64::from(block);
         match &device.handler {
@@ -71,7 +71,9 @@ impl Media {
                 let store = RamStore::new(block, blocks(*size_bytes), device.read_only);
                 store.map(Medium::Ram).map_err(|error| format!("{size_bytes} bytes of memory: {error}"))
             }
-            Handler::Rbd(image) => open_rbd(options_of(image, device)).map(Medium::Rbd),
+            Handler::Rbd(image) => {
+                open_rbd(options_of(image, device), move |size| watch.announce(size)).map(Medium::Rbd)
+            }
             Handler::FileIo { filename, size_bytes } => self.file(device, filename, *size_bytes),
             Handler::BlockIo { filename, size_bytes } => {
                 let opened = open_block(&BlockOptions {

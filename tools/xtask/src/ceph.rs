@@ -86,6 +86,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("the exclusive lock is taken for good: READs go on, WRITEs are not ready", outages::is_locked_out),
     ("the pool is full: WRITEs say so, and go on when there is room", outages::fills_the_pool),
+    ("the image is resized under load: its sessions are told, and commands go on", outages::is_resized),
     ("the image is removed under load: another by its name is not taken for it", outages::loses_the_image),
 ];
 

@@ -8,12 +8,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::lab::ceph::Daemon;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::Finished;
 use crate::lab::target::{Kind, Peer, Place, Target};
-use crate::lab::{self, Context, Failure, Result, process};
+use crate::lab::{self, Context, Failure, Result, halt, process};
 use crate::tree::Tree;
 
 /// `cargo xtask guest`.
@@ -25,6 +27,9 @@ pub(crate) struct Arguments {
     /// What its logical unit lies on; one that outlives the target
     #[arg(long, value_enum, default_value = "file")]
     kind: Kind,
+    /// Instead of the round: let the OSD of an image hang under the guest's file system for a minute
+    #[arg(long, conflicts_with_all = ["script", "kind", "peer"])]
+    hang: bool,
     /// Instead of the round: run this script in the guest, with the target's name and portal as its arguments
     #[arg(long)]
     script: Option<PathBuf>,
@@ -42,6 +47,11 @@ pub(crate) struct Sum {
 pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     if !lab::is_root() {
         return Err(Failure::new("needs root for the network namespace"));
+    }
+    if arguments.hang {
+        let tree = Tree::find()?;
+        super::prepare(&tree, Peer::Portico)?;
+        return Ok(hang(&tree, &mut |line| println!("{line}"))?.failed == 0);
     }
     if !arguments.kind.outlives_the_target() {
         return Err(Failure::new("the round restarts the target, and a RAM disk would be empty after it"));
@@ -84,6 +94,53 @@ pub(crate) fn run(tree: &Tree, peer: Peer, kind: Kind, say: &mut dyn FnMut(&str)
     Ok(sum)
 }
 
+/// A file system of the guest's on an RBD image, whose OSD hangs for a minute while files are written: longer than the
+/// initiator waits for a command, so that its error recovery comes into it.
+pub(crate) fn hang(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<Sum> {
+    let guest = Guest::make(tree)?;
+    let place = Place::Inside(Namespace::create()?);
+    let mut target = Target::start(tree, Peer::Portico, Kind::Rbd, UNIT_BYTES, place)?;
+    let share = guest.share.path();
+    let words = format!("bash guest-hang {} {}", Target::IQN, target.portal());
+    let finished = thread::scope(|scope| {
+        let running = scope.spawn(|| guest.run(&target, &words));
+        let hung = until(|| share.join("busy").exists() || running.is_finished()).and_then(|()| {
+            let cluster = target.cluster().expect("it is an image");
+            let hanging = cluster.suspend(Daemon::Osd)?;
+            // As the other OSDs of a larger cluster would report it. Without that, what hung longer than its lease of a
+            // placement group does not serve it again (`laggy`).
+            cluster.ceph(&["osd", "down", "0"])?;
+            halt::pause(HANG)?;
+            drop(hanging);
+            fs::write(share.join("back"), "").context("back")
+        });
+        let finished = running.join().map_err(|_| Failure::new("the guest's thread panicked"))?;
+        hung.and(finished)
+    })?;
+    say(finished.output.trim_end());
+    let passed = HANG_STEPS.iter().take_while(|step| did(&finished.output, "hang", step)).count();
+    let mut sum = Sum { passed: count(passed), ..Sum::default() };
+    if passed < HANG_STEPS.len() || !finished.succeeded() {
+        sum.failed = 1;
+        let failed = HANG_STEPS.get(passed).unwrap_or(&"the end");
+        say(&format!("FAILED hang: {failed} ({:?})", finished.end));
+    }
+    target.stop()?;
+    Ok(sum)
+}
+
+/// Looks again and again, for as long as a guest may run.
+fn until(mut question: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !question() {
+        if start.elapsed() > GUEST_LIMIT {
+            return Err(Failure::new("the guest has not begun"));
+        }
+        halt::pause(Duration::from_millis(100))?;
+    }
+    Ok(())
+}
+
 fn run_script(tree: &Tree, peer: Peer, kind: Kind, script: &Path) -> Result<bool> {
     let guest = Guest::make(tree)?;
     let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Inside(Namespace::create()?))?;
@@ -112,7 +169,9 @@ impl Guest {
     fn make(tree: &Tree) -> Result<Guest> {
         let scripts = tree.root.join("tools/lab");
         let share = tempfile::Builder::new().prefix("portico-guest-").tempdir()?;
-        fs::copy(scripts.join("guest-round"), share.path().join("guest-round")).context("guest-round")?;
+        for script in ["guest-round", "guest-hang"] {
+            fs::copy(scripts.join(script), share.path().join(script)).context(script)?;
+        }
         Ok(Guest { built: built(tree, &scripts.join("guest-build"))?, scripts, share })
     }
 
@@ -178,6 +237,8 @@ const HALVES: [(&str, &[&str]); 2] = [
     ("write", &["discovery", "login", "disk", "mkfs", "mount", "files", "unmount", "fsck", "logout"]),
     ("check", &["discovery", "login", "disk", "mount", "checksums", "unmount", "fsck", "logout"]),
 ];
+const HANG_STEPS: [&str; 7] = ["login", "mount", "busy", "on", "fsck", "files", "logout"];
+const HANG: Duration = Duration::from_secs(60);
 const UNIT_BYTES: u64 = 256 << 20;
 const GUEST_LIMIT: Duration = Duration::from_secs(240);
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
@@ -200,6 +261,10 @@ mod tests {
         let tree = Tree::find().unwrap();
         let script = fs::read_to_string(tree.root.join("tools/lab/guest-round")).unwrap();
         for step in HALVES.iter().flat_map(|(_, steps)| *steps) {
+            assert!(script.contains(&format!("ok {step}\n")), "{step}");
+        }
+        let script = fs::read_to_string(tree.root.join("tools/lab/guest-hang")).unwrap();
+        for step in HANG_STEPS {
             assert!(script.contains(&format!("ok {step}\n")), "{step}");
         }
     }

@@ -11,7 +11,7 @@ use super::{
     until, write,
 };
 use crate::lab::ceph::Daemon;
-use crate::lab::initiator::{Initiator, Io};
+use crate::lab::initiator::{BLOCK_BYTES, Initiator, Io, sense_of};
 use crate::lab::{Failure, Result};
 
 pub(super) fn rides_out_a_hang(site: &mut Site<'_>) -> Result<()> {
@@ -209,6 +209,77 @@ fn check_cells(initiator: &mut Initiator, cells: impl Iterator<Item = usize>) ->
         }
     }
     Ok(())
+}
+
+/// It grows, shrinks, and grows under a client that was just shut out, while another session uses its first blocks.
+pub(super) fn is_resized(site: &mut Site<'_>) -> Result<()> {
+    site.start(&[])?;
+    let mut initiator = site.log_in_to_image(1)?;
+    let mut user = site.log_in_to_image(2)?;
+    let over = AtomicBool::new(false);
+    site.beside_others(|| {
+        thread::scope(|scope| {
+            let load = scope.spawn(|| -> Result<()> {
+                while !over.load(Ordering::Relaxed) {
+                    let io = write(&mut user, 0, 1)?;
+                    if !io.is_good() {
+                        // The new size, and the new client.
+                        expect_any(&io, &[(6, 0x2a, 9), (2, 4, 1)], "a WRITE to an image that is resized")?;
+                    }
+                }
+                Ok(())
+            });
+            let resized = [128, 32, 96].into_iter().try_for_each(|mib: u64| {
+                if mib == 96 {
+                    let client = site.cluster.watcher(&site.image)?;
+                    site.cluster.ceph(&["osd", "blocklist", "add", &client])?;
+                }
+                let size = format!("{mib}M");
+                site.cluster.rbd(&[
+                    "resize",
+                    "--no-progress",
+                    "--allow-shrink",
+                    "--size",
+                    &size,
+                    &site.image,
+                ])?;
+                has_size(&mut initiator, mib << 20)
+            });
+            over.store(true, Ordering::Relaxed);
+            load.join().map_err(|_| Failure::new("the load panicked"))??;
+            resized
+        })
+    })?;
+    let last = one(&mut initiator, Io::read(DISK, (96 << 11) - 16, CELL_BYTES))?;
+    last.expect_good()?;
+    let beyond = one(&mut initiator, Io::read(DISK, 96 << 11, CELL_BYTES))?;
+    expect_sense(&beyond, (5, 0x21, 0), "a READ behind the last block")
+}
+
+/// Waits for CAPACITY DATA HAS CHANGED, and reads it.
+fn has_size(initiator: &mut Initiator, size_bytes: u64) -> Result<()> {
+    until(
+        || {
+            let io = one(initiator, Io::read(DISK, 0, CELL_BYTES))?;
+            Ok(matches!(&io.outcome, Some((2, sense)) if sense_of(sense) == (6, 0x2a, 9)))
+        },
+        "the session is told of another size",
+    )?;
+    let capacity = one(initiator, Io::read_capacity(DISK))?;
+    capacity.expect_good()?;
+    let last = size_bytes / u64::try_from(BLOCK_BYTES).expect("small") - 1;
+    if capacity.data[..8] == last.to_be_bytes() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{size_bytes} bytes: READ CAPACITY says {:02x?}", capacity.data)))
+    }
+}
+
+fn expect_any(io: &Io, expected: &[(u8, u8, u8)], what: &str) -> Result<()> {
+    match &io.outcome {
+        Some((2, sense)) if expected.contains(&sense_of(sense)) => Ok(()),
+        outcome => Err(Failure::new(format!("{what} ended with {outcome:02x?}"))),
+    }
 }
 
 /// An image that somebody has open cannot be removed, so its client is shut out first, while the gateway stands still.

@@ -212,10 +212,15 @@ pub(super) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "guest",
-        what: "the Linux initiator in a guest, across a restart",
+        what: "the Linux initiator in a guest, across a restart, and beside an OSD that hangs",
         limit: minutes(20),
         needs_root: Some("for a network namespace and to build the guest"),
-        programs: &[("mmdebstrap", "mmdebstrap"), ("ip", "iproute2"), ("depmod", "kmod")],
+        programs: &[
+            ("mmdebstrap", "mmdebstrap"),
+            ("ip", "iproute2"),
+            ("depmod", "kmod"),
+            ("ceph-osd", "ceph-osd"),
+        ],
         run: run_guest,
     },
     Stage {
@@ -347,7 +352,10 @@ fn run_guest(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
     let sum = guest::run(&tree, Peer::Portico, Kind::File, &mut |line| site.say(line))?;
-    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+    let mut tally = Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped };
+    let sum = guest::hang(&tree, &mut |line| site.say(line))?;
+    tally.add(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped });
+    Ok(tally)
 }
 
 fn run_cluster(site: &mut Site) -> Result<Tally> {

@@ -34,6 +34,19 @@ pub(crate) fn after(limit: Duration) {
     *DEADLINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + limit);
 }
 
+/// Sleeps; `Err` once we were told to stop or the time is over.
+pub(crate) fn pause(time: Duration) -> Result<()> {
+    let until = Instant::now() + time;
+    loop {
+        go_on()?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}
+
 /// `Err` once we were told to stop or the time is over.
 pub(crate) fn go_on() -> Result<()> {
     if stopped() {
