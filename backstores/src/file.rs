@@ -432,7 +432,7 @@ impl<S> Queue<S> for FileQueue<S> {
             Next::Done(result) => {
                 let Work { tag, segments, .. } = self.take(slot);
                 self.begin_waiting(ring);
-                Some(Completion { tag, result, segments })
+                Some(Completion { tag, result, segments, library_ns: None })
             }
         }
     }

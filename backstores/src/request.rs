@@ -47,6 +47,9 @@ pub struct Completion<S> {
     pub result: Result<(), MediumError>,
     /// As submitted; a clearing and a flush have none.
     pub segments: Option<S>,
+    /// For how many nanoseconds a library below had the request: librbd, until it said that it has ended. `None` where
+    /// there is none.
+    pub library_ns: Option<u64>,
 }
 
 /// What became of a submitted request.
@@ -61,7 +64,7 @@ pub enum Submitted<S> {
 impl<S> Submitted<S> {
     /// Done with this result.
     pub(crate) fn done(tag: Tag, result: Result<(), MediumError>, segments: Option<S>) -> Self {
-        Self::Done(Completion { tag, result, segments })
+        Self::Done(Completion { tag, result, segments, library_ns: None })
     }
 }
 

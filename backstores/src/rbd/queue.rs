@@ -10,6 +10,7 @@ use std::io;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use portico_librbd_sys::{Api, api};
@@ -41,7 +42,7 @@ pub struct RbdQueue<S> {
     free: Vec<u32>,
     landing: Arc<Landing>,
     /// Requests done outside of librbd while it was asked, to be told by `reap`.
-    refused: VecDeque<(u32, isize)>,
+    refused: VecDeque<End>,
 }
 
 // SAFETY: the ranges name memory that the segments in `slots` own, which move along.
@@ -57,6 +58,7 @@ struct Work<S> {
     /// Open until the operation has ended, even if the store has gone on to another.
     image: Arc<Image>,
     epoch: u64,
+    begun: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +82,18 @@ impl Kind {
 /// `RBD_WRITE_ZEROES_FLAG_THICK_PROVISION`: the space stays allocated.
 const THICK_PROVISION: i32 = 1;
 
+/// How an operation has ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    slot: u32,
+    result: isize,
+    at: Instant,
+}
+
 /// Where librbd's threads leave what has ended.
 #[derive(Debug)]
 struct Landing {
-    ended: ArrayQueue<(u32, isize)>,
+    ended: ArrayQueue<End>,
     /// The shard was woken and has not looked yet.
     rung: AtomicBool,
     alarm: Alarm,
@@ -93,7 +103,7 @@ impl Landing {
     /// Never blocks: called on librbd's threads.
     fn land(&self, slot: u32, result: isize) {
         // It has a place for each slot, and a slot ends once.
-        let _ = self.ended.push((slot, result));
+        let _ = self.ended.push(End { slot, result, at: Instant::now() });
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.alarm.ring();
         }
@@ -225,12 +235,12 @@ impl<S> RbdQueue<S> {
             }
         };
         if answer < 0 {
-            self.refused.push_back((slot, answer as isize));
+            self.refused.push_back(End { slot, result: answer as isize, at: Instant::now() });
             self.landing.alarm.ring();
         }
     }
 
-    fn end(&mut self, slot: u32, result: isize) -> Completion<S> {
+    fn end(&mut self, End { slot, result, at }: End) -> Completion<S> {
         let work = self.slots[slot as usize].take().expect("an operation ends once");
         self.free.push(slot);
         let result = match usize::try_from(result) {
@@ -246,7 +256,8 @@ impl<S> RbdQueue<S> {
                 Err(self.store.failed(work.kind, work.epoch, errno))
             }
         };
-        Completion { tag: work.tag, result, segments: work.segments }
+        let library_ns = u64::try_from(at.duration_since(work.begun).as_nanos()).unwrap_or(u64::MAX);
+        Completion { tag: work.tag, result, segments: work.segments, library_ns: Some(library_ns) }
     }
 }
 
@@ -290,7 +301,8 @@ impl<S> Queue<S> for RbdQueue<S> {
             None => {}
         }
         let image = Arc::clone(&self.image);
-        let work = Work { tag, kind, total_bytes: length, segments, image, epoch: self.epoch };
+        let begun = Instant::now();
+        let work = Work { tag, kind, total_bytes: length, segments, image, epoch: self.epoch, begun };
         self.slots[slot as usize] = Some(work);
         self.begin(slot, offset);
         Ok(Submitted::InFlight)
@@ -312,8 +324,8 @@ impl<S> Queue<S> for RbdQueue<S> {
         }
         // First this, then the look: what lands behind the look rings again.
         self.landing.rung.store(false, Ordering::SeqCst);
-        while let Some((slot, result)) = self.refused.pop_front().or_else(|| self.landing.ended.pop()) {
-            let completion = self.end(slot, result);
+        while let Some(end) = self.refused.pop_front().or_else(|| self.landing.ended.pop()) {
+            let completion = self.end(end);
             done.push(completion);
         }
     }

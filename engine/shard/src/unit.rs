@@ -6,7 +6,7 @@ use portico_backstores::MediumQueue;
 use portico_iscsi::moment::Moment;
 use portico_model::identity::{Generation, ShardId, UnitId};
 use portico_model::message::{Opening, Orphan};
-use portico_model::meter::{Latencies, Operation, UnitMeter};
+use portico_model::meter::{Latencies, Operation, UnitMeter, histogram};
 use portico_ring::Segments;
 use portico_scsi::reservation::{CommandClass, NexusId};
 use portico_scsi::sense::{AdditionalSense, Outcome};
@@ -144,6 +144,14 @@ impl Unit {
         }
     }
 
+    /// A library has had a request of this operation for so long. The first one pays for its histogram.
+    pub fn note_library(&mut self, operation: Operation, time_ns: u64) {
+        self.furnish(operation);
+        if let Some(latencies) = &mut self.meter.operation(operation).latencies {
+            latencies.in_library.get_or_insert_with(histogram).saturating_record(time_ns);
+        }
+    }
+
     /// Goes on with a blank meter; the one so far.
     #[must_use]
     pub fn turn_meter(&mut self, mut blank: UnitMeter) -> UnitMeter {
@@ -153,6 +161,11 @@ impl Unit {
         {
             if blank.latencies.is_none() && now.latencies.is_some() {
                 blank.latencies = spare.take().or_else(|| Some(Box::default()));
+            }
+            if let (Some(blank), Some(now)) = (&mut blank.latencies, &now.latencies)
+                && now.in_library.is_some()
+            {
+                blank.in_library.get_or_insert_with(histogram);
             }
         }
         std::mem::replace(&mut self.meter, blank)

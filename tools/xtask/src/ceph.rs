@@ -75,6 +75,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("an OSD hangs and comes back: what was outstanding completes", outages::rides_out_a_hang),
     (
+        "more is asked of an OSD that hangs than memory would hold: it waits, and completes",
+        outages::bounds_what_waits,
+    ),
+    (
         "an OSD answers too late: the image is closed until the old client is shut out",
         outages::closes_in_doubt,
     ),

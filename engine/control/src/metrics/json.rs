@@ -10,7 +10,7 @@
 //!     "luns": [{"target": "iqn.…", "group": null, "lun": 0}],
 //!     "operations": {
 //!       "read": {"commands": 200, "bytes": 819200, "errors": 0, "total_ns": 18000000,
-//!                "waited": "HISTEw…", "at_medium": "HISTEw…", "total": "HISTEw…"},
+//!                "waited": "HISTEw…", "at_medium": "HISTEw…", "total": "HISTEw…", "in_library": null},
 //!       "write": {…}, "other": {…}
 //!     }
 //!   }]
@@ -20,7 +20,7 @@
 //! `taken_ns` of both (a monotonic clock whose origin is the start of the process: where it goes back, the process is a
 //! new one; likewise a `unit` that was not there before is a new one, whatever its name). A histogram is HdrHistogram's
 //! V2 encoding, not compressed, in base64, of nanoseconds with two significant digits; an operation that never came has
-//! `null` for its histograms.
+//! `null` for its histograms. `in_library` is librbd's own time of each request to it, `null` where there is no such library.
 //!
 //! `GET /v1/sessions`: `{"version": 1, "taken_ns": …, "sessions": [{"session": 1, "initiator": "iqn.…", "target": "iqn.…",
 //! "shard": 1, "peer": "10.0.0.9:40000"}]}`, `target` being `null` for a discovery session.
@@ -86,6 +86,7 @@ struct OperationBody {
     waited: Option<String>,
     at_medium: Option<String>,
     total: Option<String>,
+    in_library: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -162,6 +163,7 @@ fn operation_body(totals: &OperationTotals) -> OperationBody {
         waited: Some(histogram(totals.phase(Phase::Waited))),
         at_medium: Some(histogram(totals.phase(Phase::AtMedium))),
         total: Some(histogram(totals.phase(Phase::Total))),
+        in_library: Some(totals.phase(Phase::InLibrary)).filter(|times| !times.is_empty()).map(histogram),
     }
 }
 
@@ -202,6 +204,7 @@ mod tests {
         assert_eq!(total.len(), 200);
         assert!(total.equivalent(total.value_at_quantile(0.99), 90_000));
         assert_eq!(unit["operations"]["other"]["total"], Value::Null, "it never came");
+        assert_eq!(read["in_library"], Value::Null, "there is none");
     }
 
     #[test]

@@ -161,11 +161,13 @@ pub enum Phase {
     AtMedium,
     /// From its arrival until its status was handed to the connection.
     Total,
+    /// Of each request of a command: as long as the library below the medium (librbd) had it.
+    InLibrary,
 }
 
 impl Phase {
     /// All of them, in the order of [`OperationTotals::phases`].
-    pub const ALL: [Phase; 3] = [Phase::Waited, Phase::AtMedium, Phase::Total];
+    pub const ALL: [Phase; 4] = [Phase::Waited, Phase::AtMedium, Phase::Total, Phase::InLibrary];
 
     /// The name in metrics.
     #[must_use]
@@ -174,14 +176,16 @@ impl Phase {
             Phase::Waited => "waited",
             Phase::AtMedium => "at_medium",
             Phase::Total => "total",
+            Phase::InLibrary => "in_library",
         }
     }
 
-    fn of(self, latencies: &Latencies) -> &Histogram<u32> {
+    fn of(self, latencies: &Latencies) -> Option<&Histogram<u32>> {
         match self {
-            Phase::Waited => &latencies.waited,
-            Phase::AtMedium => &latencies.at_medium,
-            Phase::Total => &latencies.total,
+            Phase::Waited => Some(&latencies.waited),
+            Phase::AtMedium => Some(&latencies.at_medium),
+            Phase::Total => Some(&latencies.total),
+            Phase::InLibrary => latencies.in_library.as_ref(),
         }
     }
 }
@@ -208,13 +212,7 @@ impl Default for OperationTotals {
         let histogram = || {
             Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 2).expect("the bounds are constants")
         };
-        Self {
-            phases: [histogram(), histogram(), histogram()],
-            total_ns: 0,
-            commands: 0,
-            bytes: 0,
-            errors: 0,
-        }
+        Self { phases: std::array::from_fn(|_| histogram()), total_ns: 0, commands: 0, bytes: 0, errors: 0 }
     }
 }
 
@@ -229,7 +227,7 @@ impl OperationTotals {
         if let Some(latencies) = &meter.latencies {
             for phase in Phase::ALL {
                 let sum = &mut self.phases[phase as usize];
-                for step in phase.of(latencies).iter_recorded() {
+                for step in phase.of(latencies).into_iter().flat_map(Histogram::iter_recorded) {
                     sum.saturating_record_n(step.value_iterated_to(), u64::from(step.count_at_value()));
                 }
             }
@@ -322,6 +320,20 @@ pub(crate) mod tests {
         assert!(total.equivalent(total.max(), 90_000), "no value wandered into another bucket");
         assert!(total.equivalent(read.phase(Phase::AtMedium).max(), 45_000));
         assert!(snapshot.units[0].totals.operation(Operation::Other).is_none());
+        assert!(read.phase(Phase::InLibrary).is_empty(), "there is no library");
+    }
+
+    #[test]
+    fn the_librarys_own_time_is_told_apart() {
+        let mut meter = UnitMeter::new(UnitId(7));
+        record(meter.operation(Operation::Read), 90_000, 4096);
+        let latencies = meter.operation(Operation::Read).latencies.as_mut().unwrap();
+        latencies.in_library.get_or_insert_with(portico_model::meter::histogram).saturating_record(40_000);
+        let mut totals = UnitTotals::default();
+        totals.add(&meter);
+        let read = totals.operation(Operation::Read).unwrap();
+        assert_eq!(read.phase(Phase::InLibrary).len(), 1);
+        assert!(read.phase(Phase::InLibrary).equivalent(read.phase(Phase::InLibrary).max(), 40_000));
     }
 
     #[test]

@@ -16,8 +16,9 @@
 //! | `portico_control_*_total` | counter | – | what control counts |
 //! | `portico_build` | info | version | |
 //!
-//! `operation` is `read`, `write` or `other`; `phase` is `waited`, `at_medium` or `total`. The sum of a phase other than
-//! `total` comes from its histogram and is good to one percent.
+//! `operation` is `read`, `write` or `other`; `phase` is `waited`, `at_medium` or `total`, and for RBD images `in_library`: librbd's
+//! own time, of each request to it. What `at_medium` has beyond that is ours. The sum of a phase other than `total` comes from its
+//! histogram and is good to one percent.
 
 use std::fmt;
 
@@ -95,8 +96,11 @@ fn operations(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Resu
             for phase in Phase::ALL {
                 let labels =
                     [("device", &*unit.device), ("operation", operation.name()), ("phase", phase.name())];
-                let mut series = latency.encode_family(&labels)?;
                 let histogram = totals.phase(phase);
+                if phase == Phase::InLibrary && histogram.is_empty() {
+                    continue;
+                }
+                let mut series = latency.encode_family(&labels)?;
                 let sum_s = sum_seconds(totals, phase);
                 series.encode_histogram::<NoLabelSet>(sum_s, histogram.len(), &buckets(histogram), None)?;
             }
@@ -260,7 +264,7 @@ fn buckets(histogram: &Histogram<u64>) -> [(f64, u64); BUCKETS_NS.len() + 1] {
 fn sum_seconds(totals: &OperationTotals, phase: Phase) -> f64 {
     match phase {
         Phase::Total => seconds(totals.total_ns),
-        Phase::Waited | Phase::AtMedium => {
+        Phase::Waited | Phase::AtMedium | Phase::InLibrary => {
             let histogram = totals.phase(phase);
             histogram.mean() * as_float(histogram.len()) / 1e9
         }
@@ -316,6 +320,7 @@ mod tests {
         assert_eq!(failed("iqn.2026-11.io.portico:t", "authentication"), 1.0);
         assert_eq!((failed("iqn.2026-11.io.portico:t", "slowed"), failed("", "not_found")), (0.0, 1.0));
         assert_eq!(samples["portico_uptime_seconds"], 5.5);
+        assert!(!samples.keys().any(|name| name.contains("in_library")), "no medium has one");
     }
 
     #[test]

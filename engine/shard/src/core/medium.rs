@@ -215,8 +215,9 @@ impl<D: Driver> Core<D> {
 
     /// A request is done.
     pub(super) fn medium_done(&mut self, completion: Completion<Segments>) {
-        let Completion { tag, result, segments } = completion;
+        let Completion { tag, result, segments, library_ns } = completion;
         let op = self.ops.remove(Key::from_bits(tag.0)).expect("a request is done once");
+        self.note_library(&op, library_ns);
         self.op_done(&op, result, segments);
     }
 
@@ -290,6 +291,16 @@ impl<D: Driver> Core<D> {
     fn let_go(&mut self, segments: Option<Segments>) {
         self.pool.keep_list_if(segments);
         self.keep_last_chunk();
+    }
+
+    /// What of the time at the medium was a library's.
+    fn note_library(&mut self, op: &Op, library_ns: Option<u64>) {
+        if let Some(time_ns) = library_ns.filter(|_| self.measures)
+            && let Some(task) = self.tasks.get(op.task)
+            && let Some(unit) = self.units.get_mut(op.unit)
+        {
+            unit.note_library(task.operation, time_ns);
+        }
     }
 
     /// What a fence, an orphan or a closing unit wants to know when a request is off the medium.

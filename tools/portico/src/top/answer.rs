@@ -61,6 +61,8 @@ pub(crate) struct Operation {
     pub(crate) errors: u64,
     /// In the order of [`PHASES`].
     pub(crate) phases: [Distribution; 3],
+    /// Of each request to the library below the medium (librbd); empty where there is none.
+    pub(crate) in_library: Distribution,
 }
 
 /// One session.
@@ -76,6 +78,8 @@ pub(crate) struct Session {
 pub(crate) const OPERATIONS: [&str; 3] = ["read", "write", "other"];
 /// The phases of a command's time that it tells apart.
 pub(crate) const PHASES: [&str; 3] = ["waited", "at medium", "total"];
+/// The index of the time at the medium in [`PHASES`].
+pub(crate) const AT_MEDIUM: usize = 1;
 /// The index of the whole time in [`PHASES`].
 pub(crate) const TOTAL: usize = 2;
 
@@ -177,6 +181,8 @@ struct OperationBody {
     waited: Option<String>,
     at_medium: Option<String>,
     total: Option<String>,
+    #[serde(default)]
+    in_library: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -206,7 +212,8 @@ impl OperationBody {
         let distribution =
             |text: Option<String>| text.map_or(Ok(Distribution::default()), |t| Distribution::decode(&t));
         let phases = [distribution(self.waited)?, distribution(self.at_medium)?, distribution(self.total)?];
-        Ok(Operation { commands: self.commands, bytes: self.bytes, errors: self.errors, phases })
+        let in_library = distribution(self.in_library)?;
+        Ok(Operation { commands: self.commands, bytes: self.bytes, errors: self.errors, phases, in_library })
     }
 }
 

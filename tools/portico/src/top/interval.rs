@@ -21,6 +21,8 @@ pub(crate) struct Activity {
     pub(crate) errors: u64,
     /// Of those commands.
     pub(crate) phases: [Distribution; 3],
+    /// Of their requests to a library.
+    pub(crate) in_library: Distribution,
 }
 
 impl Interval {
@@ -74,6 +76,7 @@ fn since(before: &Operation, after: &Operation) -> Option<Activity> {
             at_medium.since(at_medium_before)?,
             total.since(total_before)?,
         ],
+        in_library: after.in_library.since(&before.in_library)?,
     })
 }
 

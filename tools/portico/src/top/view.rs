@@ -10,7 +10,7 @@ use ratatui::style::{Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table, TableState};
 
-use super::answer::{OPERATIONS, PHASES, Unit};
+use super::answer::{AT_MEDIUM, OPERATIONS, PHASES, Unit};
 use super::chart;
 use super::interval::Interval;
 use super::table;
@@ -201,7 +201,13 @@ impl View {
         frame.render_widget(Paragraph::new(OPERATIONS[operation]).bold(), label);
         for (phase, area) in phases.into_iter().enumerate() {
             let median = activity.phases[phase].quantile(50_000).map_or("-".to_owned(), figures::time_ns);
-            frame.render_widget(Paragraph::new(format!("{}  p50 {median}", PHASES[phase])).bold(), area);
+            let library = Some(&activity.in_library).filter(|_| phase == AT_MEDIUM);
+            let library = library.and_then(|times| times.quantile(50_000));
+            let library = library.map_or(String::new(), |ns| format!(", librbd {}", figures::time_ns(ns)));
+            frame.render_widget(
+                Paragraph::new(format!("{}  p50 {median}{library}", PHASES[phase])).bold(),
+                area,
+            );
         }
         let buckets = chart::buckets(&activity.phases, usize::from(body.height));
         if buckets.is_empty() {
@@ -286,6 +292,14 @@ mod tests {
     #[test]
     fn a_screen_shows_the_table_the_histograms_and_the_sessions() {
         assert_eq!(screen(&viewed(), 80, 24), include_str!("golden/screen.txt"));
+    }
+
+    #[test]
+    fn librbds_own_time_stands_beside_the_mediums() {
+        let mut view = viewed();
+        let activity = &mut view.interval.as_mut().unwrap().activities[0][0];
+        activity.in_library = activity.phases[AT_MEDIUM].clone();
+        assert!(screen(&view, 120, 24).contains("at medium  p50 45.0µs, librbd 45.0µs"));
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub(super) fn writes_and_exports(site: &mut Site<'_>) -> Result<()> {
             return Err(Failure::new("READ gives something else than was written"));
         }
     }
+    for operation in ["read", "write"] {
+        let labels = format!("{{device=\"image\",operation=\"{operation}\",phase=\"in_library\"}}");
+        let told = site.gateway.metric(&format!("portico_command_latency_seconds_count{labels}"))?;
+        if told < u64::try_from(IMAGE_BYTES / piece).expect("small") {
+            return Err(Failure::new(format!(
+                "librbd's own time was told of {told} requests to {operation}"
+            )));
+        }
+    }
     Ok(())
 }
 

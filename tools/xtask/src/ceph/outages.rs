@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::contents::unmap;
 use super::{
-    CELL_BYTES, CELLS, DISK, HANG, Site, check, content, expect_key, expect_sense, lba_of, one, readable,
-    until, write,
+    CELL_BYTES, CELLS, DISK, HANG, HANG_LIMIT, Site, check, content, expect_key, expect_sense, lba, lba_of,
+    one, readable, until, write,
 };
 use crate::lab::ceph::Daemon;
 use crate::lab::initiator::{BLOCK_BYTES, Initiator, Io, sense_of};
@@ -34,6 +34,59 @@ pub(super) fn rides_out_a_hang(site: &mut Site<'_>) -> Result<()> {
         })
     })?;
     check(&mut initiator, |_| 5)
+}
+
+/// 16 sessions ask for 192 MiB of an image that hangs. librbd would take it all.
+pub(super) fn bounds_what_waits(site: &mut Site<'_>) -> Result<()> {
+    site.gateway.argue(&["--shard-memory", "32"]);
+    site.start(&[])?;
+    let mut initiators =
+        (0..SESSIONS).map(|number| site.log_in_to_image(number)).collect::<Result<Vec<_>>>()?;
+    let before = site.gateway.status_kib("VmHWM")?;
+    site.beside_memory(|| {
+        let hanging = site.cluster.suspend(Daemon::Osd)?;
+        thread::scope(|scope| {
+            let asking: Vec<_> = initiators
+                .iter_mut()
+                .enumerate()
+                .map(|(session, initiator)| scope.spawn(move || ask_for_much(initiator, session)))
+                .collect();
+            thread::sleep(HANG);
+            drop(hanging);
+            asking
+                .into_iter()
+                .try_for_each(|asking| asking.join().map_err(|_| Failure::new("it panicked"))?)
+        })
+    })?;
+    let grown_mib = (site.gateway.status_kib("VmHWM")? - before) >> 10;
+    if grown_mib > GROWN_MIB_MAX {
+        return Err(Failure::new(format!("the gateway grew by {grown_mib} MiB")));
+    }
+    let mut initiator = initiators.remove(0);
+    for session in (1..usize::from(SESSIONS)).step_by(2) {
+        let io = one(&mut initiator, Io::read(DISK, lba(session * AREA_BYTES), AREA_BYTES))?;
+        io.expect_good()?;
+        if io.data != written(session) {
+            return Err(Failure::new(format!("session {session} does not find what it wrote")));
+        }
+    }
+    Ok(())
+}
+
+/// READs by every second session, WRITEs by the others, each to an area of its own.
+fn ask_for_much(initiator: &mut Initiator, session: usize) -> Result<()> {
+    let at = lba(session * AREA_BYTES);
+    let mut ios: Vec<Io> = if session.is_multiple_of(2) {
+        (0..COMMANDS).map(|_| Io::read(DISK, at, AREA_BYTES)).collect()
+    } else {
+        (0..COMMANDS).map(|_| Io::write(DISK, at, written(session))).collect()
+    };
+    initiator.run_patiently(&mut ios, HANG_LIMIT)?;
+    ios.iter().try_for_each(Io::expect_good)
+}
+
+fn written(session: usize) -> Vec<u8> {
+    content(session, 9).repeat(AREA_BYTES / CELL_BYTES)
 }
 
 pub(super) fn closes_in_doubt(site: &mut Site<'_>) -> Result<()> {
@@ -325,6 +378,12 @@ pub(super) fn loses_the_image(site: &mut Site<'_>) -> Result<()> {
     let read = one(&mut initiator, Io::read(DISK, 0, CELL_BYTES))?;
     if read.data == vec![0; CELL_BYTES] { Ok(()) } else { Err(Failure::new("the new image is not empty")) }
 }
+
+const SESSIONS: u16 = 16;
+const COMMANDS: usize = 64;
+const AREA_BYTES: usize = 192 << 10;
+/// The arenas of two shards, and what librbd has of as many requests as it is given.
+const GROWN_MIB_MAX: u64 = 112;
 
 /// How long a holder of a lock may take to give it up.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);
