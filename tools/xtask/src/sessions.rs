@@ -118,8 +118,8 @@ fn load(
     }
     let after = shards(gateway, "portico_shard_received_bytes_total")?;
     let received: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
-    // Which of both connections a login comes by does not decide: data count.
-    if received.iter().any(|bytes| *bytes < received.iter().sum::<u64>() / 4) {
+    // Which of both connections a login comes by does not decide: data count, in a run that is long enough for it.
+    if connections == 1 && received.iter().any(|bytes| *bytes < received.iter().sum::<u64>() / 4) {
         return Err(Failure::new(format!("the shards received {received:?} bytes")));
     }
     Ok(format!("{sessions:?} sessions and {received:?} bytes on the shards"))
