@@ -81,6 +81,8 @@ pub struct Task {
     pub listed: bool,
     /// How it waits for memory or room in a queue, where it does.
     pub waits: Option<Wait>,
+    /// When data of it came last, or could first.
+    pub progressed: Moment,
     /// What of its Data-Out was there when somebody last looked, and since when.
     pub owed: Owed,
     /// Of a READ, in order; those that are back wait for the ones before them.
@@ -201,6 +203,8 @@ pub struct Series {
     pub length_bytes: u64,
     /// The Data-Out that has come.
     pub data: Vec<u8>,
+    /// Bytes that it may have of it: none before its turn.
+    pub gathers_bytes: u64,
     /// Bytes of Data-Out that come.
     pub data_bytes: u32,
     /// Further ranges that the first pass goes over, last first: offset and length in bytes.
@@ -368,6 +372,7 @@ impl Task {
             waits: None,
             owed: Owed { received_bytes: 0, since: Moment::ORIGIN },
             pieces: VecDeque::with_capacity(PIECES_MAX),
+            progressed: Moment::ORIGIN,
         }
     }
 
@@ -392,6 +397,7 @@ impl Task {
         self.aborted = false;
         self.listed = false;
         self.waits = None;
+        self.progressed = arrived;
         self.owed = Owed { received_bytes: 0, since: arrived };
         let is_empty = self.inflow.is_empty() && self.outflow.is_empty() && self.pieces.is_empty();
         debug_assert!(is_empty && self.cdb_rest.is_empty() && self.awaited_by.is_empty());

@@ -525,6 +525,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         }
         self.next_tick = self.core.now + Duration::from_millis(SLEEP_MS_MAX / 2);
         self.core.expire_managements();
+        self.core.expire_announcements();
+        self.core.compact_inflows();
         self.expire_connections();
         self.expire_debts();
         for index in std::mem::take(&mut self.accepts_due) {

@@ -1,13 +1,138 @@
 //! What tasks have of the shard's memory: bookings of their unit and session, and data before their command's turn.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use portico_ring::{Arena, Buffer, Class};
+use portico_scsi::sense::Outcome;
+
 use super::{Core, Line};
 use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
+use crate::session::Session;
 use crate::slab::Key;
 use crate::task::{Task, Work};
 
+/// How long an initiator may owe data that it was asked for, where others wait for the memory that is kept for them.
+const DATA_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The part of the arena's size that Data-Out may take on the heap, of commands that need all of theirs at once.
+const GATHERED_PARTS: u64 = 4;
+
+/// A buffer whose chunk is more than so many times as large holds too much of it, where memory is short.
+const WASTE_MAX: usize = 4;
+
+/// Data-Out that is gathered on the heap, first come, first served.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    bytes: u64,
+    bytes_max: u64,
+    waiting: VecDeque<Key<Task>>,
+}
+
+impl Gathering {
+    pub(super) fn new(arena_bytes: u64) -> Self {
+        Self { bytes: 0, bytes_max: arena_bytes / GATHERED_PARTS, waiting: VecDeque::new() }
+    }
+}
+
 impl<D: Driver> Core<D> {
+    /// Whether it is a series' turn to gather so many bytes. One that needs more than there are gathers alone.
+    pub(super) fn may_gather(&mut self, key: Key<Task>, bytes: u64) -> bool {
+        let Gathering { bytes: gathered, bytes_max, waiting } = &mut self.gathering;
+        let is_first = waiting.front().is_none_or(|first| *first == key);
+        if !is_first || *gathered > 0 && *gathered + bytes > *bytes_max {
+            if !waiting.contains(&key) {
+                waiting.push_back(key);
+            }
+            return false;
+        }
+        waiting.pop_front();
+        *gathered += bytes;
+        if let Some(Task { work: Work::Series(series), progressed, .. }) = self.tasks.get_mut(key) {
+            series.gathers_bytes = bytes;
+            series.data.reserve_exact(usize::try_from(bytes).expect("a transfer is bounded"));
+            *progressed = self.now;
+        }
+        // The next one may have its turn as well.
+        self.released = true;
+        true
+    }
+
+    /// A series has no data any more, and wants none.
+    pub(super) fn gathered(&mut self, key: Key<Task>) {
+        let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) else { return };
+        series.data = Vec::new();
+        self.gathering.bytes -= std::mem::take(&mut series.gathers_bytes);
+        self.gathering.waiting.retain(|waiting| *waiting != key);
+        self.released = true;
+    }
+
+    /// Where others wait for memory that initiators were asked to fill, those who have not begun to for long give it back,
+    /// and their commands end with TASK SET FULL: so however many announce and never send, everybody else has a turn.
+    pub fn expire_announcements(&mut self) {
+        let waits = |key: &Key<Task>| {
+            let wait = self.tasks.get(*key).and_then(|task| task.waits);
+            wait.is_some_and(|wait| wait.line == Some(Line::Patient))
+        };
+        if self.gathering.waiting.is_empty() && !self.starved.iter().any(waits) {
+            return;
+        }
+        let now = self.now;
+        let late = self.tasks_where(|task| {
+            let has = match &task.work {
+                Work::Write(_) | Work::Verify(_) => task.booked_bytes > 0 && task.booked_as == Kind::Patient,
+                Work::Series(series) => series.gathers_bytes > 0,
+                _ => false,
+            };
+            has && task.at_medium == 0
+                && task.waits.is_none()
+                && task.ended.is_none()
+                && task.progressed + DATA_PATIENCE <= now
+        });
+        let mut owing = Vec::new();
+        for key in late {
+            let Some(task) = self.tasks.get(key) else { continue };
+            let session = self.sessions.get(task.session).expect("a task has a session");
+            if !session.wire.progress(task.name).is_complete {
+                owing.push(task.session);
+                self.counters.refused_for_memory += 1;
+                self.finish(key, Outcome::TASK_SET_FULL);
+                self.unbook_all(key);
+                self.released = true;
+            }
+        }
+        if !owing.is_empty() {
+            self.stand_behind(&owing);
+        }
+    }
+
+    /// What else these sessions wait for is behind what all others do: they have had their turn, and did not use it.
+    fn stand_behind(&mut self, owing: &[Key<Session>]) {
+        let tasks = &self.tasks;
+        let owes = |key: &Key<Task>| tasks.get(*key).is_some_and(|task| owing.contains(&task.session));
+        for queue in [&mut self.starved, &mut self.gathering.waiting] {
+            let (behind, before): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(owes);
+            queue.extend(before);
+            queue.extend(behind);
+        }
+    }
+
+    /// Where memory is short, data that wait are put into chunks of their size: they came in chunks with other things, of
+    /// which the last byte that is left holds all.
+    pub fn compact_inflows(&mut self) {
+        if !self.driver.arena().is_short() {
+            return;
+        }
+        for index in 0..self.tasks.places() {
+            let Some(key) = self.tasks.key_at(index) else { continue };
+            let task = self.tasks.get_mut(key).expect("it was just found");
+            self.counters.copied_bytes += compact(self.driver.arena(), &mut task.inflow);
+        }
+        self.released = true;
+    }
+
     /// Books `bytes` for a task. What it had booked in the other kind is part of them, and given back.
     ///
     /// # Errors
@@ -106,7 +231,7 @@ impl<D: Driver> Core<D> {
         let session = self.sessions.get_mut(task.session).expect("a task has a session");
         session.wire.discard_data(task.name);
         if matches!(task.work, Work::Parameters(_)) {
-            self.finish(key, portico_scsi::sense::Outcome::TASK_SET_FULL);
+            self.finish(key, Outcome::TASK_SET_FULL);
         }
     }
 
@@ -133,4 +258,34 @@ fn buffers_of_tail(task: &Task, mut bytes: usize) -> usize {
         count += 1;
     }
     count
+}
+
+/// Puts what lies in chunks that are much larger into small ones, as far as there are any; tells how much that was.
+fn compact(arena: &Arena, inflow: &mut VecDeque<Buffer>) -> u64 {
+    let mut copied = 0;
+    let mut target: Option<Buffer> = None;
+    for _ in 0..inflow.len() {
+        let mut buffer = inflow.pop_front().expect("there are so many");
+        let wasteful = buffer.class() != Class::Small && buffer.class().bytes() > WASTE_MAX * buffer.len();
+        while wasteful && !buffer.is_empty() {
+            if target.as_ref().is_none_or(|target| target.len() == target.capacity()) {
+                inflow.extend(target.take());
+                target = arena.take(Class::Small);
+                target.iter_mut().for_each(|target| target.set_len(0));
+            }
+            let Some(target) = &mut target else { break };
+            let at = target.len();
+            let length = buffer.len().min(target.capacity() - at);
+            target.set_len(at + length);
+            target[at..].copy_from_slice(&buffer[..length]);
+            drop(buffer.split_to(length));
+            copied += length as u64;
+        }
+        if !buffer.is_empty() {
+            inflow.extend(target.take());
+            inflow.push_back(buffer);
+        }
+    }
+    inflow.extend(target);
+    copied
 }

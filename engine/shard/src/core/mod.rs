@@ -50,6 +50,7 @@ use crate::slab::{Key, Slab};
 use crate::task::{PIECE_BYTES_MAX, Task, Times, Work};
 use crate::unit::{Closing, Lasted, Unit};
 
+use booking::Gathering;
 pub use claims::{LentWait, PeerMail};
 pub use medium::{Op, OpKind};
 pub use series::PASSES_MAX;
@@ -133,6 +134,7 @@ pub struct Core<D> {
     /// A chunk that nothing but the copy of a WRITE's piece may take, when there is none else: data lie as they came, each
     /// byte in a chunk of its own at worst, so that what a WRITE has may be all there is.
     last_chunk: Option<Buffer>,
+    gathering: Gathering,
 }
 
 const _: () = assert!(PIECE_BYTES_MAX <= Class::Large.bytes(), "a piece fits into the last chunk");
@@ -157,6 +159,7 @@ impl<D: Driver> Core<D> {
             shards: 1,
             shard,
             last_chunk: driver.arena().take(Class::Large),
+            gathering: Gathering::new(arena.total_bytes()),
             driver,
             now: Moment::ORIGIN,
             configuration,
@@ -250,6 +253,7 @@ impl<D: Driver> Core<D> {
     pub fn data(&mut self, key: Key<Task>, buffer: Buffer) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         if task.ended.is_none() && !task.aborted && !task.is_refused {
+            task.progressed = self.now;
             task.inflow_bytes += buffer.len();
             task.inflow.push_back(buffer);
         }
@@ -275,6 +279,7 @@ impl<D: Driver> Core<D> {
                 session.wire.discard_data(task.name);
             }
             self.unshelve(key);
+            self.gathered(key);
         }
         self.settle(key);
     }
@@ -306,6 +311,7 @@ impl<D: Driver> Core<D> {
         if let Some(Task { work: Work::Copy(_), ended: None, .. }) = self.tasks.get(key) {
             self.end_copy(key, Outcome::TASK_ABORTED);
         }
+        self.gathered(key);
         let Some(task) = self.tasks.get(key) else { return };
         if task.waits.is_some() || task.booked_bytes > 0 || task.early_bytes > 0 {
             self.stop_waiting(key);

@@ -15,7 +15,7 @@ use portico_scsi::unit::Lba;
 use super::medium::Refused;
 use super::verify::first_difference;
 use super::{Core, Line, OpKind};
-use crate::budget::Short;
+use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, Pass, Series, Task, Work};
@@ -43,19 +43,27 @@ impl<D: Driver> Core<D> {
             // What the bytes mean hangs on how many there are: neither a part nor an excess can be guessed at.
             return self.finish(key, Outcome::invalid_cdb_field(0, None));
         }
+        let unsolicited_bytes = session.unsolicited_bytes(task.name).min(moved);
         if required_bytes > 0 {
             session.wire.want_data(task.name, required_bytes);
         }
         task.work = Work::Series(Box::new(Series {
             offset_bytes,
             length_bytes,
-            data: Vec::with_capacity(moved as usize),
+            data: Vec::new(),
+            gathers_bytes: 0,
             data_bytes: moved,
             more: Vec::new(),
             passes: passes(series),
             at_bytes: 0,
             unstable: false,
         }));
+        // What comes unasked is booked; R2Ts are withheld until it is its turn to gather all of it.
+        self.unshelve(key);
+        if self.book(key, unsolicited_bytes.into(), Kind::Swift).is_err() {
+            self.counters.refused_for_memory += 1;
+            return self.finish(key, Outcome::TASK_SET_FULL);
+        }
         self.data_came(key);
     }
 
@@ -74,6 +82,7 @@ impl<D: Driver> Core<D> {
             offset_bytes,
             length_bytes,
             data: Vec::new(),
+            gathers_bytes: 0,
             data_bytes: 0,
             more,
             passes: passes(block::Series::Unmap),
@@ -85,11 +94,23 @@ impl<D: Driver> Core<D> {
 
     /// Hands the next piece over, once the Data-Out is there.
     pub(super) fn pump_series(&mut self, key: Key<Task>) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
-        let Work::Series(series) = &mut task.work else { return };
+        let Some(task) = self.tasks.get(key) else { return };
+        let Work::Series(series) = &task.work else { return };
         if task.ended.is_some() || task.aborted || task.at_medium > 0 || task.waits.is_some() {
             return;
         }
+        if series.data_bytes > 0 && series.gathers_bytes == 0 {
+            if !self.may_gather(key, series.data_bytes.into()) {
+                return self.wait_for(key, None, Short::Unit);
+            }
+            self.list_r2t(key);
+        }
+        self.go_on_with_series(key);
+    }
+
+    fn go_on_with_series(&mut self, key: Key<Task>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Work::Series(series) = &mut task.work else { return };
         if series.data_bytes > 0 {
             task.inflow.drain(..).for_each(|buffer| series.data.extend_from_slice(&buffer));
             task.inflow_bytes = 0;

@@ -109,9 +109,11 @@ impl<D: Driver> Core<D> {
     }
 
     fn note_booked(&mut self, key: Key<Task>, bytes: u32) {
-        match self.tasks.get_mut(key).map(|task| &mut task.work) {
-            Some(Work::Write(write)) => write.booked_bytes = bytes,
-            Some(Work::Verify(Verify { compare: Some(compare), .. })) => compare.booked_bytes = bytes,
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.progressed = self.now;
+        match &mut task.work {
+            Work::Write(write) => write.booked_bytes = bytes,
+            Work::Verify(Verify { compare: Some(compare), .. }) => compare.booked_bytes = bytes,
             _ => {}
         }
     }
@@ -136,6 +138,7 @@ impl<D: Driver> Core<D> {
             Some(Work::Verify(Verify { compare: Some(compare), .. })) => {
                 (compare.booked_bytes + compare.compared_bytes).saturating_sub(compare.called_bytes)
             }
+            Some(Work::Series(series)) if series.gathers_bytes == 0 => 0,
             Some(Work::Parameters(_) | Work::Series(_) | Work::Atomic(_)) => u32::MAX,
             _ => 0,
         }

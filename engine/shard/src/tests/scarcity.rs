@@ -1,5 +1,6 @@
 //! Who gets memory, and who waits for it, when there is not enough for all (ARCHITECTURE, Scarcity).
 
+use portico_iscsi::moment::Moment;
 use portico_ring::{Buffer, Class};
 
 use super::*;
@@ -45,6 +46,120 @@ fn many_such_sessions_leave_a_newcomer_its_share() {
     }
     let mut modest = bench.log_in(&[(0, 1)], ASKED);
     bench.serve_write(&mut modest, 0, 1, MIB);
+}
+
+#[test]
+fn however_many_announce_and_never_send_a_newcomer_has_its_turn() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut hostile: Vec<Peer> = (0..40).map(|_| bench.log_in(&[(0, 1)], ASKED)).collect();
+    for peer in &mut hostile {
+        for tag in 0..4 {
+            bench.write(peer, 0, tag, MIB, &[]);
+        }
+    }
+    let mut modest = bench.log_in(&[(0, 1)], ASKED);
+    bench.write(&mut modest, 0, 1, MIB, &[]);
+    assert_eq!(bench.heard(&modest), [], "all there is was announced");
+    let mut open = Vec::new();
+    let mut waited = 0;
+    while open.is_empty() {
+        // As long as all those take that were before it, one after the other, and not what else they announced.
+        assert!(waited < 60, "it stands in line behind them");
+        waited += 1;
+        let now = bench.world.borrow().now + Duration::from_secs(1);
+        bench.world.borrow_mut().now = now;
+        bench.settle();
+        open.extend(bench.heard(&modest));
+    }
+    while let Some(heard) = open.pop() {
+        if heard == Heard::Status(1, GOOD) {
+            return;
+        }
+        bench.answer(&modest, &heard);
+        bench.land_all();
+        open.extend(bench.heard(&modest));
+    }
+    panic!("the write is not answered");
+}
+
+#[test]
+fn an_initiator_that_takes_its_time_loses_nothing_where_nobody_waits() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    bench.write(&mut peer, 0, 1, 4096, &[]);
+    let now = bench.world.borrow().now + Duration::from_secs(60);
+    bench.world.borrow_mut().now = now;
+    bench.settle();
+    let r2t = bench.heard(&peer).remove(0);
+    bench.answer(&peer, &r2t);
+    bench.land_all();
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+}
+
+#[test]
+fn data_that_are_gathered_are_bounded_and_have_their_turn_in_order() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    for tag in 0..10 {
+        // WRITE AND VERIFY (16).
+        bench.command(&mut peer, 0, tag, transfer(0x8e, 0, MIB), MIB, &[]);
+    }
+    let tags = |heard: &[Heard]| {
+        let tag = |heard: &Heard| if let Heard::R2t { tag, .. } = heard { Some(*tag) } else { None };
+        heard.iter().filter_map(tag).collect::<std::collections::BTreeSet<u32>>()
+    };
+    let mut open = bench.heard(&peer);
+    assert!(tags(&open).into_iter().eq(0..4), "a quarter of 16 MiB: {open:?}");
+    let mut good = Vec::new();
+    while !open.is_empty() {
+        match open.remove(0) {
+            Heard::Status(tag, GOOD) => good.push(tag),
+            heard => bench.answer(&peer, &heard),
+        }
+        bench.land_all();
+        open.extend(bench.heard(&peer));
+    }
+    assert_eq!(good.len(), 10, "{good:?}");
+}
+
+#[test]
+fn where_memory_is_short_small_data_do_not_hold_the_chunks_that_they_came_in() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    bench.write(&mut peer, 0, 1, 65_536, &[]);
+    let Heard::R2t { transfer, .. } = bench.heard(&peer).remove(0) else { panic!("it is to be asked for") };
+    for number in 0..32 {
+        bench.data_out(&peer, 1, transfer, number, 512, false);
+        for _ in 0..16 {
+            let mut ping = [0; BHS_BYTES];
+            (ping[0], ping[1]) = (0x40, 0x80);
+            ping[16..20].fill(0xff);
+            ping[20..24].fill(0xff);
+            bench.post(&peer, ping, &[0; 8192]);
+        }
+    }
+    let before = used_bytes(&bench);
+    assert!(before > 2 << 20, "16 KiB of data hold {before} bytes");
+    let arena = bench.shard.core.driver.arena.clone();
+    let mut others = Vec::new();
+    while !arena.is_short() {
+        others.extend([Class::Large, Class::Medium].into_iter().find_map(|class| arena.take(class)));
+    }
+    let taken: u64 = others.iter().map(|buffer| buffer.class().bytes() as u64).sum();
+    bench.world.borrow_mut().now = Moment::from_millis(60_000);
+    bench.settle();
+    let after = used_bytes(&bench) - taken;
+    assert!(after < 1 << 20, "16 KiB of data hold {after} bytes");
+    drop(others);
+    for number in 32..128 {
+        bench.data_out(&peer, 1, transfer, number, 512, number == 127);
+    }
+    bench.land_all();
+    assert_eq!(bench.heard(&peer).last(), Some(&Heard::Status(1, GOOD)));
 }
 
 #[test]
