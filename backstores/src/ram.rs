@@ -38,6 +38,13 @@ impl RamStore {
     }
 }
 
+impl RamStore {
+    /// What it holds, for whoever looks at it from beside.
+    pub fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+}
+
 impl Backstore for RamStore {
     type Queue<S> = RamQueue<S>;
 

@@ -134,9 +134,14 @@ pub(crate) fn build_release(tree: &Tree) -> Result<()> {
 
 /// Builds the load generator.
 pub(crate) fn build_load(tree: &Tree) -> Result<()> {
-    let words = ["--locked", "--release", "--quiet", "--package", "portico-load"];
+    build_package(tree, "portico-load")
+}
+
+/// Builds the programs of a package.
+pub(crate) fn build_package(tree: &Tree, package: &str) -> Result<()> {
+    let words = ["--locked", "--release", "--quiet", "--package", package];
     let mut command = cargo(tree, "build", &words);
-    process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --package portico-load").map(drop)
+    process::run(&mut command, BUILD_LIMIT)?.expect_success("cargo build --package").map(drop)
 }
 
 /// Builds the gateway with a feature, and keeps the program apart from the one that users run.

@@ -67,7 +67,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
 
 /// The whole round: both halves, with a restart of the target between them.
 pub(crate) fn run(tree: &Tree, peer: Peer, kind: Kind, say: &mut dyn FnMut(&str)) -> Result<Sum> {
-    let guest = Guest::make(tree)?;
+    let guest = Guest::make(tree, "guest-round")?;
     let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Inside(Namespace::create()?))?;
     let mut sum = Sum::default();
     for (half, steps) in HALVES {
@@ -97,7 +97,7 @@ pub(crate) fn run(tree: &Tree, peer: Peer, kind: Kind, say: &mut dyn FnMut(&str)
 /// A file system of the guest's on an RBD image, whose OSD hangs for a minute while files are written: longer than the
 /// initiator waits for a command, so that its error recovery comes into it.
 pub(crate) fn hang(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<Sum> {
-    let guest = Guest::make(tree)?;
+    let guest = Guest::make(tree, "guest-hang")?;
     let place = Place::Inside(Namespace::create()?);
     let mut target = Target::start(tree, Peer::Portico, Kind::Rbd, UNIT_BYTES, place)?;
     let share = guest.share.path();
@@ -142,7 +142,7 @@ fn until(mut question: impl FnMut() -> bool) -> Result<()> {
 }
 
 fn run_script(tree: &Tree, peer: Peer, kind: Kind, script: &Path) -> Result<bool> {
-    let guest = Guest::make(tree)?;
+    let guest = Guest::make(tree, "guest-round")?;
     let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Inside(Namespace::create()?))?;
     fs::copy(script, guest.share.path().join("script")).context(script.display())?;
     let finished = guest.run(&target, &format!("bash script {} {}", Target::IQN, target.portal()))?;
@@ -158,20 +158,18 @@ fn did(output: &str, half: &str, step: &str) -> bool {
 }
 
 /// A guest that was built, and the folder that it shares with us.
-struct Guest {
+pub(crate) struct Guest {
     built: PathBuf,
     scripts: PathBuf,
     share: tempfile::TempDir,
 }
 
 impl Guest {
-    /// Takes the guest from the cache, or builds it.
-    fn make(tree: &Tree) -> Result<Guest> {
+    /// Takes the guest from the cache, or builds it; with this script of `tools/lab` in the folder that it shares.
+    pub(crate) fn make(tree: &Tree, script: &str) -> Result<Guest> {
         let scripts = tree.root.join("tools/lab");
         let share = tempfile::Builder::new().prefix("portico-guest-").tempdir()?;
-        for script in ["guest-round", "guest-hang"] {
-            fs::copy(scripts.join(script), share.path().join(script)).context(script)?;
-        }
+        fs::copy(scripts.join(script), share.path().join(script)).context(script)?;
         Ok(Guest { built: built(tree, &scripts.join("guest-build"))?, scripts, share })
     }
 
@@ -183,9 +181,19 @@ impl Guest {
     fn run(&self, target: &Target, words: &str) -> Result<Finished> {
         let namespace =
             target.namespace().ok_or_else(|| Failure::new("the guest cannot reach this target"))?;
+        self.run_in(namespace.name(), words)
+    }
+
+    /// The folder that it shares with us.
+    pub(crate) fn folder(&self) -> &Path {
+        self.share.path()
+    }
+
+    /// Runs a command in the guest, plugged into this namespace.
+    pub(crate) fn run_in(&self, namespace: &str, words: &str) -> Result<Finished> {
         let mut command = Command::new(self.scripts.join("guest-run"));
         command.arg("-d").arg(&self.built).arg("-s").arg(self.share.path());
-        command.args(["-n", namespace.name(), "-t", &GUEST_LIMIT.as_secs().to_string(), words]);
+        command.args(["-n", namespace, "-t", &GUEST_LIMIT.as_secs().to_string(), words]);
         process::run(&mut command, GUEST_LIMIT + Duration::from_secs(10))
     }
 }

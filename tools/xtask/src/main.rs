@@ -15,10 +15,12 @@ mod ci;
 mod cluster;
 mod conformance;
 mod durability;
+mod fuzz;
 mod guest;
 mod images;
 mod instructions;
 mod lab;
+mod linux;
 mod peers;
 mod power;
 mod reload;
@@ -51,12 +53,16 @@ enum Task {
     Guest(guest::Arguments),
     /// Let two nodes of a cluster, in a guest, fence each other, give space back and follow paths
     Cluster(cluster::Arguments),
+    /// Let the Linux initiator, in a guest, prove itself, lose its connection, see a disk grow
+    Linux(linux::Arguments),
     /// Cut the power under a gateway that runs in a guest; what was answered durably is there
     Power(power::Arguments),
     /// Let initiators in with CHAP, keep others out, send some elsewhere
     Access(access::Arguments),
     /// Let broken and hostile peers at the gateway
     BadInput(bad_input::Arguments),
+    /// Feed the wire, text, logins, sessions and the device server, and go by what happens
+    Fuzz(fuzz::Arguments),
     /// Count what the data path allocates and copies
     Allocations(allocations::Arguments),
     /// Let tshark read what initiators and the gateway say
@@ -89,9 +95,11 @@ fn main() -> ExitCode {
         Task::Images(arguments) => images::command(&arguments),
         Task::Guest(arguments) => guest::command(&arguments),
         Task::Cluster(arguments) => cluster::command(&arguments),
+        Task::Linux(arguments) => linux::command(&arguments),
         Task::Power(arguments) => power::command(&arguments),
         Task::Access(arguments) => access::command(&arguments),
         Task::BadInput(arguments) => bad_input::command(&arguments),
+        Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Allocations(arguments) => allocations::command(&arguments),
         Task::Capture(arguments) => capture::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),

@@ -6,8 +6,8 @@ use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
-    access, allocations, bad_input, ceph, cluster, conformance, durability, guest, images, instructions,
-    peers, power, reload, sessions, tidy,
+    access, allocations, bad_input, capture, ceph, cluster, conformance, durability, fuzz, guest, images,
+    instructions, linux, peers, power, reload, sessions, tidy,
 };
 
 /// One stage.
@@ -137,6 +137,22 @@ pub(super) const STAGES: &[Stage] = &[
         run: run_bad_input,
     },
     Stage {
+        name: "fuzz",
+        what: "each fuzzer for 30 s, from the corpus on",
+        limit: minutes(5),
+        needs_root: None,
+        programs: &[],
+        run: run_fuzz,
+    },
+    Stage {
+        name: "capture",
+        what: "tshark reads what initiators and the gateway say",
+        limit: minutes(5),
+        needs_root: Some("to capture on loopback"),
+        programs: &[("tshark", "tshark"), ("dumpcap", "tshark"), LIBISCSI],
+        run: run_capture,
+    },
+    Stage {
         name: "allocations",
         what: "100,000 reads and writes without an allocation or a copy",
         limit: minutes(10),
@@ -232,6 +248,14 @@ pub(super) const STAGES: &[Stage] = &[
         run: run_cluster,
     },
     Stage {
+        name: "linux",
+        what: "the Linux initiator: CHAP, digests, a cut link, a disk that grows, a LUN that comes",
+        limit: minutes(5),
+        needs_root: Some("for a network namespace and to build the guest"),
+        programs: &[("mmdebstrap", "mmdebstrap"), ("ip", "iproute2"), ("depmod", "kmod")],
+        run: run_linux,
+    },
+    Stage {
         name: "power",
         what: "power loss under a gateway in the guest, at every mark",
         limit: minutes(20),
@@ -315,6 +339,19 @@ fn run_bad_input(site: &mut Site) -> Result<Tally> {
     Ok(Tally { passed, failed, skipped: 0 })
 }
 
+fn run_fuzz(site: &mut Site) -> Result<Tally> {
+    let tree = site.tree.clone();
+    let (passed, failed) = fuzz::run(&tree, fuzz::SECONDS, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
+fn run_capture(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = capture::run(&tree, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
 fn run_allocations(site: &mut Site) -> Result<Tally> {
     let tree = site.tree.clone();
     let (passed, failed) = allocations::run(&tree, false, &mut |line| site.say(line))?;
@@ -363,6 +400,13 @@ fn run_cluster(site: &mut Site) -> Result<Tally> {
     let tree = site.tree.clone();
     let program = tree.target.join("release/porticod");
     let sum = cluster::run(&tree, &program, &mut |line| site.say(line))?;
+    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_linux(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let sum = linux::run(&tree, &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
 }
 

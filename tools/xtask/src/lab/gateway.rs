@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::initiator::{self, Initiator};
+use super::namespace::Namespace;
 use super::process::Running;
 use super::target::portico::{addresses, ready_line};
 use super::{Context, Failure, Result, http};
@@ -76,6 +77,8 @@ pub(crate) struct Gateway {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     folder: TempDir,
+    /// Where it runs, if not on this machine's loopback.
+    namespace: Option<Namespace>,
 }
 
 impl Gateway {
@@ -90,6 +93,7 @@ impl Gateway {
             arguments: Vec::new(),
             environment: Vec::new(),
             folder: tempfile::Builder::new().prefix("portico-lab-").tempdir()?,
+            namespace: None,
         })
     }
 
@@ -124,12 +128,22 @@ impl Gateway {
         fs::write(&file, text).context(file.display())
     }
 
+    /// It is to run in this namespace, and to listen there. Its pages are out of our reach then.
+    pub(crate) fn enter(&mut self, namespace: Namespace) {
+        self.namespace = Some(namespace);
+    }
+
     /// Starts the process, and waits until it is ready.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(&self.program);
+        let (mut command, address) = match &self.namespace {
+            None => (Command::new(&self.program), "127.0.0.1".to_owned()),
+            Some(namespace) => {
+                (namespace.command(&self.program.to_string_lossy()), Namespace::HOST.to_string())
+            }
+        };
         command.arg("--config").arg(self.configuration_file());
         command.arg("--data").arg(self.folder.path().join("data"));
-        command.args(["--portal", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]).args(&self.arguments);
+        command.args(["--portal", &format!("{address}:0"), "--metrics", "127.0.0.1:0"]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;

@@ -116,6 +116,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "portico-ring",
         ],
     ),
+    (
+        "portico-fuzz",
+        &[
+            "portico-shard",
+            "portico-model",
+            "portico-iscsi",
+            "portico-scsi",
+            "portico-backstores",
+            "portico-ring",
+        ],
+    ),
     ("portico", OF_TOOLS),
     ("portico-load", OF_TOOLS),
     ("xtask", OF_TOOLS),
