@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use portico_model::configuration::{AluaState, Configuration, DeviceGroup, TargetGroup, TargetReference};
+use portico_model::configuration::{
+    AluaState, Configuration, DeviceGroup, TargetGroup, TargetPort, TargetReference,
+};
 use portico_scsi::alua::{AccessState, ChangedBy, TargetPortGroup, TargetPortGroups};
 
 /// The target port groups of each device that is in a DEVICE_GROUP, by its name.
@@ -24,20 +26,23 @@ pub(crate) fn target_port_groups(configuration: &Configuration) -> BTreeMap<&str
 }
 
 fn groups_of(configuration: &Configuration, group: &DeviceGroup, explicit: bool) -> TargetPortGroups {
+    let ports = configuration.target_ports();
     let one = |group: &TargetGroup| TargetPortGroup {
         id: group.group_id,
         preferred: group.preferred,
         state: state_of(group.state),
         changed_by: ChangedBy::Nobody,
-        ports: group.targets.iter().filter_map(|target| port_of(configuration, target)).collect(),
+        ports: group.targets.iter().flat_map(|target| ports_of(&ports, target)).collect(),
     };
     TargetPortGroups { explicit, groups: group.target_groups.iter().map(one).collect() }
 }
 
-/// A target of this gateway has its own identifier; of another one only what the file says is known.
-fn port_of(configuration: &Configuration, reference: &TargetReference) -> Option<u16> {
-    let own = configuration.target(&reference.name);
-    own.map(|target| configuration.relative_target_port(target)).or(reference.rel_tgt_id)
+/// A target of this gateway has identifiers of its own, one for each portal group; of another one only what the file says is
+/// known.
+fn ports_of(ports: &[TargetPort<'_>], reference: &TargetReference) -> Vec<u16> {
+    let is_its = |port: &&TargetPort<'_>| port.target.name.as_str().eq_ignore_ascii_case(&reference.name);
+    let own: Vec<u16> = ports.iter().filter(is_its).map(|port| port.relative_id).collect();
+    if own.is_empty() { reference.rel_tgt_id.into_iter().collect() } else { own }
 }
 
 fn state_of(state: AluaState) -> AccessState {

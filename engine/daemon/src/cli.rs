@@ -20,8 +20,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "portal", "metrics", "cores"])]
     pub check: Option<PathBuf>,
 
-    /// Listens here (repeatable); port 0 takes a free one. By default port 3260, on every address where a configuration
-    /// is given, on loopback where none is.
+    /// Listens here (repeatable), beside what the configuration names; port 0 takes a free one. By default port 3260, on
+    /// every address where a configuration is given that names none, on loopback where there is no configuration.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub portal: Vec<SocketAddr>,
 

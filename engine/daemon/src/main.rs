@@ -131,14 +131,26 @@ fn configuration(cli: &Cli, data_folder: &Path) -> Result<Configuration, String>
         None => embedded_default(data_folder),
         Some(file) => {
             let mut configuration = read(file)?;
-            configuration.portals = everywhere();
+            configuration.portals = portals(&configuration, &cli.portal);
             configuration
         }
     };
-    if !cli.portal.is_empty() {
+    if cli.config.is_none() && !cli.portal.is_empty() {
         configuration.portals = cli.portal.iter().copied().map(Portal).collect();
     }
     Ok(configuration)
+}
+
+/// Where a configuration is served: what the command line and the file name; else everywhere.
+fn portals(configuration: &Configuration, named: &[std::net::SocketAddr]) -> Vec<Portal> {
+    let mut portals: Vec<Portal> = named.iter().copied().map(Portal).collect();
+    let of_file = configuration.iscsi.portals.iter().map(|given| given.portal);
+    for portal in of_file {
+        if !portals.contains(&portal) {
+            portals.push(portal);
+        }
+    }
+    if portals.is_empty() { everywhere() } else { portals }
 }
 
 /// Port 3260 on every address of the families that this machine has.
@@ -183,10 +195,7 @@ fn reload(file: Option<&PathBuf>, portal: &[std::net::SocketAddr], post: &Post<M
     };
     match read(file) {
         Ok(mut configuration) => {
-            configuration.portals = match portal {
-                [] => everywhere(),
-                portal => portal.iter().copied().map(Portal).collect(),
-            };
+            configuration.portals = portals(&configuration, portal);
             tracing::info!(file = %file.display(), "SIGHUP: the configuration is applied");
             post.apply(configuration, false);
         }

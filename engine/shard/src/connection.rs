@@ -254,6 +254,12 @@ impl Connection {
         !self.receiving && self.closing.is_none() && !waits
     }
 
+    /// Whether it is the peer's turn, or its words have not been looked at.
+    #[must_use]
+    pub fn wants_bytes_or_has_them(&self) -> bool {
+        self.closing.is_none() && !self.is_answering() && self.judged_at.is_none()
+    }
+
     /// Whether an answer is on its way: a login goes on when it is sent, one request at a time (RFC 7143 §6.3).
     #[must_use]
     pub fn is_answering(&self) -> bool {

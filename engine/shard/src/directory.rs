@@ -9,9 +9,6 @@ use portico_model::configuration::{self, Configuration, Digest, IscsiDriver, Por
 use portico_ring::Class;
 use portico_scsi::lun::AddressMethod;
 
-/// The tag of the one portal group that all portals are in.
-pub const PORTAL_GROUP_TAG: u16 = 1;
-
 /// What we declare as MaxRecvDataSegmentLength where the file does not say: one large chunk, so that a data segment is
 /// received into one piece of memory.
 const RECEIVE_BYTES_DEFAULT: u32 = 256 << 10;
@@ -61,7 +58,7 @@ impl Portico<'_> {
     fn admission(&self, target: &Target) -> Admission {
         Admission {
             keys: keys_of(target),
-            portal_group_tag: PORTAL_GROUP_TAG,
+            portal_group_tag: self.configuration.portal_group_tag(self.local),
             alias: target.alias.clone(),
             queued_commands: u16::try_from(target.queued_commands).unwrap_or(u16::MAX),
         }
@@ -93,7 +90,8 @@ impl Portico<'_> {
         let mut addresses = vec![local];
         for Portal(portal) in &self.configuration.portals {
             let meant = !portal.ip().is_unspecified() && portal.port() != 0;
-            if meant && same_family(portal.ip(), local.ip()) && !addresses.contains(portal) {
+            let shown = meant && self.configuration.shows(portal.ip());
+            if shown && same_family(portal.ip(), local.ip()) && !addresses.contains(portal) {
                 addresses.push(*portal);
             }
         }
@@ -149,9 +147,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// That of a session to this target; of a discovery session, nothing.
+    /// That of a session to this target through this portal group; of a discovery session, nothing.
     #[must_use]
-    pub fn of(configuration: &Configuration, target_name: Option<&str>) -> Self {
+    pub fn of(configuration: &Configuration, target_name: Option<&str>, portal_group_tag: u16) -> Self {
         let found = target_name.and_then(|name| configuration.target(name));
         let Some(target) = found else { return Self::default() };
         let address_method = match target.address_method {
@@ -159,7 +157,8 @@ impl Place {
             configuration::AddressMethod::Flat => AddressMethod::Flat,
             configuration::AddressMethod::Lun => AddressMethod::LogicalUnit,
         };
-        Self { address_method, relative_target_port: configuration.relative_target_port(target) }
+        let relative_target_port = configuration.relative_target_port_at(target, portal_group_tag);
+        Self { address_method, relative_target_port }
     }
 }
 
@@ -167,7 +166,8 @@ impl Place {
 #[must_use]
 pub fn port_name(completed: &Completed) -> Box<str> {
     let name = completed.target_name.as_deref().unwrap_or_default();
-    let port = if name.is_empty() { String::new() } else { format!("{name},t,0x{PORTAL_GROUP_TAG:04x}") };
+    let tag = completed.portal_group_tag;
+    let port = if name.is_empty() { String::new() } else { format!("{name},t,0x{tag:04x}") };
     port.into()
 }
 

@@ -27,9 +27,15 @@ use crate::purpose::Purpose;
 use crate::session::{Link, SEND_BYTES_MAX, Session, spell, states};
 use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
+use portico_ring::ArenaOptions;
 
-/// Connections of one shard that have not logged in: one more is closed at once (CVE-2011-0001 and kin).
+/// Connections of one shard that have not logged in (CVE-2011-0001 and kin): one more takes the place of one of them.
 const LOGINS_MAX: usize = 1024;
+
+/// How many of them a shard with this memory has: what they receive into is a quarter of it at most.
+pub(crate) fn logins_max(arena: ArenaOptions) -> usize {
+    usize::try_from(arena.small / 4).expect("32 bits").clamp(1, LOGINS_MAX)
+}
 
 /// Commands of a discovery session: it sends one at a time.
 const DISCOVERY_COMMANDS: u16 = 8;
@@ -38,7 +44,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A connection was accepted.
     pub(crate) fn greet(&mut self, socket: OwnedFd) {
         let logins = self.connections.len().saturating_sub(self.core.seated);
-        if logins >= LOGINS_MAX || self.core.quiescing {
+        if self.core.quiescing || logins >= self.logins_max && !self.make_place() {
             return;
         }
         let Ok(fd) = self.core.driver.adopt(socket) else { return };
@@ -62,6 +68,25 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let deadline = self.core.now + Duration::from_secs(LOGIN_PATIENCE_S);
         let key = self.connections.insert(Connection::new(fd, addresses, phase, deadline));
         self.arm(key);
+    }
+
+    /// Closes the oldest login of the address that has most of them, so that who opens connections and says nothing takes
+    /// places from nobody but himself; false where all are about to be answered.
+    fn make_place(&mut self) -> bool {
+        let waits = |connection: &Connection| {
+            matches!(connection.phase, Phase::Login(_)) && connection.wants_bytes_or_has_them()
+        };
+        let mut logins: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| waits(connection))
+            .map(|(key, connection)| (connection.peer.ip(), connection.login_deadline, key))
+            .collect();
+        logins.sort_unstable_by_key(|(address, deadline, _)| (*address, *deadline));
+        let most = logins.chunk_by(|one, other| one.0 == other.0).max_by_key(|of_one| of_one.len());
+        let Some((_, _, oldest)) = most.and_then(|of_one| of_one.first()) else { return false };
+        self.close(*oldest, EndReason::Silent);
+        true
     }
 
     /// Understands what has come on a connection that logs in: one PDU at a time.
@@ -219,13 +244,15 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         };
         let wire = session_of(&completed, tsih, &service, self.core.now);
-        let place = Place::of(&self.core.configuration, completed.target_name.as_deref());
+        let place =
+            Place::of(&self.core.configuration, completed.target_name.as_deref(), completed.portal_group_tag);
         let adopted = Session {
             id: session,
             nexus,
             target,
             target_name: completed.target_name.clone(),
             copies: Vec::new(),
+            portal_group_tag: completed.portal_group_tag,
             initiator: Arc::from(completed.initiator_name.as_str()),
             tasks: vec![None; wire.task_slots()],
             wire,

@@ -39,6 +39,8 @@ pub struct Session {
     pub target: Option<TargetId>,
     /// The target's name, by which the configuration tells its port.
     pub target_name: Option<String>,
+    /// The tag of the portal group that it came through: with the target's name, the target port (RFC 7143 §4.4.1).
+    pub portal_group_tag: u16,
     /// The initiator's name, for discovery and for messages.
     pub initiator: Arc<str>,
     /// RFC 7143's half.

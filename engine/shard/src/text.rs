@@ -3,7 +3,7 @@
 use portico_iscsi::discovery::{Asked, TargetRecord};
 use portico_iscsi::session::{Request, TaskId};
 
-use crate::directory::{PORTAL_GROUP_TAG, Portico};
+use crate::directory::Portico;
 use crate::driver::Driver;
 use crate::outgoing::Rare;
 use crate::session::Session;
@@ -29,7 +29,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 Asked::Named(name) => Some(name),
             };
             let targets = directory.targets_for(&initiator, named);
-            targets.into_iter().map(|(name, addresses)| record(name, &addresses)).collect()
+            targets.into_iter().map(|(name, addresses)| directory.record(name, &addresses)).collect()
         };
         let segment_bytes = session.wire.peer_segment_bytes_max(seat);
         let Some(link) = session.link_mut(seat) else { return };
@@ -53,6 +53,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 }
 
-fn record(name: String, addresses: &[std::net::SocketAddr]) -> TargetRecord {
-    TargetRecord { name, portals: addresses.iter().map(|address| (*address, PORTAL_GROUP_TAG)).collect() }
+impl Portico<'_> {
+    /// A target with its portals, each with the tag of its group (RFC 7143 §13.8).
+    fn record(&self, name: String, addresses: &[std::net::SocketAddr]) -> TargetRecord {
+        let tag = |address| self.configuration.portal_group_tag(address);
+        TargetRecord { name, portals: addresses.iter().map(|address| (*address, tag(*address))).collect() }
+    }
 }

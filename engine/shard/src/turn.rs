@@ -21,6 +21,7 @@ use portico_ring::{ArenaOptions, Completion, Fd, Payload, Wait};
 use crate::connection::{Connection, Phase};
 use crate::core::Core;
 use crate::driver::Driver;
+use crate::logins::logins_max;
 use crate::slab::{Key, Slab};
 use crate::tag::{self, Kind};
 
@@ -98,6 +99,8 @@ pub struct Shard<D, M> {
     next_tick: Moment,
     /// When it is looked next at what initiators owe.
     pub(crate) next_dunning: Moment,
+    /// Connections that may be there without having logged in.
+    pub(crate) logins_max: usize,
     spare_connections: Vec<Key<Connection>>,
 }
 
@@ -136,6 +139,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             spin: settings.spin,
             next_tick: Moment::ORIGIN,
             next_dunning: Moment::ORIGIN,
+            logins_max: logins_max(settings.arena),
             spare_connections: Vec::with_capacity(256),
         }
     }

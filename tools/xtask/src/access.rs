@@ -4,6 +4,7 @@
 //! Peers that nobody here wrote prove who they are with MD5, which is what they have; the other algorithms are tried
 //! with ours, whose responses are checked against known answers in its own tests.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use portico_iscsi::chap::{Algorithm, Credentials, User};
 use portico_iscsi::initiator::LoginPlan;
 
+use crate::conformance;
 use crate::lab::gateway::Gateway;
 use crate::lab::initiator::{self, Initiator};
 use crate::lab::qemu::Qemu;
@@ -33,6 +35,9 @@ pub(crate) fn command(_: &Arguments) -> Result<bool> {
 struct Stage {
     gateway: Gateway,
     qemu: Qemu,
+    /// The suite's tests that are about iSCSI.
+    tests: Vec<String>,
+    root: PathBuf,
 }
 
 type Step = (&'static str, fn(&mut Stage) -> Result<()>);
@@ -41,6 +46,8 @@ type Step = (&'static str, fn(&mut Stage) -> Result<()>);
 const STEPS: &[Step] = &[
     ("libiscsi logs in with CHAP, one way and both ways", libiscsi_gets_in),
     ("every algorithm proves one way and both ways", every_algorithm),
+    ("the suite's 15 tests of iSCSI end with CHAP both ways as without", suite_with_proof),
+    ("QEMU and libiscsi work with CHAP and each header digest that they have", digests_with_proof),
     ("libiscsi does not believe a target that proves nothing", libiscsi_turns_away),
     ("libiscsi discovers with CHAP, and not without", libiscsi_discovers),
     ("QEMU reads a unit with CHAP, and not with a wrong secret", qemu_reads),
@@ -59,7 +66,8 @@ pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> 
     gateway.configure(&configuration(SECRET))?;
     gateway.argue(&["--cores", "0", "--shard-memory", "64"]);
     gateway.start()?;
-    let mut stage = Stage { gateway, qemu: Qemu::find(tree)? };
+    let tests = conformance::tests_of_iscsi(&tree.root)?;
+    let mut stage = Stage { gateway, qemu: Qemu::find(tree)?, tests, root: tree.root.clone() };
     let (mut passed, mut failed) = (0, 0);
     let end: Step = ("porticod ends in order", |stage| stage.gateway.stop());
     for (name, step) in STEPS.iter().chain([&end]) {
@@ -132,6 +140,41 @@ fn libiscsi_gets_in(stage: &mut Stage) -> Result<()> {
     reads(&url(stage, &format!("joe%{SECRET}@"), ONE_WAY, ""))?;
     let both = format!("?target_user=gateway&target_password={GATEWAYS_SECRET}");
     reads(&url(stage, &format!("joe%{SECRET}@"), MUTUAL, &both))
+}
+
+fn suite_with_proof(stage: &mut Stage) -> Result<()> {
+    let both = format!("?target_user=gateway&target_password={GATEWAYS_SECRET}");
+    let url = url(stage, &format!("joe%{SECRET}@"), MUTUAL, &both);
+    if stage.tests.len() != TESTS_OF_ISCSI {
+        return Err(Failure::new(format!("the suite has {} tests of iSCSI", stage.tests.len())));
+    }
+    for test in &stage.tests {
+        halt::go_on()?;
+        let mut command = Command::new("iscsi-test-cu");
+        let finished = process::run(command.args(["-d", "-V", "-t", test, &url]), TEST_LIMIT)?;
+        if !conformance::is_as_it_should_be(&stage.root, test, &finished)? {
+            return Err(Failure::new(format!("{test}: {:?}\n{}", finished.end, finished.output)));
+        }
+    }
+    Ok(())
+}
+
+fn digests_with_proof(stage: &mut Stage) -> Result<()> {
+    for digest in ["crc32c", "none", "crc32c-none", "none-crc32c"] {
+        let options = format!(
+            "driver=iscsi,transport=tcp,portal={},target={ONE_WAY},lun=0,user=joe,password-secret=chap,header-digest={digest}",
+            stage.gateway.portal()
+        );
+        let info = stage.qemu.info(&format!("secret,id=chap,data={SECRET}"), &options)?;
+        contains(&info.expect_success(&format!("qemu-img info, header-digest={digest}"))?, "16 MiB")?;
+    }
+    for digest in ["crc32c", "none"] {
+        let both = format!("?target_user=gateway&target_password={GATEWAYS_SECRET}&header_digest={digest}");
+        reads(&url(stage, &format!("joe%{SECRET}@"), MUTUAL, &both))?;
+        reads(&url(stage, &format!("joe%{SECRET}@"), ONE_WAY, &format!("?header_digest={digest}")))?;
+        reads(&url(stage, "", OPEN, &format!("?header_digest={digest}")))?;
+    }
+    Ok(())
 }
 
 fn libiscsi_stays_out(stage: &mut Stage) -> Result<()> {
@@ -297,5 +340,8 @@ const SECRET: &str = "open-sesame-1";
 const NEW_SECRET: &str = "open-sesame-new";
 const GATEWAYS_SECRET: &str = "shut-sesame-22";
 const FINDERS_SECRET: &str = "seek-and-find-3";
+/// Tests of libiscsi's suite that are about iSCSI and not about SCSI.
+const TESTS_OF_ISCSI: usize = 15;
+const TEST_LIMIT: Duration = Duration::from_secs(60);
 /// Beyond the longest wait that failures earn.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);

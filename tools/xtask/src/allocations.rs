@@ -2,7 +2,7 @@
 //! an allocator that counts what the threads of its shards ask it for.
 //!
 //! Memory and a file past the page cache; blocks of 4 KiB with their data in the command, and in PDUs of their own that
-//! nobody asked for; 64 to 256 KiB with R2Ts; sessions on both shards. After a warm-up of the same kinds, not one
+//! nobody asked for, with digests and without; 64 to 256 KiB with R2Ts; sessions on both shards. After a warm-up of the same kinds, not one
 //! allocation between two marks, and `portico_shard_copied_bytes_total` stands still. Histograms are collected and the
 //! metrics page is read meanwhile.
 
@@ -48,6 +48,8 @@ enum Data {
     Unsolicited,
     /// After an R2T.
     Solicited,
+    /// In the PDU of the command, with digests of header and data both ways.
+    Digested,
 }
 
 /// The command line's way in; `true` if nothing was allocated and nothing copied.
@@ -121,13 +123,15 @@ fn devices(file: &std::path::Path) -> [Device; 2] {
 fn sessions(gateway: &Gateway) -> Result<BTreeMap<Data, Vec<Initiator>>> {
     let mut sessions = BTreeMap::new();
     let mut number = 0;
-    for data in [Data::Immediate, Data::Unsolicited, Data::Solicited] {
+    for data in [Data::Immediate, Data::Unsolicited, Data::Solicited, Data::Digested] {
         let (immediate, ask) = match data {
-            Data::Immediate => ("Yes", "Yes"),
+            Data::Immediate | Data::Digested => ("Yes", "Yes"),
             Data::Unsolicited => ("No", "No"),
             Data::Solicited => ("No", "Yes"),
         };
-        let offer = Offer::default().with("ImmediateData", immediate).with("InitialR2T", ask);
+        let digest = if data == Data::Digested { "CRC32C" } else { "None" };
+        let offer = Offer::default().with("HeaderDigest", digest).with("DataDigest", digest);
+        let offer = offer.with("ImmediateData", immediate).with("InitialR2T", ask);
         let mut pair = Vec::new();
         for _ in 0..SHARDS {
             number += 1;
@@ -141,7 +145,7 @@ fn sessions(gateway: &Gateway) -> Result<BTreeMap<Data, Vec<Initiator>>> {
     }
     let page = gateway.page("/metrics")?;
     for shard in 0..SHARDS {
-        let expected = format!("portico_shard_sessions{{shard=\"{shard}\"}} 3");
+        let expected = format!("portico_shard_sessions{{shard=\"{shard}\"}} 4");
         if !page.contains(&expected) {
             return Err(Failure::new(format!("the sessions are not spread evenly: no {expected}")));
         }
@@ -225,7 +229,7 @@ const LOADS: &[Load] = &[
         writes: false,
         sizes: &[4096],
         data: Data::Immediate,
-        count: 15_000,
+        count: 10_000,
     },
     Load {
         name: "read 4 KiB of a file",
@@ -233,7 +237,7 @@ const LOADS: &[Load] = &[
         writes: false,
         sizes: &[4096],
         data: Data::Immediate,
-        count: 15_000,
+        count: 10_000,
     },
     Load {
         name: "write 4 KiB of memory, immediate",
@@ -241,7 +245,7 @@ const LOADS: &[Load] = &[
         writes: true,
         sizes: &[4096],
         data: Data::Immediate,
-        count: 15_000,
+        count: 10_000,
     },
     Load {
         name: "write 4 KiB of a file, immediate",
@@ -249,7 +253,7 @@ const LOADS: &[Load] = &[
         writes: true,
         sizes: &[4096],
         data: Data::Immediate,
-        count: 15_000,
+        count: 10_000,
     },
     Load {
         name: "write 4 KiB of memory, unsolicited",
@@ -297,6 +301,38 @@ const LOADS: &[Load] = &[
         writes: true,
         sizes: LARGE,
         data: Data::Solicited,
+        count: 5_000,
+    },
+    Load {
+        name: "read 4 KiB of memory, digests",
+        lun: 0,
+        writes: false,
+        sizes: &[4096],
+        data: Data::Digested,
+        count: 5_000,
+    },
+    Load {
+        name: "read 4 KiB of a file, digests",
+        lun: 1,
+        writes: false,
+        sizes: &[4096],
+        data: Data::Digested,
+        count: 5_000,
+    },
+    Load {
+        name: "write 4 KiB of memory, digests",
+        lun: 0,
+        writes: true,
+        sizes: &[4096],
+        data: Data::Digested,
+        count: 5_000,
+    },
+    Load {
+        name: "write 4 KiB of a file, digests",
+        lun: 1,
+        writes: true,
+        sizes: &[4096],
+        data: Data::Digested,
         count: 5_000,
     },
 ];

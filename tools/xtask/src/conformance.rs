@@ -144,6 +144,22 @@ fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, seen: &mut dyn FnMut(
     Ok(rows)
 }
 
+/// The suite's tests that are about iSCSI.
+pub(crate) fn tests_of_iscsi(root: &Path) -> Result<Vec<String>> {
+    let file = root.join("tools/lab/conformance/cu-1.19-tests.txt");
+    let list = fs::read_to_string(&file).context(file.display())?;
+    Ok(list.lines().filter(|test| test.starts_with("ALL.iSCSI")).map(str::to_owned).collect())
+}
+
+/// Whether the one test of a run passed: it ran, and was not skipped. One that no target can pass may fail.
+pub(crate) fn is_as_it_should_be(root: &Path, test: &str, finished: &process::Finished) -> Result<bool> {
+    let file = root.join("tools/lab/conformance/cu-wrong.txt");
+    let list = fs::read_to_string(&file).context(file.display())?;
+    let is_wrong = list.lines().any(|line| line.split('\t').next() == Some(test));
+    let status = Outcome::of(finished).status;
+    Ok(status == Status::Passed || is_wrong && status == Status::Failed)
+}
+
 fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
     let url = target.url();
     // Line buffering, so that what a test said before it crashed or hung is there.

@@ -2,6 +2,7 @@
 //! unless somebody uses it, and a file with an error changes nothing and says why, at start, at SIGHUP and at `--check`
 //! alike.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -80,6 +81,7 @@ const STEPS: &[Step] = &[
     ("`--check` says the same of the same file", check_refused),
     ("`--check` takes what porticod runs with", check_taken),
     ("the same file again changes nothing", again),
+    ("a portal of another group comes and goes, and who came through it stays", portals),
     ("a device grows and shrinks, and its sessions are told", resize),
     ("a target that nobody uses goes away", remove),
 ];
@@ -212,6 +214,32 @@ fn again(stage: &mut Stage) -> Result<()> {
     until(|| Ok(stage.gateway.log()[before..].contains("applied")))?;
     // Nothing to tell anybody: not even a unit attention.
     good(&mut stage.idle, Io::read(2, 0, BLOCK_BYTES)).map(drop)
+}
+
+fn portals(stage: &mut Stage) -> Result<()> {
+    // The system gave it to somebody a moment ago: it is free, and soon ours.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let portal = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let usual = with_second(&stage.gateway);
+    let more = usual.replacen(
+        "TARGET_DRIVER iscsi {\n",
+        &format!("TARGET_DRIVER iscsi {{\n\tportal \"{portal} 2\"\n"),
+        1,
+    );
+    stage.gateway.configure(&more)?;
+    stage.gateway.reload()?;
+    until(|| Ok(TcpStream::connect(portal).is_ok()))?;
+    let mut through = Initiator::log_in(portal, initiator::plan(IQN, 6))?;
+    through.clear_attentions(2)?;
+    // The same initiator port at another target port is another nexus: neither takes the other's place.
+    let mut beside = Initiator::log_in(stage.gateway.portal(), initiator::plan(IQN, 6))?;
+    beside.clear_attentions(2)?;
+    good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
+    stage.gateway.configure(&usual)?;
+    stage.gateway.reload()?;
+    until(|| Ok(TcpStream::connect(portal).is_err()))?;
+    good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
+    good(&mut beside, Io::read(2, 0, BLOCK_BYTES)).map(drop)
 }
 
 fn resize(stage: &mut Stage) -> Result<()> {

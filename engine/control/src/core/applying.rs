@@ -154,11 +154,12 @@ impl<M: Clone> Control<M> {
     /// Tells every unit through which target ports it may be reached, all those of the gateway, as its initiators know them
     /// by their relative identifiers; and how, where it is in a DEVICE_GROUP.
     fn tell_ports(&mut self, now: Moment, orders: &mut Orders<M>) {
-        let targets = self.configuration.targets.iter();
-        let ports: Vec<TargetPort> = targets
-            .map(|target| TargetPort {
-                name: target_port_name(target.name.as_str()),
-                relative_id: self.configuration.relative_target_port(target),
+        let ports = self.configuration.target_ports();
+        let ports: Vec<TargetPort> = ports
+            .iter()
+            .map(|port| TargetPort {
+                name: target_port_name(port.target.name.as_str(), port.tag),
+                relative_id: port.relative_id,
             })
             .collect();
         let ports: Arc<[TargetPort]> = ports.into();

@@ -66,7 +66,7 @@ impl<M: Clone> Control<M> {
                 response_timeout: Duration::ZERO,
                 events: false,
             };
-            let name = nexus_name(&initiator, isid, "");
+            let name = nexus_name(&initiator, isid, "", 0);
             return Ok(Terms { initiator, name, target: None, map: Arc::default(), service });
         }
         let (id, target) = completed
@@ -84,7 +84,7 @@ impl<M: Clone> Control<M> {
         if !self.configuration.serves(target) {
             return Err(LoginStatus::SERVICE_UNAVAILABLE);
         }
-        let name = nexus_name(&initiator, isid, target.name.as_str());
+        let name = nexus_name(&initiator, isid, target.name.as_str(), completed.portal_group_tag);
         // A session that is to be reinstated, or joined, does not count against the limit.
         let full = target.max_sessions.is_some_and(|max| self.registry.count_of(id) >= max as usize);
         if full && self.registry.of_nexus(&name).is_none() {

@@ -195,7 +195,7 @@ mod tests {
         Grant {
             target: target.map(TargetId),
             initiator: initiator.into(),
-            name: nexus_name(initiator, [isid; 6], target.map_or("", |_| "iqn.t")),
+            name: nexus_name(initiator, [isid; 6], target.map_or("", |_| "iqn.t"), 1),
             peer: "10.0.0.2:5000".parse().unwrap(),
             portal: "10.0.0.1".parse().unwrap(),
             map: Arc::default(),

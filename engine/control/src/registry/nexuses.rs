@@ -8,18 +8,15 @@ use portico_scsi::reservation::NexusId;
 /// Names that are remembered after the last hold was let go: the oldest are forgotten first.
 pub(crate) const REMEMBERED_MAX: usize = 16_384;
 
-/// The tag of the one portal group that there is.
-const PORTAL_GROUP_TAG: u16 = 1;
-
 /// The name of the nexus between an initiator port (name and ISID) and a target port (RFC 7143 §4.4.1, §10.2).
-pub(crate) fn nexus_name(initiator: &str, isid: [u8; 6], target: &str) -> NexusName {
+pub(crate) fn nexus_name(initiator: &str, isid: [u8; 6], target: &str, tag: u16) -> NexusName {
     let isid = isid.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    NexusName::new(format!("{initiator},i,0x{isid:012x}"), target_port_name(target))
+    NexusName::new(format!("{initiator},i,0x{isid:012x}"), target_port_name(target, tag))
 }
 
-/// The name of the target port of a target (RFC 7143 §10.2).
-pub(crate) fn target_port_name(target: &str) -> String {
-    format!("{target},t,0x{PORTAL_GROUP_TAG:04x}")
+/// The name of the target port of a target: the portal group of this tag (RFC 7143 §10.2).
+pub(crate) fn target_port_name(target: &str, tag: u16) -> String {
+    format!("{target},t,0x{tag:04x}")
 }
 
 /// The numbers of all nexuses that anything refers to.
@@ -104,12 +101,12 @@ mod tests {
     use super::*;
 
     fn port(initiator: &str, isid: u8) -> NexusName {
-        nexus_name(initiator, [isid; 6], "iqn.t")
+        nexus_name(initiator, [isid; 6], "iqn.t", 1)
     }
 
     #[test]
     fn a_nexus_is_named_as_the_standard_has_it() {
-        let name = nexus_name("iqn.a", [0x40, 0, 1, 0x37, 0, 2], "iqn.t");
+        let name = nexus_name("iqn.a", [0x40, 0, 1, 0x37, 0, 2], "iqn.t", 1);
         assert_eq!(name.initiator_port(), "iqn.a,i,0x400001370002");
         assert_eq!(name.target_port(), "iqn.t,t,0x0001");
     }

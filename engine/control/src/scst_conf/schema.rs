@@ -234,8 +234,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Driver, "OutgoingUser", Kind::User, ""),
     row(Level::Driver, "iSNSServer", Kind::IsnsServer, "").later(NO_ISNS),
     row(Level::Driver, "isns_entity_name", TEXT, "").later(NO_ISNS),
-    row(Level::Driver, "internal_portal", TEXT, "").later("all portals show"),
-    row(Level::Driver, "link_local", Kind::Flag, "1").later("link-local portals show"),
+    row(Level::Driver, "portal", Kind::Portal, "").repeatable(),
+    row(Level::Driver, "internal_portal", Kind::Address, ""),
+    row(Level::Driver, "link_local", Kind::Flag, "1"),
     row(Level::Driver, "trace_level", TEXT, "").repeatable().later(NO_TRACE),
     // Target
     row(Level::Target, "enabled", Kind::Flag, "0"),

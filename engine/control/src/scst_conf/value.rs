@@ -2,9 +2,11 @@
 //!
 //! A fault never quotes the value: it may be a secret.
 
+use std::net::IpAddr;
+
 use portico_model::configuration::{
-    AddressMethod, AluaState, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, DeviceIdentifier, Digest, Pattern,
-    RbdImage, Redirect, Secret, User,
+    AddressMethod, AluaState, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, DeviceIdentifier, Digest,
+    GroupedPortal, PORTAL_GROUP_TAG_DEFAULT, Pattern, Portal, RbdImage, Redirect, Secret, User,
 };
 
 /// The kinds of values.
@@ -60,6 +62,10 @@ pub enum Kind {
     Pattern,
     /// `ip[:port] temp|perm`.
     Redirect,
+    /// `address:port [tag]`.
+    Portal,
+    /// An IP address.
+    Address,
     /// `address [AccessControl]`.
     IsnsServer,
     /// PERIPHERAL, FLAT or LUN.
@@ -103,7 +109,7 @@ impl Kind {
     /// Whether a value may be written as two words without quotes: there is only one way to read them.
     #[must_use]
     pub fn takes_two_words(self) -> bool {
-        matches!(self, Self::User | Self::Redirect | Self::IsnsServer)
+        matches!(self, Self::User | Self::Redirect | Self::Portal | Self::IsnsServer)
     }
 
     /// Whether a value must never be shown.
@@ -138,6 +144,8 @@ impl Kind {
             Self::User => user(text).map(drop),
             Self::Pattern => Pattern::parse(text).map(drop).map_err(|fault| Fault::wants(fault.to_string())),
             Self::Redirect => redirect(text).map(drop),
+            Self::Portal => portal(text).map(drop),
+            Self::Address => address(text).map(drop),
             Self::IsnsServer => isns_server(text),
             Self::AddressMethod => address_method(text).map(drop),
             Self::AluaState => alua_state(text).map(drop),
@@ -336,6 +344,24 @@ pub(super) fn redirect(text: &str) -> Result<Redirect, Fault> {
     let is_address =
         bare.parse::<std::net::IpAddr>().is_ok() || address.parse::<std::net::SocketAddr>().is_ok();
     is_address.then(|| Redirect { address: address.to_owned(), permanent }).ok_or_else(fault)
+}
+
+/// `address:port`, and the tag of a portal group, from 1 (RFC 7143 §13.9 has 0 to 65535; 0 is no group of ours).
+pub(super) fn portal(text: &str) -> Result<GroupedPortal, Fault> {
+    let fault = || Fault::wants("an address with its port, and perhaps the tag of a portal group");
+    let (at, tag) = match text.trim().split_once([' ', '\t']) {
+        None => (text.trim(), PORTAL_GROUP_TAG_DEFAULT),
+        Some((at, tag)) => (at, ranged(tag.trim(), 1, u64::from(u16::MAX))?.try_into().map_err(|_| fault())?),
+    };
+    let portal = at
+        .parse()
+        .map(Portal)
+        .map_err(|_| fault().hint("write it like `10.0.0.1:3260` or `[fd00::1]:3260`"))?;
+    Ok(GroupedPortal { portal, tag })
+}
+
+pub(super) fn address(text: &str) -> Result<IpAddr, Fault> {
+    text.trim().parse().map_err(|_| Fault::wants("an IP address"))
 }
 
 fn isns_server(text: &str) -> Result<(), Fault> {

@@ -7,8 +7,9 @@
 use std::fmt;
 
 use portico_model::configuration::{
-    AddressMethod, AluaState, Configuration, Device, DeviceGroup, Digest, ForeignSection, Group, Handler,
-    KeptAttribute, LunMapping, RbdImage, Target, TargetGroup, UnservedLun, User,
+    AddressMethod, AluaState, Configuration, Device, DeviceGroup, Digest, ForeignSection, Group,
+    GroupedPortal, Handler, KeptAttribute, LunMapping, PORTAL_GROUP_TAG_DEFAULT, RbdImage, Target,
+    TargetGroup, UnservedLun, User,
 };
 
 use super::schema::{self, Level};
@@ -228,6 +229,12 @@ fn iscsi(configuration: &Configuration) -> Section {
     let mut section = Section::new(&["TARGET_DRIVER", "iscsi"]);
     section.flag(level, "enabled", driver.enabled);
     section.users(level, &driver.incoming_users, driver.outgoing_user.as_ref());
+    for GroupedPortal { portal, tag } in &driver.portals {
+        let tag = if *tag == PORTAL_GROUP_TAG_DEFAULT { String::new() } else { format!(" {tag}") };
+        section.attribute(level, "portal", &format!("{}{tag}", portal.0), false);
+    }
+    section.optional(level, "internal_portal", driver.internal_portal.as_ref());
+    section.flag(level, "link_local", driver.link_local);
     section.kept(&driver.kept);
     section.sections = configuration.targets.iter().map(target).collect();
     section.sections.sort_by(|a, b| a.words.cmp(&b.words));

@@ -12,10 +12,11 @@ mod embedded;
 mod identity;
 mod name;
 mod pattern;
+mod portal;
 mod source;
 mod target;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 
 pub use device::{
     BLOCK_SIZE_BYTES_DEFAULT, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, DeviceIdentifier, Handler,
@@ -26,6 +27,7 @@ pub use embedded::{EMBEDDED_TARGET, embedded_default};
 pub use identity::identity;
 pub use name::{IscsiName, NAME_LENGTH_BYTES_MAX, NameDeparture, NameFault};
 pub use pattern::{PATTERN_LENGTH_BYTES_MAX, Pattern, PatternFault};
+pub use portal::{GroupedPortal, PORTAL_GROUP_TAG_DEFAULT, Portal, TargetPort};
 pub use portico_iscsi::chap::{Secret, User};
 pub use source::Source;
 pub use target::{
@@ -64,7 +66,7 @@ pub struct Configuration {
     pub copy_manager: Vec<LunMapping>,
     /// DEVICE_GROUPs (ALUA), in the file's order.
     pub device_groups: Vec<DeviceGroup>,
-    /// Where the gateway listens. The file does not say; the command line may. Never empty once control has it.
+    /// Where the gateway listens: what the file and the command line name, else everywhere. Never empty once control has it.
     pub portals: Vec<Portal>,
     /// Sections of handlers and drivers that we do not have, kept so that they can be written back.
     pub foreign: Vec<ForeignSection>,
@@ -109,7 +111,7 @@ pub struct Core {
 }
 
 /// The attributes of `TARGET_DRIVER iscsi`.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IscsiDriver {
     /// `enabled`: nothing is served while it is not.
     pub enabled: bool,
@@ -117,30 +119,30 @@ pub struct IscsiDriver {
     pub incoming_users: Vec<User>,
     /// Whom we claim to be towards an initiator that asks, in discovery.
     pub outgoing_user: Option<User>,
+    /// Where the file says to listen, in its order; each address once.
+    pub portals: Vec<GroupedPortal>,
+    /// An address that discovery shows to nobody but who came to it.
+    pub internal_portal: Option<IpAddr>,
+    /// Whether discovery shows link-local addresses to who came to another.
+    pub link_local: bool,
     /// Accepted attributes that are not in effect.
     pub kept: Vec<KeptAttribute>,
     /// Where the section opens.
     pub source: Source,
 }
 
-/// A network portal: where the gateway listens (RFC 7143 §3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Portal(pub SocketAddr);
-
-impl Portal {
-    /// The default: port 3260 on every address, as SCST's daemon does it.
-    #[must_use]
-    pub fn everywhere() -> Vec<Self> {
-        vec![
-            Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), ISCSI_PORT)),
-            Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), ISCSI_PORT)),
-        ]
-    }
-
-    /// Port 3260 on this machine only.
-    #[must_use]
-    pub fn loopback() -> Vec<Self> {
-        vec![Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ISCSI_PORT))]
+impl Default for IscsiDriver {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            incoming_users: Vec::new(),
+            outgoing_user: None,
+            portals: Vec::new(),
+            internal_portal: None,
+            link_local: true,
+            kept: Vec::new(),
+            source: Source::default(),
+        }
     }
 }
 

@@ -42,7 +42,8 @@ impl<D: Driver> Core<D> {
     /// The configuration is another one: target ports may have other relative identifiers.
     pub fn renumber_ports(&mut self) {
         for (_, session) in self.sessions.iter_mut() {
-            let place = Place::of(&self.configuration, session.target_name.as_deref());
+            let place =
+                Place::of(&self.configuration, session.target_name.as_deref(), session.portal_group_tag);
             // A session whose target is gone ends.
             if place.relative_target_port != 0 {
                 session.relative_target_port = place.relative_target_port;

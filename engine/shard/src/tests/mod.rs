@@ -5,6 +5,7 @@ mod copy;
 mod debts;
 mod exhaustive;
 mod fence;
+mod guessing;
 mod recovery;
 mod scarcity;
 mod series;

@@ -187,6 +187,11 @@ impl World {
         self.done.push_back(Completion { tag: operation.tag, result, payload: Payload::None, more: false });
     }
 
+    /// Something ends on the ring.
+    pub(super) fn complete(&mut self, completion: Completion) {
+        self.done.push_back(completion);
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.done.is_empty() && self.letters.is_empty()
     }

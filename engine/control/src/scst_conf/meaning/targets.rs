@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use portico_model::configuration::{
-    Configuration, Group, IscsiDriver, IscsiName, KeptAttribute, LUN_NUMBER_MAX, LUNS_MAX, LunMapping,
-    NegotiatedKeys, Pattern, QUEUED_COMMANDS_DEFAULT, Source, TARGETS_MAX, Target, Timers, UnservedLun, User,
+    Configuration, Group, GroupedPortal, IscsiDriver, IscsiName, KeptAttribute, LUN_NUMBER_MAX, LUNS_MAX,
+    LunMapping, NegotiatedKeys, Pattern, QUEUED_COMMANDS_DEFAULT, Source, TARGETS_MAX, Target, Timers,
+    UnservedLun, User,
 };
 
 use super::attributes::Attributes;
@@ -40,6 +41,9 @@ pub(super) fn read_iscsi(
         enabled: attributes.flag(level, "enabled"),
         incoming_users: incoming_users(&attributes),
         outgoing_user: attributes.user("OutgoingUser"),
+        portals: portals(&attributes),
+        internal_portal: attributes.read_with("internal_portal", |text| value::address(text).ok()),
+        link_local: attributes.flag(level, "link_local"),
         kept: attributes.kept(),
         source: Source { line: section.span().line },
     };
@@ -94,6 +98,18 @@ pub(super) fn read_copy_manager(
         }
         configuration.copy_manager = luns;
     }
+}
+
+/// Each address once: the last line that names it says its group.
+fn portals(attributes: &Attributes) -> Vec<GroupedPortal> {
+    let mut portals = Vec::<GroupedPortal>::new();
+    for given in attributes.all("portal").filter_map(|given| value::portal(&given.value).ok()) {
+        match portals.iter_mut().find(|known| known.portal == given.portal) {
+            Some(known) => *known = given,
+            None => portals.push(given),
+        }
+    }
+    portals
 }
 
 fn incoming_users(attributes: &Attributes) -> Vec<User> {

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod dialogues;
+mod golden;
 mod hostile;
 mod refusals;
 
