@@ -34,6 +34,7 @@ pub mod rbd;
 pub mod request;
 pub mod resize;
 pub mod ring;
+mod stripes;
 
 pub use file::{Caching, FileQueue, FileStore};
 pub use medium::{Medium, MediumQueue};

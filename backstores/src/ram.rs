@@ -1,9 +1,10 @@
 //! A RAM disk: memory of this process that all shards read and write. READs are sent from where the bytes lie; a WRITE
-//! is one copy. What it holds ends with the process.
+//! is one copy, of which other writers of its pages see all or nothing (`stripes`). What it holds ends with the process.
 
 use crate::memory::{Lent, Memory, SharedMemory};
 use crate::request::{Completion, MediumError, QueueFull, Request, Submitted, Tag};
 use crate::ring::{Ring, Slot};
+use crate::stripes::Stripes;
 use crate::{Backstore, BlockCount, Geometry, Queue};
 use std::io;
 use std::marker::PhantomData;
@@ -16,6 +17,7 @@ pub struct RamStore {
     geometry: Geometry,
     pub(crate) blocks: BlockCount,
     pub(crate) memory: Arc<SharedMemory>,
+    writers: Stripes,
 }
 
 /// A RAM disk may grow to so many times the size with which it was opened, or to [`GROWTH_BYTES_MIN`], while it is open.
@@ -34,7 +36,7 @@ impl RamStore {
         let reserved = size.saturating_mul(GROWTH).max(GROWTH_BYTES_MIN);
         let memory = Arc::new(SharedMemory::growing(size, reserved)?);
         let geometry = Geometry::in_memory(block_length, blocks, read_only);
-        Ok(Arc::new(Self { geometry, blocks: BlockCount::new(blocks), memory }))
+        Ok(Arc::new(Self { geometry, blocks: BlockCount::new(blocks), memory, writers: Stripes::new() }))
     }
 }
 
@@ -107,7 +109,12 @@ impl<S> Queue<S> for RamQueue<S> {
                 let result = self.read::<R>(offset_bytes, &mut segments);
                 Submitted::done(tag, result, Some(segments))
             }
-            Request::Write { offset_bytes, segments, .. } => {
+            Request::Write { offset_bytes, segments, durable } => {
+                let store = &self.store;
+                let length = R::length_bytes(&segments);
+                let Some(_alone) = store.writers.take(position(offset_bytes), length) else {
+                    return Err(QueueFull(Request::Write { offset_bytes, segments, durable }));
+                };
                 let result = self.write::<R>(offset_bytes, &segments);
                 Submitted::done(tag, result, Some(segments))
             }
@@ -115,6 +122,9 @@ impl<S> Queue<S> for RamQueue<S> {
                 let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
                 let admitted = self.store.geometry().admits_write(offset_bytes, length);
                 if admitted.is_ok() {
+                    let Some(_alone) = self.store.writers.take(position(offset_bytes), length) else {
+                        return Err(QueueFull(request));
+                    };
                     self.store.memory.clear(position(offset_bytes), length);
                 }
                 Submitted::done(tag, admitted, None)

@@ -21,6 +21,7 @@ mod images;
 mod instructions;
 mod lab;
 mod linux;
+mod linear;
 mod peers;
 mod power;
 mod reload;
@@ -69,6 +70,8 @@ enum Task {
     Capture(capture::Arguments),
     /// Many sessions on one unit, over both shards, with verification
     Sessions(sessions::Arguments),
+    /// Histories of atomic commands from both shards, judged for whether they could have happened one at a time
+    Linear(linear::Arguments),
     /// Kill the gateway under write load; what was answered is there
     Durability(durability::Arguments),
     /// RBD images of a real Ceph cluster, and the ways in which it fails
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Task::Allocations(arguments) => allocations::command(&arguments),
         Task::Capture(arguments) => capture::command(&arguments),
         Task::Sessions(arguments) => sessions::command(&arguments),
+        Task::Linear(arguments) => linear::command(&arguments),
         Task::Durability(arguments) => durability::command(&arguments),
         Task::Ceph(arguments) => ceph::command(&arguments),
         Task::Reload(arguments) => reload::command(&arguments),

@@ -173,7 +173,13 @@ impl<D: Driver> Core<D> {
         let upcoming = self.ops.upcoming();
         let mut adapter = Adapter { driver: &mut self.driver, unit: unit_key };
         match queue.submit(&mut adapter, Tag(upcoming.to_bits()), request) {
-            Err(QueueFull(request)) => Err(Refused::Full(list_of(request))),
+            Err(QueueFull(request)) => {
+                if unit.at_medium == 0 {
+                    // It is another shard that is in the way, for a moment: nothing of ours will end.
+                    self.released = true;
+                }
+                Err(Refused::Full(list_of(request)))
+            }
             Ok(submitted) => {
                 unit.begun(unit_key, &mut self.at_work);
                 task.at_medium += 1;

@@ -6,6 +6,7 @@ mod debts;
 mod exhaustive;
 mod fence;
 mod guessing;
+mod linear;
 mod recovery;
 mod scarcity;
 mod series;
@@ -78,6 +79,14 @@ enum Heard {
     Other(u8),
 }
 
+/// A part of the answer to a command.
+struct Answer {
+    /// In its last part.
+    status: Option<u8>,
+    data: Vec<u8>,
+    sense: Vec<u8>,
+}
+
 const GOOD: u8 = 0x00;
 const CHECK_CONDITION: u8 = 0x02;
 const TASK_SET_FULL: u8 = 0x28;
@@ -89,9 +98,14 @@ impl Bench {
 
     /// Shard 0 of so many.
     fn one_of(shards: usize) -> Self {
+        Self::number(0, shards)
+    }
+
+    /// One shard of so many.
+    fn number(number: u16, shards: usize) -> Self {
         let world = Rc::new(RefCell::new(World::default()));
         let arena = Arena::new(ARENA).expect("16 MiB can be had");
-        let (shard, spin) = (ShardId(0), Duration::ZERO);
+        let (shard, spin) = (ShardId(number), Duration::ZERO);
         let settings = Settings { shard, shards, arena: ARENA, spin, measures: false };
         let driver = TestDriver { arena, world: Rc::clone(&world) };
         Self { shard: Shard::new(settings, driver, TestMailbox(Rc::clone(&world))), world, sessions: 0 }
@@ -246,11 +260,20 @@ impl Bench {
     }
 
     fn read(&mut self, peer: &mut Peer, lun: u16, tag: u32, length: u32) {
+        self.read_from(peer, (lun, 0), tag, length);
+    }
+
+    /// Reads of LUN 0.
+    fn read_at(&mut self, peer: &mut Peer, tag: u32, lba: u64, length: u32) {
+        self.read_from(peer, (0, lba), tag, length);
+    }
+
+    fn read_from(&mut self, peer: &mut Peer, (lun, lba): (u16, u64), tag: u32, length: u32) {
         let read = ScsiCommand {
             read: true,
             write: false,
             cmd_sn: peer.cmd_sn,
-            ..command(lun, tag, transfer(0x88, 0, length), length)
+            ..command(lun, tag, transfer(0x88, lba, length), length)
         };
         peer.cmd_sn = peer.cmd_sn.next();
         let mut bhs = [0; BHS_BYTES];
@@ -321,6 +344,34 @@ impl Bench {
             let data = &rest[BHS_BYTES..BHS_BYTES + length];
             all.push(heard(&bhs, data));
             rest = &rest[BHS_BYTES + length.next_multiple_of(4)..];
+        }
+        all
+    }
+
+    /// What has come for this initiator since, with the sense data.
+    fn answers(&mut self, peer: &Peer) -> Vec<Answer> {
+        let bytes: Vec<u8> = {
+            let world = &mut *self.world.borrow_mut();
+            world.sockets[peer.socket].from_shard.drain(..).collect()
+        };
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while !rest.is_empty() {
+            let bhs: Bhs = rest[..BHS_BYTES].try_into().expect("a whole header");
+            let length = data_segment_length(&bhs) as usize;
+            let data = rest[BHS_BYTES..BHS_BYTES + length].to_vec();
+            rest = &rest[BHS_BYTES + length.next_multiple_of(4)..];
+            all.push(match TargetPdu::parse(&bhs).expect("the shard speaks as it should") {
+                TargetPdu::ScsiResponse(response) => {
+                    let sense = data.get(2..).unwrap_or_default().to_vec();
+                    Answer { status: Some(response.status), data: Vec::new(), sense }
+                }
+                TargetPdu::DataIn(pdu) => {
+                    let status = pdu.status.is_some().then_some(GOOD);
+                    Answer { status, data, sense: Vec::new() }
+                }
+                other => panic!("nobody asked for {other:?}"),
+            });
         }
         all
     }

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) sent: Vec<ToControl>,
     /// What it says to other shards.
     pub(super) told: Vec<(ShardId, PeerLetter)>,
+    /// What the disks hold, where it is more than the numbers of their blocks.
+    pub(super) disk: Option<Rc<RefCell<Vec<u8>>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -141,7 +143,10 @@ impl World {
             What::Write { length_bytes, .. } | What::Read { length_bytes, .. } => length_bytes,
         };
         let mut segments = segments;
-        if let (What::Read { offset_bytes, .. }, Some(segments)) = (what, &mut segments) {
+        if let (Some(disk), Some(segments)) = (&self.disk, &mut segments) {
+            assert_eq!(skip_bytes, 0, "such a disk moves all at once");
+            move_bytes(&mut disk.borrow_mut(), what, segments);
+        } else if let (What::Read { offset_bytes, .. }, Some(segments)) = (what, &mut segments) {
             let bytes = segments.slices_mut().flatten().skip(skip_bytes);
             for (byte, at) in bytes.zip(offset_bytes + skip_bytes as u64..) {
                 *byte = block_byte(at);
@@ -194,6 +199,20 @@ impl World {
 
     pub(super) fn is_quiet(&self) -> bool {
         self.done.is_empty() && self.letters.is_empty()
+    }
+}
+
+/// Reads from the disk, or writes to it.
+fn move_bytes(disk: &mut [u8], what: What, segments: &mut Segments) {
+    let (What::Read { offset_bytes, .. } | What::Write { offset_bytes, .. }) = what else { return };
+    let mut at = usize::try_from(offset_bytes).expect("a small disk");
+    for slice in segments.slices_mut() {
+        let place = &mut disk[at..at + slice.len()];
+        match what {
+            What::Read { .. } => slice.copy_from_slice(place),
+            _ => place.copy_from_slice(slice),
+        }
+        at += slice.len();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
     access, allocations, bad_input, capture, ceph, cluster, conformance, durability, fuzz, guest, images,
-    instructions, linux, peers, power, reload, sessions, tidy,
+    instructions, linear, linux, peers, power, reload, sessions, tidy,
 };
 
 /// One stage.
@@ -175,6 +175,14 @@ pub(super) const STAGES: &[Stage] = &[
         needs_root: None,
         programs: &[],
         run: run_sessions,
+    },
+    Stage {
+        name: "linear",
+        what: "atomic commands from both shards could have happened one at a time",
+        limit: minutes(3),
+        needs_root: None,
+        programs: &[],
+        run: run_linear,
     },
     Stage {
         name: "durability",
@@ -371,6 +379,13 @@ fn run_sessions(site: &mut Site) -> Result<Tally> {
     Ok(Tally { passed, failed, skipped: 0 })
 }
 
+fn run_linear(site: &mut Site) -> Result<Tally> {
+    build_release(&site.tree)?;
+    let tree = site.tree.clone();
+    let (passed, failed) = linear::run(&tree, LINEAR_SECONDS, 1, &mut |line| site.say(line))?;
+    Ok(Tally { passed, failed, skipped: 0 })
+}
+
 fn run_durability(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
@@ -426,6 +441,8 @@ fn is_ci() -> bool {
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
+
+const LINEAR_SECONDS: u64 = 15;
 
 /// Of each of three runs: 60 s in all.
 const SESSIONS_SECONDS: u64 = 20;

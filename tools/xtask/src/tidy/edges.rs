@@ -88,20 +88,30 @@ fn line_of(manifest: &Path, message: &str) -> usize {
 }
 
 const ANYTHING: &[&str] = &["*"];
-const OF_TOOLS: &[&str] = &["portico-iscsi", "portico-scsi", "portico-control", "portico-ring"];
+const OF_TOOLS: &[&str] =
+    &["portico-iscsi", "portico-scsi", "portico-control", "portico-ring", "portico-linear"];
 
 /// Each package of the workspace and those of ours that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("portico-iscsi", &[]),
     ("portico-scsi", &[]),
     ("portico-ring", &[]),
+    ("portico-linear", &[]),
     ("portico-backstores", &["portico-librbd-sys"]),
     ("portico-librbd-sys", &[]),
     ("portico-model", &["portico-iscsi", "portico-scsi"]),
     ("portico-control", &["portico-model", "portico-iscsi", "portico-scsi"]),
     (
         "portico-shard",
-        &["portico-model", "portico-iscsi", "portico-scsi", "portico-backstores", "portico-ring"],
+        // portico-linear for its tests.
+        &[
+            "portico-model",
+            "portico-iscsi",
+            "portico-scsi",
+            "portico-backstores",
+            "portico-ring",
+            "portico-linear",
+        ],
     ),
     ("portico-daemon", ANYTHING),
     (
