@@ -4,6 +4,8 @@
 //! The regions lie across pages of 4 KiB. A READ beside a WRITE may see some of both, which SCSI allows: such a READ is left out.
 //! Beside the others it may not.
 
+mod latency;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,9 @@ pub(crate) struct Arguments {
     /// How long sessions are at work
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     seconds: u64,
+    /// Measure how long COMPARE AND WRITE takes instead
+    #[arg(long)]
+    latency: bool,
     /// The first number of the random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -35,6 +40,9 @@ pub(crate) struct Arguments {
 pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     let tree = Tree::find()?;
     ci::build_release(&tree)?;
+    if arguments.latency {
+        return latency::run(&tree, &mut |line| println!("{line}")).map(|()| true);
+    }
     let (passed, failed) = run(&tree, arguments.seconds, arguments.seed, &mut |line| println!("{line}"))?;
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
