@@ -8,7 +8,8 @@ use portico_backstores::open::{
     BlockOptions, FileOptions, Identity, OpenError, Warning, current_size_bytes, open_block, open_file,
 };
 use portico_backstores::{
-    Backstore, Medium, MediumError, MediumQueue, NullStore, Queue, RamStore, Request, SharedMemory,
+    Backstore, Medium, MediumError, MediumQueue, NullStore, Queue, QueueFull, RamStore, Request,
+    SharedMemory, Tag,
 };
 use rings::{Blocking, Segments};
 use std::fs;
@@ -16,8 +17,8 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Barrier};
 
 const SIZE_BYTES: u64 = 1 << 20;
 
@@ -82,6 +83,38 @@ fn a_ram_disk_is_one_disk_on_every_shard() {
                 }
             })
         })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn of_two_writers_of_the_same_pages_of_a_ram_disk_all_of_one_is_there() {
+    const LENGTH: usize = 16 << 10;
+    let store = RamStore::new(512, 64, false).unwrap();
+    let barrier = Arc::new(Barrier::new(2));
+    let threads: Vec<_> = [b'a', b'b']
+        .map(|byte| {
+            let (store, barrier) = (Arc::clone(&store), Arc::clone(&barrier));
+            std::thread::spawn(move || {
+                let mut ring = Blocking::new();
+                let mut queue = store.open_queue(&mut ring).unwrap();
+                for round in 0..2000 {
+                    barrier.wait();
+                    let segments = vec![vec![byte; 1000], vec![byte; LENGTH - 1000]];
+                    let mut request = Request::Write { offset_bytes: 512, segments, durable: false };
+                    // Who finds the other there comes again.
+                    while let Err(QueueFull(again)) = queue.submit(&mut ring, Tag(round), request) {
+                        request = again;
+                        std::hint::spin_loop();
+                    }
+                    barrier.wait();
+                    let read = Request::Read { offset_bytes: 512, segments: vec![vec![0; LENGTH]] };
+                    let there = ring.run(&mut queue, read).segments.unwrap().remove(0);
+                    assert!(there.iter().all(|other| *other == there[0]), "both are there in round {round}");
+                }
+            })
+        })
+        .into_iter()
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }

@@ -16,7 +16,7 @@ use crate::tree::Tree;
 /// `cargo xtask sessions`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How long each of the three runs takes
+    /// How long each of the four runs takes
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
 }
@@ -30,7 +30,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Disjoint and shared regions of a file, disjoint ones of memory; how many runs passed and failed.
+/// Disjoint and shared regions of a file and of memory; how many runs passed and failed.
 pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> {
     ci::build_load(tree)?;
     let mut gateway = Gateway::prepare(tree)?;
@@ -61,10 +61,7 @@ pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Resul
         }
     }
     for (lun, medium) in devices.iter().map(|device| device.name).enumerate() {
-        // Two shards that write one sector of a RAM disk at the same moment leave some of both: nothing orders them, and
-        // SCSI does not ask for it. A file's inode does.
-        let regions: &[&str] = if medium == "file" { &["--disjoint", "--shared"] } else { &["--disjoint"] };
-        for &region in regions {
+        for region in ["--disjoint", "--shared"] {
             let outcome = load(tree, &mut gateway, lun, (region, 1), seconds, say);
             *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
             match outcome {

@@ -444,8 +444,8 @@ const fn minutes(count: u64) -> Duration {
 
 const LINEAR_SECONDS: u64 = 15;
 
-/// Of each of three runs: 60 s in all.
-const SESSIONS_SECONDS: u64 = 20;
+/// Of each of four runs: 60 s in all.
+const SESSIONS_SECONDS: u64 = 15;
 const KILLS: u64 = 5;
 const BAD_INPUT_SEED: u64 = 1;
 const LOOP: Option<&str> = Some("to set up a loop device");
