@@ -290,10 +290,13 @@ impl<D: Driver> Core<D> {
         if task.at_medium > 0 {
             return;
         }
-        if matches!(task.work, Work::Atomic(_)) && (task.aborted || task.ended.is_some()) {
+        if let Work::Atomic(atomic) = &task.work
+            && atomic.claim.is_some()
+            && (task.aborted || task.ended.is_some())
+        {
             self.give_back_claim(key);
+            return self.settle(key);
         }
-        let Some(task) = self.tasks.get_mut(key) else { return };
         if task.aborted {
             self.release(key);
         } else if task.ended.is_some() && !task.listed {
