@@ -6,13 +6,8 @@ use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
 use crate::lab::{Result, has_program, is_root};
 use crate::{
-<<<<<<< HEAD
     access, allocations, bad_input, capture, ceph, cluster, conformance, durability, fuzz, guest, images,
     instructions, linear, linux, peers, power, reload, sessions, tidy,
-=======
-    access, allocations, bad_input, ceph, cluster, conformance, durability, guest, images, instructions,
-    linear, peers, power, reload, sessions, tidy,
->>>>>>> c6102bb (xtask/conformance: file and RAM recorded anew)
 };
 
 /// One stage.
