@@ -257,8 +257,7 @@ fn serve(
         }
         Command::Unmap { parameter_list_length: length } => parameter_list(Purpose::Unmap, length.into())?,
         Command::Sanitize { .. } | Command::FormatUnit { .. } => whole_medium(unit, command)?,
-        Command::SendDiagnostic { self_test: true } => Action::Medium(block::SELF_TEST),
-        Command::SendDiagnostic { self_test: false } => Action::Finish(Outcome::GOOD),
+        Command::SendDiagnostic { self_test } => send_diagnostic(unit, context, self_test),
         Command::TestUnitReady => Action::Finish(Outcome::GOOD),
         Command::ModeSelect { long_header, save, parameter_list_length } => {
             mode_select(long_header, save, usize::from(parameter_list_length))?
@@ -430,6 +429,12 @@ fn request_sense(
     };
     let format = if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed };
     reply.bytes(sense.encode(format).as_bytes());
+}
+
+/// By a port that is not active the medium is out of reach, and there is nothing to be tested.
+fn send_diagnostic(unit: &LogicalUnit, context: &Context<'_>, self_test: bool) -> Action {
+    let active = unit.pass(context.relative_target_port, alua::Access::Active).is_ok();
+    if self_test && active { Action::Medium(block::SELF_TEST) } else { Action::Finish(Outcome::GOOD) }
 }
 
 /// SANITIZE and FORMAT UNIT.

@@ -418,7 +418,7 @@ pub static TABLE: &[Opcode] = &[
         .reaches(Access::Transitioning)
         .needs_nothing()
         .during_work(),
-    row("FORMAT UNIT", &[FORMAT_UNIT, 0x30, 0, 0, 0, 0], Write, Decoder::FormatUnit),
+    row("FORMAT UNIT", &[FORMAT_UNIT, 0x38, 0, 0, 0, 0], Write, Decoder::FormatUnit),
     row("READ (6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], Read, Decoder::Read6),
     row("WRITE (6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], Write, Decoder::Write6),
     row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::Inquiry)

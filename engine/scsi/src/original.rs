@@ -111,6 +111,8 @@ pub struct Original {
     space_is_low: bool,
     /// Work on the whole medium that goes on, or failed.
     work: Option<Progress>,
+    /// The medium's size has changed since that work began, which is done over the size of then.
+    resized: bool,
 }
 
 impl Original {
@@ -131,6 +133,7 @@ impl Original {
             configured_groups,
             space_is_low: false,
             work,
+            resized: false,
         };
         original.unit.readiness = original.readiness();
         original
@@ -161,6 +164,9 @@ impl Original {
         // A nexus at a port that is configured no more is in no group.
         self.unit.pass(self.ledger.port_of(me).unwrap_or(0), change.access())?;
         self.admitted_by_work(&change)?;
+        if let Change::Work(_) = change {
+            self.may_be_worked_on()?;
+        }
         match change {
             Change::SetTargetPortGroups(wanted) => self.groups_set(&wanted, me),
             Change::Work(work) => Ok(Some(self.work_begins(work))),
@@ -324,6 +330,8 @@ impl Original {
             (new.geometry != old.geometry, UnitAttention::CapacityChanged),
             (new.mode != old.mode || new.read_only != old.read_only, UnitAttention::ModeParametersChanged),
         ];
+        let size = |unit: &LogicalUnit| (unit.geometry.blocks(), unit.geometry.block_length());
+        self.resized |= size(&new) != size(old);
         self.unit = new;
         let mut installment = self.next();
         installment.flush = flush;
@@ -426,10 +434,22 @@ impl Original {
         }
     }
 
+    /// The unit may have been write protected, or its medium have left, since the command was judged.
+    fn may_be_worked_on(&self) -> Result<(), Outcome> {
+        if let Some(refusal) = self.unit.write_protection() {
+            return Err(refusal);
+        }
+        match self.readiness() {
+            Readiness::WorkFailed(_) => Ok(()),
+            other => other.sense().map_or(Ok(()), |sense| Err(Outcome::check(sense))),
+        }
+    }
+
     fn work_begins(&mut self, work: Arc<Work>) -> Installment {
         let unfinished = Unfinished { kind: work.kind, unrestricted: work.unrestricted };
         let durable = self.ledger.set_unfinished(Some(unfinished));
         self.work = Some(Progress::UnderWay(unfinished, 0));
+        self.resized = false;
         self.unit.readiness = self.readiness();
         let mut installment = self.next();
         installment.durable = durable;
@@ -448,9 +468,11 @@ impl Original {
         Some(self.next())
     }
 
-    /// That shard is through with it, or could not go on. What its command ends with, and what is to be installed.
+    /// That shard is through with it, or could not go on. What its command ends with, and what is to be installed. Blocks that
+    /// came meanwhile were not worked on: then it has failed.
     pub fn work_ended(&mut self, well: bool) -> (Result<(), Outcome>, Option<Installment>) {
         let Some(Progress::UnderWay(unfinished, _)) = self.work else { return (Ok(()), None) };
+        let well = well && !self.resized;
         let outcome = if well { Ok(()) } else { Err(unfinished.kind.failure()) };
         self.work = (!well).then_some(Progress::Failed(unfinished));
         let durable = well && self.ledger.set_unfinished(None);

@@ -290,3 +290,11 @@ fn request_sense_tells_why_a_path_is_no_way_to_the_unit() {
     assert_eq!((sense[2], sense[12], sense[13]), (2, 0x04, 0x0c));
     assert_eq!(world.data(0, &[0x03, 1, 0, 0, 252, 0]), [0x72, 0, 0, 0, 0, 0, 0, 0]);
 }
+
+#[test]
+fn a_self_test_by_a_port_that_is_not_active_is_good_without_the_medium() {
+    let self_test = [0x1d, 0x04, 0, 0, 0, 0];
+    let mut world = two_ports(Standby, ActiveOptimized);
+    assert_eq!(world.send(0, &self_test), GOOD);
+    assert!(matches!(world.send(OTHER_PORT, &self_test), Answer::Medium(_)));
+}

@@ -7,10 +7,10 @@ mod common;
 use common::*;
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::block::MediumCommand;
-use portico_scsi::device_server::NexusState;
+use portico_scsi::device_server::{self, Action, Context, NexusState};
 use portico_scsi::ledger::{Ledger, Whom};
 use portico_scsi::opcodes;
-use portico_scsi::original::Original;
+use portico_scsi::original::{Change, Original};
 use portico_scsi::sense::{AdditionalSense, Outcome, SenseFormat, SenseKey};
 use portico_scsi::space::Space;
 use portico_scsi::unit::{Geometry, LogicalUnit, Readiness, WriteCache};
@@ -265,7 +265,8 @@ fn a_format_is_zeroes_and_a_failed_one_leaves_the_medium_corrupted_until_another
         (sense.key, sense.additional.code, sense.additional.qualifier),
         (SenseKey::MediumError, 0x31, 0)
     );
-    assert_eq!(world.send_with(1, &[0x04, 0x10, 0, 0, 0, 0], &[0, 0x02, 0, 0]), GOOD);
+    // CMPLST: the defect list, of which there is none, is complete.
+    assert_eq!(world.send_with(1, &[0x04, 0x18, 0, 0, 0, 0], &[0, 0x02, 0, 0]), GOOD);
     assert!(world.last.take().unwrap().work.unwrap().immediate);
 }
 
@@ -278,6 +279,49 @@ fn what_is_write_protected_is_neither_sanitized_nor_formatted() {
     let (cdb, list) = overwrite(&[1]);
     assert_eq!(world.send_with(0, &cdb, &list), protected);
     assert_eq!(World::new(disk()).send(0, &ERASE), wrong_field(1, Some(4)), "thin units alone");
+}
+
+/// The change that a command asks the single writer for, which it has not heard of yet.
+fn parked(world: &mut World, cdb: &[u8]) -> Change {
+    let context = Context { luns: &[], relative_target_port: 1, target_port: TARGET_PORT, read_only: false };
+    let (me, state) = &mut world.nexuses[0];
+    match device_server::begin(world.original.unit(), state, *me, &context, cdb, &mut []) {
+        Action::Change(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nor_is_what_becomes_so_or_loses_its_medium_while_the_command_waits() {
+    for cdb in [&ERASE[..], &[0x04, 0, 0, 0, 0, 0]] {
+        let mut world = World::new(LogicalUnit { removable: true, ..thin() });
+        let me = world.nexuses[0].0;
+        let change = parked(&mut world, cdb);
+        assert_eq!(world.send_with(1, &MODE_SELECT, &control(0, 0x08)), GOOD);
+        let protected = world.unit().write_protection().unwrap();
+        assert_eq!(world.original.apply(change.clone(), me), Err(protected));
+        assert_eq!(world.send_with(1, &MODE_SELECT, &control(0, 0)), GOOD);
+        assert_eq!(world.send(1, &EJECT), GOOD);
+        let absent = Outcome::check(Readiness::MediumNotPresent.sense().unwrap());
+        assert_eq!(world.original.apply(change.clone(), me), Err(absent));
+        assert_eq!(world.send(1, &LOAD), GOOD);
+        assert!(world.original.apply(change, me).unwrap().unwrap().work.is_some());
+    }
+}
+
+#[test]
+fn a_medium_that_grows_while_it_is_sanitized_has_blocks_that_were_not() {
+    let mut world = World::new(thin());
+    assert_eq!(world.send(0, &ERASE), GOOD);
+    let geometry = Geometry::new(512, 2500, 3, 1 << 20).unwrap();
+    let installment = world.original.reconfigure(&LogicalUnit { geometry, ..thin() });
+    world.install(installment);
+    let (outcome, installment) = world.original.work_ended(true);
+    assert_eq!(outcome, Err(WorkKind::Sanitize.failure()));
+    assert_eq!(installment.unwrap().unit.readiness, Readiness::WorkFailed(WorkKind::Sanitize));
+    world.told(0, UnitAttention::CapacityChanged);
+    assert_eq!(world.send(0, &ERASE), GOOD, "of the size of now");
+    assert_eq!(world.original.work_ended(true).0, Ok(()));
 }
 
 #[test]
