@@ -266,7 +266,9 @@ impl<D: Driver> Core<D> {
         if !session.wire.progress(task.name).is_complete {
             return;
         }
-        let data: Vec<u8> = task.inflow.drain(..).flat_map(|buffer| buffer.to_vec()).collect();
+        let mut data: Vec<u8> = task.inflow.drain(..).flat_map(|buffer| buffer.to_vec()).collect();
+        // What the initiator sent beyond the list is no part of it, and nobody checks it.
+        data.truncate(list.length);
         task.inflow_bytes = 0;
         task.work = Work::None;
         self.unshelve(key);

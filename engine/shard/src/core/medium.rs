@@ -99,6 +99,19 @@ pub enum OpKind {
     },
 }
 
+impl OpKind {
+    /// Whether it leaves other bytes on a command's blocks than it found.
+    pub(super) fn modifies(self) -> bool {
+        match self {
+            Self::Store { .. } | Self::Clear { .. } => true,
+            // Work is the unit's: no session that goes leaves it behind.
+            Self::Fetch { .. } | Self::Flush | Self::InstallFlush | Self::LastFlush | Self::Work { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// Why a request was not handed over.
 pub(super) enum Refused {
     /// The command ends like this.

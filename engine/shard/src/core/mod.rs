@@ -99,6 +99,8 @@ pub struct Core<D> {
     pub flushes_due: Vec<(Key<Unit>, Generation)>,
     /// Units whose work on all of the medium wants to go on.
     pub works_due: Vec<Key<Unit>>,
+    /// Those of them for which there was no room.
+    pub works_stalled: Vec<Key<Unit>>,
     /// Connections that end when what they have to send is sent.
     pub ending: Vec<(Key<Connection>, EndReason)>,
     /// Connections that have waited to join their session, and how that ended.
@@ -179,6 +181,7 @@ impl<D: Driver> Core<D> {
             at_work: Vec::with_capacity(64),
             flushes_due: Vec::new(),
             works_due: Vec::new(),
+            works_stalled: Vec::new(),
             ending: Vec::new(),
             joining: Vec::new(),
             seated: 0,

@@ -7,12 +7,12 @@ use portico_model::lun_map::LunMap;
 use portico_model::message::{EndReason, Orphan, ToControl};
 use portico_scsi::attention::UnitAttention;
 
-use super::{Core, OpKind};
+use super::Core;
 use crate::directory::Place;
 use crate::driver::Driver;
 use crate::session::Session;
 use crate::slab::Key;
-use crate::task::Task;
+use crate::task::{End, Task, Work};
 
 impl<D: Driver> Core<D> {
     /// Takes a session in; its connection is already there.
@@ -63,6 +63,7 @@ impl<D: Driver> Core<D> {
         for task in gone {
             self.abort(task, None);
         }
+        self.remap_copies(key, &map);
         let session = self.sessions.get_mut(key).expect("a session with a name is there");
         let before: Vec<u16> = session.luns.iter().map(|state| state.entry.lun).collect();
         session.remap(map, |unit| self.unit_keys.get(&unit).copied());
@@ -70,6 +71,22 @@ impl<D: Driver> Core<D> {
         self.renumber_tasks(key, &before);
         self.announce_inventory(key);
         self.note_alignment(key);
+    }
+
+    /// A copy reaches the units of the new map and no others: its next piece finds nobody at an end that was taken out, and
+    /// may not be written where the map lets the nexus read only.
+    fn remap_copies(&mut self, key: Key<Session>, map: &LunMap) {
+        for (_, task) in self.tasks.iter_mut().filter(|(_, task)| task.session == key) {
+            let Work::Copy(copying) = &mut task.work else { continue };
+            for end in &mut copying.ends {
+                let Some(unit) = self.units.get(end.unit) else { continue };
+                let mut entries = map.entries().iter().filter(|entry| entry.unit == unit.id).peekable();
+                if entries.peek().is_none() {
+                    *end = End::default();
+                }
+                end.read_only = entries.all(|entry| entry.read_only);
+            }
+        }
     }
 
     /// Tasks remember the index of their LUN, which a new map may have moved, and are counted there. One whose LUN leads
@@ -85,7 +102,7 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// A session is over: its tasks are aborted, its writes at a medium become orphans, control is told.
+    /// A session is over: its tasks are aborted, what it writes or clears at a medium becomes orphans, control is told.
     pub fn end_session(&mut self, key: Key<Session>, reason: EndReason) {
         let Some(session) = self.sessions.get(key) else { return };
         let id = session.id;
@@ -108,14 +125,14 @@ impl<D: Driver> Core<D> {
         self.ending.extend(session.connections().map(|connection| (connection, reason)));
     }
 
-    /// Makes orphans of the writes of a session that are at a medium.
+    /// Makes orphans of a session's pieces at a medium that modify it.
     fn orphan_writes(&mut self, key: Key<Session>) -> Vec<Orphan> {
         let mut orphans = Vec::new();
         for index in 0..self.ops.places() {
             let Some(op_key) = self.ops.key_at(index) else { continue };
             let op = self.ops.get(op_key).expect("it was just found");
             let of_session = self.tasks.get(op.task).is_some_and(|task| task.session == key);
-            if !of_session || !matches!(op.kind, OpKind::Store { .. }) || op.orphan.is_some() {
+            if !of_session || !op.kind.modifies() || op.orphan.is_some() {
                 continue;
             }
             let serial = self.serial();

@@ -31,10 +31,14 @@ impl<D: Driver> Core<D> {
             task.work = Work::Verify(Verify { offset_bytes, length_bytes, handed_bytes: 0, compare: None });
             return self.data_came(key);
         }
+        let repeats = required_bytes < length_bytes;
+        if repeats && u64::from(session.announced_bytes(task.name)) != required_bytes {
+            // One block is compared with all: neither a part nor an excess of it can be guessed at.
+            return self.finish(key, Outcome::invalid_cdb_field(0, None));
+        }
         session.wire.want_data(task.name, required_bytes);
         let data_bytes = session.moved_bytes(task.name, required_bytes);
         let called_bytes = session.unsolicited_bytes(task.name);
-        let repeats = required_bytes < length_bytes;
         if u64::from(data_bytes) < required_bytes {
             // Fewer bytes than the CDB names: what came is compared, whole blocks of it.
             length_bytes = length_bytes.min(u64::from(data_bytes - data_bytes % block_bytes));

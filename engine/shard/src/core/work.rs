@@ -85,22 +85,27 @@ impl<D: Driver> Core<D> {
 
     /// Hands the next piece of each work over that waits for its turn, or for room.
     pub fn go_on_with_work(&mut self) {
-        for key in std::mem::take(&mut self.works_due) {
+        let due = std::mem::take(&mut self.works_due);
+        let stalled = std::mem::take(&mut self.works_stalled);
+        for key in due.into_iter().chain(stalled) {
             if let Some(unit) = self.units.get_mut(key)
                 && (self.quiescing || unit.closing != Closing::No)
             {
                 unit.job = None;
             }
             if !self.next_of_work(key) {
-                self.works_due.push(key);
+                self.works_stalled.push(key);
             }
         }
     }
 
-    /// Whether the next turn has something to do although nothing comes in.
+    /// Whether the next turn has something to do although nothing comes in. Work for which there was no room has only when
+    /// something was given back.
     #[must_use]
     pub fn has_something_due(&self) -> bool {
-        !self.to_flush.is_empty() || !self.works_due.is_empty()
+        !self.to_flush.is_empty()
+            || !self.works_due.is_empty()
+            || self.released && !self.works_stalled.is_empty()
     }
 
     /// False where there was no room.
@@ -147,6 +152,10 @@ impl<D: Driver> Core<D> {
             }
             Err(QueueFull(request)) => {
                 self.ops.remove(op);
+                if unit.at_medium == 0 {
+                    // It is another shard that is in the way, for a moment: nothing of ours will end.
+                    self.released = true;
+                }
                 if let Request::Write { segments, .. } = request {
                     self.pool.keep_list(segments);
                 }

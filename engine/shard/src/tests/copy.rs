@@ -109,6 +109,39 @@ fn a_unit_that_the_session_does_not_see_is_not_reached() {
     assert!(bench.world.borrow().at_medium.is_empty());
 }
 
+/// A copy ends where the map becomes this one while a piece is being read.
+fn is_not_written_under(map: Arc<LunMap>) {
+    let (mut bench, mut peer) = two_units();
+    copy(&mut bench, &mut peer, 1, [&disk(), &other()], [0, 0], 8);
+    let session = peer.session;
+    bench.mail(ToShard::Remap { session, map });
+    assert_eq!(land(&mut bench), (1, read(0, 4096)));
+    assert!(bench.world.borrow().at_medium.is_empty(), "it is written no more");
+    assert!(bench.heard(&peer).contains(&Heard::Status(1, CHECK_CONDITION)));
+}
+
+#[test]
+fn a_destination_that_leaves_the_map_is_written_no_more() {
+    is_not_written_under(map(&[(0, 1)]));
+}
+
+#[test]
+fn nor_is_one_that_becomes_read_only_there() {
+    let entry = |lun: u16, read_only| LunEntry { lun, unit: UnitId(u32::from(lun) + 1), read_only };
+    is_not_written_under(Arc::new(LunMap::new(vec![entry(0, false), entry(1, true)])));
+}
+
+#[test]
+fn a_copy_whose_units_have_other_luns_goes_on() {
+    let (mut bench, mut peer) = two_units();
+    copy(&mut bench, &mut peer, 1, [&disk(), &other()], [0, 0], 8);
+    let session = peer.session;
+    bench.mail(ToShard::Remap { session, map: map(&[(0, 1), (5, 2)]) });
+    assert_eq!(land(&mut bench), (1, read(0, 4096)));
+    assert_eq!(land(&mut bench), (2, write(0, 4096)));
+    assert!(bench.heard(&peer).contains(&Heard::Status(1, GOOD)));
+}
+
 #[test]
 fn a_write_cache_that_is_turned_off_meanwhile_has_the_piece_written_again() {
     let (mut bench, mut peer) = two_units();

@@ -89,6 +89,7 @@ struct Answer {
 
 const GOOD: u8 = 0x00;
 const CHECK_CONDITION: u8 = 0x02;
+const BUSY: u8 = 0x08;
 const TASK_SET_FULL: u8 = 0x28;
 
 impl Bench {

@@ -13,10 +13,15 @@ fn thin(write_cache: WriteCache) -> (Bench, Peer) {
 
 /// UNMAP of blocks 8 to 10 and 100 to 106.
 fn unmap(bench: &mut Bench, peer: &mut Peer, tag: u32) {
+    unmap_of(bench, peer, tag, 40, 100);
+}
+
+/// UNMAP of blocks 8 to 10 and of 7 from `second` on, whose CDB tells of so many bytes of that list.
+fn unmap_of(bench: &mut Bench, peer: &mut Peer, tag: u32, length: u8, second: u64) {
     let descriptor =
         |lba: u64, blocks: u32| [&lba.to_be_bytes()[..], &blocks.to_be_bytes(), &[0; 4]].concat();
-    let list = [vec![0, 38, 0, 32, 0, 0, 0, 0], descriptor(8, 3), descriptor(100, 7)].concat();
-    let cdb = [0x42, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0];
+    let list = [vec![0, 38, 0, 32, 0, 0, 0, 0], descriptor(8, 3), descriptor(second, 7)].concat();
+    let cdb = [0x42, 0, 0, 0, 0, 0, 0, 0, length, 0, 0, 0, 0, 0, 0, 0];
     bench.command(peer, 0, tag, cdb, 40, &list);
 }
 
@@ -98,4 +103,33 @@ fn write_same_with_more_data_than_a_block_is_refused_and_touches_nothing() {
     write_same(&mut bench, &mut peer, 4, &[1; 1024]);
     assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
     assert!(bench.world.borrow().at_medium.is_empty());
+}
+
+#[test]
+fn a_descriptor_beyond_the_parameter_list_that_the_cdb_tells_of_is_none() {
+    let (mut bench, mut peer) = thin(WriteCache::WriteBack);
+    // 512 times that is 0, in 64 bits.
+    unmap_of(&mut bench, &mut peer, 1, 24, 1 << 55);
+    assert_eq!(bench.land(), cleared(8, 3));
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+    assert!(bench.world.borrow().at_medium.is_empty());
+}
+
+#[test]
+fn blocks_that_a_lost_session_is_clearing_are_nobodys_until_they_are_clear() {
+    let (mut bench, mut peer) = thin(WriteCache::WriteBack);
+    unmap(&mut bench, &mut peer, 1);
+    let (session, reason) = (peer.session, portico_model::message::EndReason::Reinstated);
+    bench.mail(ToShard::EndSession { session, reason });
+    let orphans =
+        |bench: &Bench| bench.shard.core.units.iter().map(|(_, unit)| unit.orphans.len()).sum::<usize>();
+    assert_eq!(orphans(&bench), 1);
+    let mut next = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.command(&mut next, 0, 1, transfer(0x8a, 10, 512), 512, &[1; 512]);
+    assert_eq!(bench.heard(&next), [Heard::Status(1, BUSY)], "a GOOD would be erased");
+    assert_eq!(bench.land(), cleared(8, 3));
+    assert_eq!(orphans(&bench), 0);
+    bench.command(&mut next, 0, 2, transfer(0x8a, 10, 512), 512, &[1; 512]);
+    assert_eq!(bench.land(), What::Write { offset_bytes: 5120, length_bytes: 512, durable: false });
+    assert_eq!(bench.heard(&next), [Heard::Status(2, GOOD)]);
 }

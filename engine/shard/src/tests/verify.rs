@@ -59,6 +59,9 @@ fn one_block_is_compared_with_all_of_them() {
     assert_eq!(serve(&mut bench, &peer, on_disk).0, GOOD);
     bench.command(&mut peer, 0, 2, verify(1024, 3), 512, &[0; 512]);
     assert_eq!(serve(&mut bench, &peer, on_disk).0, CHECK_CONDITION);
+    let two: Vec<u8> = (0..1024).map(on_disk).collect();
+    bench.command(&mut peer, 0, 3, verify(1024, 3), 1024, &two);
+    assert_eq!(serve(&mut bench, &peer, on_disk).0, CHECK_CONDITION, "more than the one block");
 }
 
 #[test]

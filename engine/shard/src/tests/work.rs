@@ -1,5 +1,6 @@
 //! Work on all of a unit's medium.
 
+use portico_ring::{Buffer, Class};
 use portico_scsi::unit::Readiness;
 use portico_scsi::work::{Fill, Work, WorkKind};
 
@@ -89,4 +90,25 @@ fn a_medium_that_cannot_clear_is_overwritten_and_one_that_fails_is_told_of() {
     bench.settle();
     assert_eq!(told(&bench).1, Some(false));
     assert!(bench.world.borrow().at_medium.is_empty(), "it goes no further");
+}
+
+#[test]
+fn work_that_has_no_memory_lets_the_shard_sleep_until_there_is_some() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    under_way(&mut bench, 2);
+    let arena = bench.shard.core.driver.arena.clone();
+    let mut all: Vec<Buffer> = Vec::new();
+    for class in Class::ALL {
+        all.extend(std::iter::from_fn(|| arena.take(class)));
+    }
+    bench.mail(sanitize(Fill::Pattern { pattern: [1].into(), passes: 1, invert: false }));
+    bench.settle();
+    assert!(bench.world.borrow().at_medium.is_empty());
+    assert!(!bench.shard.core.has_something_due());
+    drop(all);
+    bench.shard.core.note_released();
+    assert!(bench.shard.core.has_something_due());
+    bench.settle();
+    assert!(matches!(bench.land(), What::Write { offset_bytes: 0, .. }));
 }
