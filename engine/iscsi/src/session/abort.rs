@@ -39,7 +39,7 @@ impl Session {
         }
         // §11.6.1: "within the valid CmdSN window and less than the CmdSN of the Task Management Function Request itself".
         let sent_before = request.referenced_cmd_sn.precedes(request.cmd_sn);
-        if sent_before && self.window.skip(request.referenced_cmd_sn) {
+        if sent_before && self.skip(request.referenced_cmd_sn) {
             Referenced::NeverArrived
         } else {
             Referenced::Nothing
@@ -100,7 +100,7 @@ impl Session {
         );
         if numbered && rejected[0] & IMMEDIATE == 0 {
             let bytes = rejected[CMD_SN].try_into().expect("4 bytes");
-            self.window.skip(CmdSn(u32::from_be_bytes(bytes)));
+            self.skip(CmdSn(u32::from_be_bytes(bytes)));
         }
     }
 

@@ -251,6 +251,7 @@ impl Session {
         if is_special
             || !self.immediate.is_empty()
             || !self.window.is_next(command.cmd_sn)
+            || self.parameters.max_connections > 1 && self.is_claimed(command.cmd_sn)
             || self.tasks.find(command.initiator_task_tag).is_some()
         {
             return None;
@@ -339,7 +340,9 @@ impl Session {
     /// Whether a request is to be taken. One outside of the window, or a duplicate inside, is silently ignored
     /// (§4.2.2.1).
     fn is_admissible(&self, request: &Request) -> Result<bool, Violation> {
-        if !request.is_immediate() && !self.window.admits(request.cmd_sn()) {
+        if !request.is_immediate()
+            && (!self.window.admits(request.cmd_sn()) || self.is_claimed(request.cmd_sn()))
+        {
             return Ok(false);
         }
         if self.tasks.find(request.task_tag()).is_some() {
@@ -349,6 +352,19 @@ impl Session {
             return Err(Violation::Session(SessionViolation::TooManyImmediateRequests));
         }
         Ok(true)
+    }
+
+    /// Whether a request of this number has come on some connection, all but the rest of its data segment, with which it
+    /// takes its place in the window: until then no other takes it.
+    fn is_claimed(&self, cmd_sn: CmdSn) -> bool {
+        self.connections
+            .iter()
+            .any(|(_, connection)| connection.incoming.is_some_and(|incoming| incoming.takes == Some(cmd_sn)))
+    }
+
+    /// Considers a number as received that no request has, nor is about to have.
+    fn skip(&mut self, cmd_sn: CmdSn) -> bool {
+        !self.is_claimed(cmd_sn) && self.window.skip(cmd_sn)
     }
 
     fn take(&mut self, seat: Seat, request: Request, write: Write, read: Read, segment: Segment) -> Received {

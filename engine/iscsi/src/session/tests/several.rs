@@ -49,6 +49,36 @@ fn commands_are_delivered_in_the_order_of_their_numbers_whichever_connection_the
 }
 
 #[test]
+fn a_number_whose_data_segment_is_still_coming_in_is_taken_on_no_other_connection() {
+    let (mut dialogue, second) = two();
+    let Ok(Received::Request { task, .. }) = dialogue.send(write(11, 1, 4096, 4096, true)) else { panic!() };
+    let ignored = Ok(Received::Absorb { length_bytes: 0 });
+    assert_eq!(dialogue.send_on(second, InitiatorPdu::NopOut(ping(12, 1, 0))), ignored);
+    assert_eq!(dialogue.send_on(second, plain(11, 1)), ignored, "nor by itself, once more");
+    assert_eq!(dialogue.session.receive_in_turn(second, &command(13, 1), dialogue.now), None);
+    let mut rejected = [0; BHS_BYTES];
+    plain(14, 1).emit(&mut rejected);
+    dialogue.session.consume_cmd_sn(&rejected);
+    assert_eq!(dialogue.session.referenced(&abort(15, 2, (14, 1))), Referenced::Nothing);
+    dialogue.session.data_arrived(Seat::LEADING, task);
+    assert_eq!(dialogue.session.next_request(), Some(task));
+    assert_eq!(dialogue.session.next_request(), None);
+    assert_eq!(dialogue.session.window().expected(), CmdSn(2));
+}
+
+#[test]
+fn a_number_whose_request_was_aborted_on_its_way_is_used_up_when_the_rest_of_it_has_come() {
+    let (mut dialogue, second) = two();
+    let Ok(Received::Request { task, .. }) = dialogue.send(write(11, 1, 4096, 4096, true)) else { panic!() };
+    dialogue.session.abort(task);
+    dialogue.session.retire(task);
+    assert_eq!(dialogue.send_on(second, plain(12, 1)), Ok(Received::Absorb { length_bytes: 0 }));
+    dialogue.session.data_arrived(Seat::LEADING, task);
+    let next = request_on(&mut dialogue, second, plain(12, 2));
+    assert_eq!(dialogue.session.next_request(), Some(next));
+}
+
+#[test]
 fn the_same_number_on_two_connections_is_one_command() {
     let (mut dialogue, second) = two();
     request_on(&mut dialogue, Seat::LEADING, plain(12, 2));
