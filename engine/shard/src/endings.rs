@@ -83,7 +83,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
 
     /// Whether nothing is left to send to anybody who reads.
     pub(crate) fn has_said_all(&self) -> bool {
-        self.core.to_flush.is_empty() && self.connections.iter().all(|(_, connection)| !connection.sending)
+        self.core.to_flush.is_empty()
+            && self.core.unsent.is_empty()
+            && self.connections.iter().all(|(_, connection)| !connection.sending)
     }
 
     fn normal_sessions(&self) -> Vec<Key<Session>> {

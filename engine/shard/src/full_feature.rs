@@ -203,7 +203,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     /// Requests whose turn it is, by whichever connection they came.
-    fn serve_requests(&mut self, session_key: Key<Session>) {
+    pub(crate) fn serve_requests(&mut self, session_key: Key<Session>) {
         while let Some(session) = self.core.sessions.get_mut(session_key) {
             let Some(name) = session.wire.next_request() else { return };
             let task = session.task(name).and_then(|task| self.core.tasks.get(task));

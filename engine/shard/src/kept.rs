@@ -2,8 +2,8 @@
 //! initiator has acknowledged it.
 //!
 //! Responses are kept until ExpStatSN passes them, Data-In and R2Ts until their command's response is acknowledged, Data-In no
-//! longer than until its DataACK. Of Data-In [`KEPT_BYTES_MAX`] are kept, the latest; a SNACK for others is rejected. All of
-//! this is copied and allocates: level 0 has none of it.
+//! longer than until its DataACK. Of their data segments [`KEPT_BYTES_MAX`] are kept, the latest, those of Data-In as far as
+//! others leave them room; a SNACK for what is not kept is rejected. All of this is copied and allocates: level 0 has none of it.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use portico_iscsi::wire::{
     Bhs, DataIn, InitiatorTaskTag, ScsiResponse, TargetPdu, TargetTransferTag, initiator_task_tag,
 };
 
-/// Bytes of Data-In that one connection keeps.
+/// Bytes of data segments that one connection keeps.
 pub const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// PDUs that one connection keeps: more than the answers of any window and the bursts of what is kept of data.
@@ -25,20 +25,11 @@ pub struct Kept {
     data_bytes: usize,
 }
 
-/// A PDU that goes out once more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Again {
-    /// As it was sent.
-    pub header: Bhs,
-    /// Its data segment.
-    pub data: Vec<u8>,
-}
-
 /// What an R-Data SNACK brings about.
 #[derive(Debug)]
 pub struct Resegmented {
-    /// To be sent.
-    pub pdus: Vec<Again>,
+    /// The headers of what is to be sent.
+    pub pdus: Vec<Bhs>,
     /// The DataSN after the last.
     pub next: DataSn,
 }
@@ -53,6 +44,9 @@ struct Pdu {
     /// It is kept until the initiator has seen this response.
     until: Option<StatSn>,
 }
+
+/// Header and data of a Data-In PDU that was cut anew.
+type Cut = (Bhs, Vec<u8>);
 
 /// What a SNACK counts it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +86,12 @@ impl Kept {
 
     fn let_go(&mut self) {
         while self.data_bytes > KEPT_BYTES_MAX {
-            let is_large = |pdu: &&mut Pdu| {
-                matches!(pdu.number, Number::Data(_))
-                    && pdu.data.as_ref().is_some_and(|data| !data.is_empty())
-            };
-            let Some(pdu) = self.pdus.iter_mut().find(is_large) else { break };
-            self.data_bytes -= pdu.data.take().map_or(0, |data| data.len());
+            // Data-In first: a read can be begun anew, sense data are told once.
+            let has_data = |pdu: &Pdu| pdu.data.as_ref().is_some_and(|data| !data.is_empty());
+            let of_read = |pdu: &Pdu| matches!(pdu.number, Number::Data(_)) && has_data(pdu);
+            let oldest = self.pdus.iter().position(of_read).or_else(|| self.pdus.iter().position(has_data));
+            let Some(oldest) = oldest else { break };
+            self.data_bytes -= self.pdus[oldest].data.take().map_or(0, |data| data.len());
         }
         while self.pdus.len() > KEPT_PDUS_MAX {
             let gone = self.pdus.pop_front().and_then(|pdu| pdu.data);
@@ -128,26 +122,32 @@ impl Kept {
         });
     }
 
-    /// Whether a PDU that was to be sent again still is.
+    /// The data segment of a PDU that was to be sent again; `None` where it is not any more.
     #[must_use]
-    pub fn holds(&self, header: &Bhs) -> bool {
-        let (tag, number) = (initiator_task_tag(header), number_of(header));
-        self.pdus.iter().any(|pdu| pdu.tag == tag && Some(pdu.number) == number)
+    pub fn data_of(&self, header: &Bhs) -> Option<&[u8]> {
+        self.pdus.iter().find(|pdu| pdu.header == *header)?.data.as_deref()
     }
 
-    /// Status SNACK: `length` responses from `begin` on, all where it is 0. `None` where one of them is not kept.
+    /// Status SNACK: the headers of `length` responses from `begin` on, all where it is 0. `None` where one of them is not
+    /// kept. Both 0: all that are not acknowledged (§11.16), whatever their numbers.
     #[must_use]
-    pub fn statuses(&self, begin: StatSn, length: u32) -> Option<Vec<Again>> {
+    pub fn statuses(&self, begin: StatSn, length: u32) -> Option<Vec<Bhs>> {
+        let is_all = begin == StatSn(0) && length == 0;
         let wanted = |pdu: &&Pdu| match pdu.number {
+            Number::Status(_) if is_all => true,
             Number::Status(stat_sn) => is_in_run(begin.steps_to(stat_sn), length) && !stat_sn.precedes(begin),
             Number::Data(_) | Number::R2t(_) => false,
         };
         let found: Vec<&Pdu> = self.pdus.iter().filter(wanted).collect();
+        if is_all {
+            return headers(&found);
+        }
         whole(&found, |pdu| matches!(pdu.number, Number::Status(stat_sn) if stat_sn == begin), length)
     }
 
-    /// Data/R2T SNACK: `length` PDUs of a command from `begin` on, all where it is 0. `None` where one of them is not kept, or is
-    /// longer than the initiator takes by now: it has to ask by an R-Data SNACK (§11.16).
+    /// Data/R2T SNACK: the headers of `length` PDUs of a command from `begin` on, all where it is 0. `None` where one of them is
+    /// not kept, or is longer than the initiator takes by now: it has to ask by an R-Data SNACK (§11.16). Both 0: all that
+    /// are not acknowledged, by a DataACK those before them may be.
     #[must_use]
     pub fn run(
         &self,
@@ -155,7 +155,7 @@ impl Kept {
         begin: u32,
         length: u32,
         segment_bytes: u32,
-    ) -> Option<Vec<Again>> {
+    ) -> Option<Vec<Bhs>> {
         let found: Vec<&Pdu> = self
             .pdus
             .iter()
@@ -166,21 +166,24 @@ impl Kept {
         if !found.iter().all(fits) {
             return None;
         }
-        whole(&found, |pdu| pdu.count() == Some(begin), length)
+        let is_all = begin == 0 && length == 0;
+        whole(&found, |pdu| is_all || pdu.count() == Some(begin), length)
     }
 
-    /// DataACK: of the read that has this transfer tag, if there is one, all before `begin` has come.
+    /// DataACK: of the read that has this transfer tag, if there is one, all before `begin` has come. One that had the tag
+    /// before it may be kept still, until its response is acknowledged.
     pub fn data_acknowledged(&mut self, transfer: TargetTransferTag, begin: u32) {
         let named = self
             .pdus
             .iter()
+            .rev()
             .find(|pdu| pdu.data_in().is_some_and(|data| data.target_transfer_tag == transfer));
         let Some(tag) = named.map(|pdu| pdu.tag).filter(|_| !transfer.is_reserved()) else { return };
         self.drop_where(|pdu| pdu.tag == tag && matches!(pdu.number, Number::Data(count) if count < begin));
     }
 
     /// R-Data SNACK: all Data-In of a command that was not acknowledged, in segments of this length, and its response, where
-    /// that has gone out, with the tag of the SNACK. `None` where some of it is not kept.
+    /// that has gone out, with the tag of the SNACK. `None` where some of it is not kept, or would be too much.
     pub fn resegment(
         &mut self,
         tag: InitiatorTaskTag,
@@ -195,21 +198,26 @@ impl Kept {
             .map(|pdu| Some((pdu.data_in()?, pdu.data.as_ref()?)))
             .collect::<Option<_>>()?;
         let (cut, next) = recut(&old, segment_bytes as usize)?;
+        let response = self.pdus.iter().find(|pdu| pdu.response(tag).is_some());
+        if response.is_some_and(|pdu| pdu.data.is_none())
+            || self.pdus.len() - old.len() + cut.len() > KEPT_PDUS_MAX
+        {
+            return None;
+        }
         let until = self.pdus.iter().find(|pdu| of_data(pdu)).and_then(|pdu| pdu.until);
         self.drop_where(of_data);
         let mut pdus = Vec::new();
-        for again in cut {
-            let number = number_of(&again.header).expect("it is Data-In");
-            self.data_bytes += again.data.len();
-            let (header, data) = (again.header, Some(again.data.clone()));
-            self.pdus.push_back(Pdu { header, data, tag, number, until });
-            pdus.push(again);
+        for (header, data) in cut {
+            let number = number_of(&header).expect("it is Data-In");
+            self.data_bytes += data.len();
+            self.pdus.push_back(Pdu { header, data: Some(data), tag, number, until });
+            pdus.push(header);
         }
         let response = self.pdus.iter_mut().find_map(|pdu| Some((pdu.response(tag)?, pdu)));
         if let Some((response, pdu)) = response {
             // All responses that go out for it have one StatSN (§11.16).
             ScsiResponse { snack_tag, expected_data_sn: next.0, ..response }.emit(&mut pdu.header);
-            pdus.push(Again { header: pdu.header, data: pdu.data.clone().unwrap_or_default() });
+            pdus.push(pdu.header);
         }
         Some(Resegmented { pdus, next })
     }
@@ -245,20 +253,18 @@ impl Pdu {
             _ => None,
         }
     }
-
-    fn again(&self) -> Option<Again> {
-        Some(Again { header: self.header, data: self.data.clone()? })
-    }
 }
 
 /// A run of which nothing is missing.
-fn whole(found: &[&Pdu], is_first: impl Fn(&Pdu) -> bool, length: u32) -> Option<Vec<Again>> {
+fn whole(found: &[&Pdu], is_first: impl Fn(&Pdu) -> bool, length: u32) -> Option<Vec<Bhs>> {
     let complete =
         found.first().is_some_and(|pdu| is_first(pdu)) && (length == 0 || found.len() == length as usize);
-    if !complete {
-        return None;
-    }
-    found.iter().map(|pdu| pdu.again()).collect()
+    complete.then(|| headers(found)).flatten()
+}
+
+/// `None` where the data of one are not kept any more.
+fn headers(found: &[&Pdu]) -> Option<Vec<Bhs>> {
+    found.iter().map(|pdu| pdu.data.as_ref().map(|_| pdu.header)).collect()
 }
 
 const fn is_in_run(ahead: u32, length: u32) -> bool {
@@ -283,7 +289,7 @@ fn number_of(header: &Bhs) -> Option<Number> {
 }
 
 /// Cuts data anew, sequence by sequence, from the first DataSN on.
-fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Again>, DataSn)> {
+fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Cut>, DataSn)> {
     let (first, _) = old.first()?;
     let (mut data_sn, mut cut) = (first.data_sn, Vec::new());
     for sequence in old.chunk_by(|(before, _), _| !before.is_final) {
@@ -308,7 +314,7 @@ fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Again>
                 ..shape
             }
             .emit(&mut header);
-            cut.push(Again { header, data: data.to_vec() });
+            cut.push((header, data.to_vec()));
             data_sn = data_sn.next();
         }
     }
@@ -319,19 +325,30 @@ fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Again>
 mod tests {
     use super::*;
     use portico_iscsi::sn::CmdSn;
-    use portico_iscsi::wire::{LunField, Residual, ServiceResponse};
+    use portico_iscsi::wire::{LunField, NopIn, Residual, ServiceResponse};
 
     const TAG: InitiatorTaskTag = InitiatorTaskTag(9);
 
     fn data_in(data_sn: u32, offset: u32, length: u32, is_final: bool) -> (Bhs, Vec<u8>) {
+        data_in_of(TAG, TargetTransferTag::RESERVED, (data_sn, offset), length, is_final)
+    }
+
+    /// One with a transfer tag asks for a DataACK.
+    fn data_in_of(
+        tag: InitiatorTaskTag,
+        transfer: TargetTransferTag,
+        (data_sn, offset): (u32, u32),
+        length: u32,
+        is_final: bool,
+    ) -> (Bhs, Vec<u8>) {
         let mut header = [0; 48];
         DataIn {
             is_final,
-            acknowledge: false,
+            acknowledge: !transfer.is_reserved(),
             data_segment_length: length,
             lun: LunField::default(),
-            initiator_task_tag: TAG,
-            target_transfer_tag: TargetTransferTag::RESERVED,
+            initiator_task_tag: tag,
+            target_transfer_tag: transfer,
             status: None,
             expected_cmd_sn: CmdSn(1),
             maximum_cmd_sn: CmdSn(4),
@@ -376,11 +393,12 @@ mod tests {
         kept
     }
 
-    fn parts(pdus: &[Again]) -> Vec<(u32, u32, usize, bool)> {
-        let part = |again: &Again| match TargetPdu::parse(&again.header) {
+    fn parts(kept: &Kept, pdus: &[Bhs]) -> Vec<(u32, u32, usize, bool)> {
+        let part = |header: &Bhs| match TargetPdu::parse(header) {
             Ok(TargetPdu::DataIn(data)) => {
-                assert_eq!(data.data_segment_length as usize, again.data.len());
-                (data.data_sn.0, data.buffer_offset, again.data.len(), data.is_final)
+                let length = kept.data_of(header).unwrap().len();
+                assert_eq!(data.data_segment_length as usize, length);
+                (data.data_sn.0, data.buffer_offset, length, data.is_final)
             }
             other => panic!("{other:?}"),
         };
@@ -393,15 +411,18 @@ mod tests {
         assert_eq!(kept.run(TAG, 0, 0, 5), None, "longer than the initiator takes by now");
         let resegmented = kept.resegment(TAG, 5, 7).unwrap();
         let (data, answer) = resegmented.pdus.split_at(4);
-        assert_eq!(parts(data), [(0, 0, 5, false), (1, 5, 5, true), (2, 10, 5, false), (3, 15, 5, true)]);
-        let bytes: Vec<u8> = data.iter().flat_map(|again| again.data.iter().copied()).collect();
+        assert_eq!(
+            parts(&kept, data),
+            [(0, 0, 5, false), (1, 5, 5, true), (2, 10, 5, false), (3, 15, 5, true)]
+        );
+        let bytes: Vec<u8> = data.iter().flat_map(|header| kept.data_of(header).unwrap().to_vec()).collect();
         assert_eq!(bytes, (0..20).collect::<Vec<u8>>());
-        let Ok(TargetPdu::ScsiResponse(response)) = TargetPdu::parse(&answer[0].header) else { panic!() };
+        let Ok(TargetPdu::ScsiResponse(response)) = TargetPdu::parse(&answer[0]) else { panic!() };
         assert_eq!((response.snack_tag, response.stat_sn, response.expected_data_sn), (7, StatSn(50), 4));
         let smaller = kept.resegment(TAG, 2, 8).unwrap();
         assert_eq!((smaller.next, smaller.pdus.len()), (DataSn(10), 11));
         assert_eq!(
-            parts(&kept.run(TAG, 9, 1, 2).unwrap()),
+            parts(&kept, &kept.run(TAG, 9, 1, 2).unwrap()),
             [(9, 18, 2, true)],
             "what was cut is what is kept"
         );
@@ -431,10 +452,49 @@ mod tests {
     }
 
     #[test]
+    fn the_data_of_any_pdu_count_against_the_bound() {
+        const PDUS: u32 = 20;
+        let mut kept = Kept::default();
+        let length = 256 << 10;
+        for stat_sn in 1..=PDUS {
+            let mut header = [0; 48];
+            NopIn {
+                data_segment_length: length,
+                lun: LunField::default(),
+                initiator_task_tag: TAG,
+                target_transfer_tag: TargetTransferTag::RESERVED,
+                stat_sn: StatSn(stat_sn),
+                expected_cmd_sn: CmdSn(1),
+                maximum_cmd_sn: CmdSn(4),
+            }
+            .emit(&mut header);
+            kept.keep(&header, vec![7; length as usize]);
+        }
+        let held: usize = kept.pdus.iter().filter_map(|pdu| pdu.data.as_ref()).map(Vec::len).sum();
+        assert_eq!((held, kept.data_bytes), (KEPT_BYTES_MAX, KEPT_BYTES_MAX));
+        assert_eq!(kept.statuses(StatSn(1), 1), None);
+        assert_eq!(kept.statuses(StatSn(0), 0), None, "some of what was asked for is not kept");
+        assert_eq!(kept.statuses(StatSn(PDUS), 1).map(|found| found.len()), Some(1));
+    }
+
+    #[test]
+    fn a_data_ack_is_for_the_latest_read_that_has_the_transfer_tag() {
+        let mut kept = Kept::default();
+        let (transfer, next) = (TargetTransferTag(3 << 16), InitiatorTaskTag(10));
+        for tag in [TAG, next] {
+            let (header, data) = data_in_of(tag, transfer, (0, 0), 4, true);
+            kept.keep(&header, data);
+        }
+        kept.data_acknowledged(transfer, 1);
+        assert_eq!(kept.run(next, 0, 1, 4), None);
+        assert_eq!(kept.run(TAG, 0, 1, 4).map(|found| found.len()), Some(1));
+    }
+
+    #[test]
     fn a_tag_that_names_another_command_has_nothing_of_the_one_before() {
         let mut kept = kept();
         let (header, data) = data_in(0, 0, 3, true);
         kept.keep(&header, data);
-        assert_eq!(parts(&kept.run(TAG, 0, 0, 100).unwrap()), [(0, 0, 3, true)]);
+        assert_eq!(parts(&kept, &kept.run(TAG, 0, 0, 100).unwrap()), [(0, 0, 3, true)]);
     }
 }

@@ -314,6 +314,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             self.core.driver.close(before.fd);
         }
         self.core.reinstate_connection((key, seat), question);
+        // Requests on other connections may have waited for one whose data were coming in on this.
+        self.serve_requests(key);
     }
 
     /// Connections that waited for what their predecessors had at media.

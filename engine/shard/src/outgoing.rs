@@ -5,7 +5,6 @@ use portico_iscsi::session::{Leaving, TaskId, TextPart};
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{Bhs, LogoutResult, LunField, RejectReason, TaskManagementResult};
 
-use crate::kept::Again;
 use crate::slab::Key;
 use crate::task::Task;
 
@@ -27,6 +26,12 @@ impl Outgoing {
     #[must_use]
     pub fn is_ping(&self) -> bool {
         matches!(self, Outgoing::Rare(rare) if matches!(**rare, Rare::Ping))
+    }
+
+    /// Whether it has been sent before.
+    #[must_use]
+    pub fn is_again(&self) -> bool {
+        matches!(self, Outgoing::Rare(rare) if matches!(**rare, Rare::Again { .. }))
     }
 }
 
@@ -88,8 +93,11 @@ pub enum Rare {
         /// SenseLength and sense data.
         data: Vec<u8>,
     },
-    /// A PDU that has been sent before.
-    Again(Again),
+    /// A PDU that has been sent before: its data are looked up among what is kept when it goes.
+    Again {
+        /// As it was sent.
+        header: Bhs,
+    },
     /// The session is dropped: its connections close.
     Dropped,
     /// The initiator is asked to leave.
@@ -112,7 +120,7 @@ impl Rare {
             Rare::Ping
             | Rare::Reject { .. }
             | Rare::Event { .. }
-            | Rare::Again(_)
+            | Rare::Again { .. }
             | Rare::Dropped
             | Rare::AskForLogout { .. } => None,
         }

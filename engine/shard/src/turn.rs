@@ -477,6 +477,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn flush(&mut self) {
         // Time has passed since the turn began; a command that was served within it took some of it.
         self.core.now = self.core.driver.now();
+        self.core.to_flush.append(&mut self.core.unsent);
         let mut list = std::mem::take(&mut self.core.to_flush);
         std::mem::swap(&mut self.core.to_flush, &mut self.spare_connections);
         for key in list.drain(..) {
@@ -503,11 +504,13 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         }
         let mut message = self.core.pool.message();
         connection.fill_replies(&mut message);
-        if let Some((session, seat)) = connection.place() {
+        let place = connection.place();
+        if let Some((session, seat)) = place {
             self.core.emit(session, seat, &mut message);
         }
         if message.is_empty() {
             self.core.pool.keep_message(message);
+            self.core.note_unsent(key, place);
             self.close_if_through(key);
             return;
         }

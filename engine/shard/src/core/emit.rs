@@ -8,6 +8,7 @@ use portico_ring::{Buffer, Lent, Message};
 use portico_scsi::sense::Outcome;
 
 use super::{Core, Record};
+use crate::connection::Connection;
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
 use crate::outgoing::{Outgoing, Rare};
@@ -90,6 +91,16 @@ impl<D: Driver> Core<D> {
     pub fn note_flushed(&mut self, session: Key<Session>, seat: Seat) {
         let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
         link.into_iter().for_each(|link| link.flush_listed = false);
+    }
+
+    /// Nothing of what a connection has to send went into a message: there was no memory for it. It is tried again in every
+    /// turn, since nobody says when some has come back.
+    pub fn note_unsent(&mut self, connection: Key<Connection>, place: Option<Place>) {
+        let Some((session, seat)) = place else { return };
+        let link = self.sessions.get(session).and_then(|session| session.link(seat));
+        if link.is_some_and(|link| !link.outgoing.is_empty()) && !self.unsent.contains(&connection) {
+            self.unsent.push(connection);
+        }
     }
 
     fn emit_data_in(&mut self, place: Place, key: Key<Task>, message: &mut Message) -> Emitted {
@@ -221,11 +232,17 @@ impl<D: Driver> Core<D> {
     fn emit_rare(&mut self, place: Place, rare: &Rare, message: &mut Message) -> Emitted {
         let (session_key, seat) = place;
         let now = self.now;
+        let again;
         let data: &[u8] = match rare {
             Rare::Pong { data, .. } | Rare::Text { data, .. } | Rare::Event { data, .. } => data,
             Rare::Reject { header, .. } => header,
-            Rare::Again(again) if !self.is_kept(place, &again.header) => return Emitted::Through,
-            Rare::Again(again) => &again.data,
+            Rare::Again { header } => match self.kept_data(place, header) {
+                Some(kept) => {
+                    again = kept;
+                    &again
+                }
+                None => return Emitted::Through,
+            },
             // What was refused goes back: its header, which is written below.
             Rare::RejectText { .. } => &[0; BHS_BYTES],
             Rare::Ping
@@ -243,7 +260,7 @@ impl<D: Driver> Core<D> {
         let mut bhs = [0; BHS_BYTES];
         let length_bytes = u32::try_from(data.len()).expect("a rare PDU's data are short");
         let (finished, rejected) = rare_header((session, seat), rare, now, length_bytes, &mut bhs);
-        let keeps = session.wire.recovers() && !matches!(rare, Rare::Again(_));
+        let keeps = session.wire.recovers() && !matches!(rare, Rare::Again { .. });
         let mut pdu = Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(keeps);
         match rejected {
             Some(header) => pdu.bytes(&header),
@@ -261,10 +278,11 @@ impl<D: Driver> Core<D> {
         Emitted::Through
     }
 
-    /// Whether what was to be sent again still is: its command may have been aborted.
-    fn is_kept(&self, (session, seat): Place, header: &Bhs) -> bool {
-        let link = self.sessions.get(session).and_then(|session| session.link(seat));
-        link.and_then(|link| link.kept.as_ref()).is_some_and(|kept| kept.holds(header))
+    /// The data of a PDU that goes out once more; `None` where it does not: its command may have been aborted, and its data
+    /// let go of, since it was asked for.
+    fn kept_data(&self, (session, seat): Place, header: &Bhs) -> Option<Vec<u8>> {
+        let kept = self.sessions.get(session)?.link(seat)?.kept.as_ref()?;
+        kept.data_of(header).map(<[u8]>::to_vec)
     }
 
     /// Data of a rare PDU that are too long for a message's slab, in buffers; none where they are not. `None` when there
@@ -332,8 +350,8 @@ fn rare_header(
             session.wire.scsi_event(seat, *lun, length_bytes, bhs);
             None
         }
-        Rare::Again(again) => {
-            session.wire.again(seat, &again.header, bhs);
+        Rare::Again { header } => {
+            session.wire.again(seat, header, bhs);
             None
         }
         Rare::Dropped => {

@@ -91,6 +91,8 @@ pub struct Core<D> {
     pub to_flush: Vec<Key<Connection>>,
     /// Connections for whose next receive there was no memory.
     pub thirsty: Vec<Key<Connection>>,
+    /// Connections that have got something to send, for which there was no memory.
+    pub unsent: Vec<Key<Connection>>,
     /// Units whose last flush failed.
     pub failed_flushes: Vec<UnitId>,
     /// Units with requests at their media, and some that had.
@@ -177,6 +179,7 @@ impl<D: Driver> Core<D> {
             starved: VecDeque::with_capacity(1024),
             to_flush: Vec::with_capacity(256),
             thirsty: Vec::new(),
+            unsent: Vec::new(),
             failed_flushes: Vec::new(),
             at_work: Vec::with_capacity(64),
             flushes_due: Vec::new(),

@@ -12,11 +12,14 @@ use crate::session::Session;
 use crate::slab::Key;
 use crate::task::{Task, Verify, Work};
 
+/// PDUs to be sent again that wait for their turn, after which no further SNACK is served until some have gone.
+const AGAIN_MAX: usize = 256;
+
 impl<D: Driver> Core<D> {
     /// A SNACK has come on a connection.
     ///
     /// # Errors
-    /// What it asks for is not kept.
+    /// What it asks for is not kept, or too much is about to be sent again already.
     pub fn snack(
         &mut self,
         (session_key, seat): (Key<Session>, Seat),
@@ -25,7 +28,9 @@ impl<D: Driver> Core<D> {
         let refused = Violation::Session(SessionViolation::SnackNotServed);
         let Some(session) = self.sessions.get_mut(session_key) else { return Ok(()) };
         let segment_bytes = session.wire.peer_segment_bytes_max(seat);
-        let Some(kept) = session.link_mut(seat).and_then(|link| link.kept.as_mut()) else {
+        let Some(link) = session.link_mut(seat) else { return Err(refused) };
+        let is_busy = link.outgoing.iter().filter(|entry| entry.is_again()).nth(AGAIN_MAX - 1).is_some();
+        let Some(kept) = link.kept.as_mut().filter(|_| !is_busy || snack.kind == SnackType::DataAck) else {
             return Err(refused);
         };
         let tag = snack.initiator_task_tag;
@@ -48,8 +53,8 @@ impl<D: Driver> Core<D> {
                 resegmented.map(|resegmented| resegmented.pdus)
             }
         };
-        for pdu in again.ok_or(refused)? {
-            self.list_rare(session_key, seat, Rare::Again(pdu));
+        for header in again.ok_or(refused)? {
+            self.list_rare(session_key, seat, Rare::Again { header });
         }
         Ok(())
     }

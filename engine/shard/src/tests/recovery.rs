@@ -97,8 +97,8 @@ fn a_response_is_sent_again_until_it_is_acknowledged() {
     bench.command(&mut peer, 0, 5, [0; 16], 0, &[]);
     let heard = hear(&mut bench, &peer, false);
     let stat_sn = response(&heard[0].0).stat_sn;
-    for length in [1, 0] {
-        send(&mut bench, &peer, snack(SnackType::Status, u32::MAX, u32::MAX, (stat_sn.0, length)));
+    for run in [(stat_sn.0, 1), (stat_sn.0, 0)] {
+        send(&mut bench, &peer, snack(SnackType::Status, u32::MAX, u32::MAX, run));
         let again = hear(&mut bench, &peer, false);
         assert_eq!(again.len(), 1);
         assert_eq!(response(&again[0].0).stat_sn, stat_sn);
@@ -107,6 +107,42 @@ fn a_response_is_sent_again_until_it_is_acknowledged() {
     acknowledge(&mut bench, &peer, stat_sn.next());
     send(&mut bench, &peer, snack(SnackType::Status, u32::MAX, u32::MAX, (stat_sn.0, 1)));
     assert!(is_rejected(&mut bench, &peer));
+}
+
+/// RFC 7143 §11.16: BegRun and RunLength of 0 ask for all that is not acknowledged, whatever its numbers are.
+#[test]
+fn all_that_is_not_acknowledged_is_asked_for_by_zeroes() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    let first = read_16k(&mut bench, &mut peer);
+    let stat_sn = response(&first[4].0).stat_sn;
+    acknowledge(&mut bench, &peer, stat_sn);
+    send(&mut bench, &peer, snack(SnackType::Status, u32::MAX, u32::MAX, (0, 0)));
+    let again = hear(&mut bench, &peer, false);
+    assert_eq!((again.len(), response(&again[0].0).stat_sn), (1, stat_sn));
+    let transfer = data_in(&first[1].0).target_transfer_tag.0;
+    send(&mut bench, &peer, snack(SnackType::DataAck, u32::MAX, transfer, (2, 0)));
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 0)));
+    let again = hear(&mut bench, &peer, false);
+    assert_eq!(again.iter().map(|(pdu, _)| data_in(pdu).data_sn.0).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn while_much_waits_to_be_sent_again_a_further_snack_is_rejected() {
+    const SNACKS: usize = 100;
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    let first = read_16k(&mut bench, &mut peer);
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    for _ in 0..SNACKS {
+        send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 0)));
+    }
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    let heard = hear(&mut bench, &peer, false);
+    let again = heard.iter().filter(|(pdu, _)| matches!(pdu, TargetPdu::DataIn(_))).count();
+    let rejected = heard.iter().filter(|(pdu, _)| matches!(pdu, TargetPdu::Reject(_))).count();
+    assert_eq!((again, rejected), (4 * (1 + 64), SNACKS - 65), "the first is on its way, 256 PDUs wait");
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 1)));
+    assert_eq!(hear(&mut bench, &peer, false)[0].1, first[0].1, "they have gone");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who gets memory, and who waits for it, when there is not enough for all (ARCHITECTURE, Scarcity).
 
 use portico_iscsi::moment::Moment;
+use portico_iscsi::wire::NopOut;
 use portico_ring::{Buffer, Class};
 
 use super::*;
@@ -325,6 +326,35 @@ fn take_everything(bench: &Bench) -> Vec<Buffer> {
     let arena = &bench.shard.core.driver.arena;
     let take = |class: Class| std::iter::from_fn(move || arena.take(class));
     Class::ALL.into_iter().flat_map(take).collect()
+}
+
+#[test]
+fn a_long_answer_for_which_there_was_no_memory_goes_out_when_there_is() {
+    const LENGTH: usize = 8192;
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    bench.command(&mut peer, 0, 1, [0; 16], 0, &[]);
+    let mut ping = [0; BHS_BYTES];
+    NopOut {
+        immediate: true,
+        data_segment_length: 0,
+        lun: LunField::default(),
+        initiator_task_tag: InitiatorTaskTag(2),
+        target_transfer_tag: TargetTransferTag::RESERVED,
+        cmd_sn: peer.cmd_sn,
+        expected_stat_sn: StatSn(0),
+    }
+    .emit(&mut ping);
+    bench.post(&peer, ping, &[7; LENGTH]);
+    let taken = take_everything(&bench);
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)], "nothing is left for the answer to the ping");
+    drop(taken);
+    bench.settle();
+    assert_eq!(bench.heard(&peer), [Heard::Other(0x20)]);
 }
 
 #[test]

@@ -173,6 +173,44 @@ fn a_connection_of_the_same_cid_takes_the_place_of_the_old_one_whose_writes_are_
 }
 
 #[test]
+fn what_waited_for_data_on_a_connection_that_is_replaced_has_its_turn() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let keys = "InitialR2T=No|ImmediateData=Yes|MaxRecvDataSegmentLength=262144|FirstBurstLength=8192|MaxConnections=3|";
+    let first = bench.log_in(&[(0, 1)], keys);
+    let second = join(&mut bench, &first, 1);
+    assert_eq!(bench.heard(&second), [LOGIN]);
+    let unsolicited =
+        ScsiCommand { is_final: false, cmd_sn: CmdSn(3), ..command(0, 21, transfer(0x8a, 0, 8192), 8192) };
+    send(&mut bench, &second, InitiatorPdu::ScsiCommand(unsolicited), &[]);
+    let data = DataOut {
+        is_final: false,
+        data_segment_length: 4096,
+        lun: lun_field(0),
+        initiator_task_tag: InitiatorTaskTag(21),
+        target_transfer_tag: TargetTransferTag::RESERVED,
+        expected_stat_sn: StatSn(0),
+        data_sn: DataSn(0),
+        buffer_offset: 0,
+    };
+    let mut bhs = [0; BHS_BYTES];
+    data.emit(&mut bhs);
+    {
+        // Its header and no more.
+        let world = &mut *bench.world.borrow_mut();
+        world.sockets[second.socket].to_shard.extend(bhs);
+        world.feed(second.socket);
+    }
+    bench.settle();
+    send(&mut bench, &first, test_unit_ready(14, 4), &[]);
+    send(&mut bench, &first, test_unit_ready(12, 2), &[]);
+    assert_eq!(bench.heard(&first), [Heard::Status(12, GOOD)], "the write in between is not all there");
+    let third = join(&mut bench, &first, 1);
+    assert_eq!(bench.heard(&first), [Heard::Status(14, GOOD)]);
+    assert_eq!(bench.heard(&third), [LOGIN]);
+}
+
+#[test]
 fn the_only_connection_of_a_session_can_be_replaced() {
     let mut bench = Bench::new();
     bench.open(1, 8);
