@@ -39,9 +39,9 @@ impl Devices for Media {
     fn resize(&self, medium: &Medium, device: &Device) -> Result<u64, String> {
         medium.resize(match &device.handler {
             Handler::NullIo { size_bytes, .. } | Handler::Ram { size_bytes } => Some(*size_bytes),
-            Handler::FileIo { size_bytes, .. } => *size_bytes,
-            // The disk or the cluster says it.
-            Handler::BlockIo { .. } | Handler::Rbd(_) => None,
+            Handler::FileIo { size_bytes, .. } | Handler::BlockIo { size_bytes, .. } => *size_bytes,
+            // The cluster says it.
+            Handler::Rbd(_) => None,
         })
     }
 }
@@ -138,5 +138,21 @@ fn warn(device: &Device, warnings: &[portico_backstores::open::Warning]) {
             device = device.name,
             "nv_cache 1: SYNCHRONIZE CACHE flushes nothing, the administrator vouches for the power"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_that_is_written_beside_a_device_is_asked_of_its_medium() {
+        let media = Media { shards: 1 };
+        let medium = Medium::Null(NullStore::new(512, 2048, false).unwrap());
+        let filename = String::from("/dev/disk");
+        let sized = Handler::BlockIo { filename: filename.clone(), size_bytes: Some(512 << 10) };
+        assert_eq!(media.resize(&medium, &Device::new("disk", sized)), Ok(512 << 10));
+        let whole = Handler::BlockIo { filename, size_bytes: None };
+        assert_eq!(media.resize(&medium, &Device::new("disk", whole)), Ok(1 << 20));
     }
 }
