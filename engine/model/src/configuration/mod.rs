@@ -85,11 +85,15 @@ impl Configuration {
         self.targets.iter().find(|target| target.name.as_str().eq_ignore_ascii_case(name))
     }
 
-    /// RELATIVE TARGET PORT IDENTIFIER of a target (SPC-4 §7.8.6.7): the file's, else the target's place among all, from 1.
+    /// RELATIVE TARGET PORT IDENTIFIER of a target (SPC-4 §7.8.6.7): the file's, else the target's place among all, from 1,
+    /// or the next that is free where the file gives that to another port.
     #[must_use]
     pub fn relative_target_port(&self, target: &Target) -> u16 {
-        let place = self.targets.iter().zip(1_u16..).find(|(other, _)| other.name == target.name);
-        target.rel_tgt_id.or(place.map(|(_, place)| place)).unwrap_or(0)
+        let derived = || {
+            let place = self.targets.iter().position(|other| other.name == target.name)?;
+            self.first_port_ids().get(place).copied()
+        };
+        target.rel_tgt_id.or_else(derived).unwrap_or(0)
     }
 
     /// Whether initiators may log in to this target: the target *and* the driver must be enabled.

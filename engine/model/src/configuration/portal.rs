@@ -76,8 +76,9 @@ impl Configuration {
     /// [`Configuration::relative_target_port`] says, through each further one the next that is free.
     #[must_use]
     pub fn target_ports(&self) -> Vec<TargetPort<'_>> {
-        let firsts: Vec<u16> = self.targets.iter().map(|target| self.relative_target_port(target)).collect();
-        let taken: BTreeSet<u16> = firsts.iter().copied().collect();
+        let firsts = self.first_port_ids();
+        let mut taken = self.given_port_ids();
+        taken.extend(&firsts);
         let mut free = (1..=u16::MAX).filter(|id| !taken.contains(id));
         let mut ports = Vec::new();
         for (number, tag) in self.portal_group_tags().into_iter().enumerate() {
@@ -87,6 +88,29 @@ impl Configuration {
             }
         }
         ports
+    }
+
+    /// The identifiers that the file gives: to targets of this gateway, and to those of others that are in a DEVICE_GROUP.
+    fn given_port_ids(&self) -> BTreeSet<u16> {
+        // In their normal form, as those of references need not be.
+        let own: BTreeSet<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
+        let groups = self.device_groups.iter().flat_map(|group| &group.target_groups);
+        let others = groups
+            .flat_map(|group| &group.targets)
+            .filter(|reference| !own.contains(reference.name.to_ascii_lowercase().as_str()))
+            .filter_map(|reference| reference.rel_tgt_id);
+        self.targets.iter().filter_map(|target| target.rel_tgt_id).chain(others).collect()
+    }
+
+    /// The identifier of each target through the first portal group: what [`Configuration::relative_target_port`] says.
+    pub(super) fn first_port_ids(&self) -> Vec<u16> {
+        let mut taken = self.given_port_ids();
+        let places = self.targets.iter().zip(1..=u16::MAX);
+        let by_place: Vec<Option<u16>> = places
+            .map(|(target, place)| target.rel_tgt_id.or_else(|| taken.insert(place).then_some(place)))
+            .collect();
+        let mut free = (1..=u16::MAX).filter(|id| !taken.contains(id));
+        by_place.into_iter().map(|id| id.or_else(|| free.next()).unwrap_or(0)).collect()
     }
 
     /// RELATIVE TARGET PORT IDENTIFIER of a target through the portal group of this tag.
@@ -124,7 +148,7 @@ fn is_unicast_link_local(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configuration::IscsiName;
+    use crate::configuration::{AluaState, DeviceGroup, IscsiName, Source, TargetGroup, TargetReference};
 
     fn with(portals: &[(&str, u16)]) -> Configuration {
         let grouped =
@@ -162,6 +186,37 @@ mod tests {
         let plain = with(&[]);
         assert_eq!(plain.target_ports().len(), 2);
         assert_eq!(plain.relative_target_port_at(&plain.targets[1], 1), 3);
+    }
+
+    #[test]
+    fn no_identifier_is_that_of_another_port_of_this_gateway_or_of_another_one() {
+        let mut configuration = with(&[("10.0.0.1:3260", 1), ("10.0.1.1:3260", 2)]);
+        for (name, id) in [("iqn.2026-11.test:c", None), ("iqn.2026-11.test:d", Some(1))] {
+            let mut target = Target::new(IscsiName::parse(name).unwrap());
+            target.rel_tgt_id = id;
+            configuration.targets.push(target);
+        }
+        let references = [("iqn.2026-11.test:elsewhere", 5), ("iqn.2026-11.test:c", 2)];
+        let reference = |(name, id): (&str, u16)| TargetReference { name: name.into(), rel_tgt_id: Some(id) };
+        let source = Source { line: 1 };
+        let group = TargetGroup {
+            name: "x".into(),
+            group_id: 1,
+            preferred: false,
+            state: AluaState::Active,
+            targets: references.map(reference).into(),
+            kept: Vec::new(),
+            source,
+        };
+        let (name, target_groups) = ("g".into(), vec![group]);
+        let group = DeviceGroup { name, devices: Vec::new(), target_groups, kept: Vec::new(), source };
+        configuration.device_groups.push(group);
+        let ports: Vec<_> =
+            configuration.target_ports().iter().map(|port| (port.tag, port.relative_id)).collect();
+        let expected = [(1, 2), (1, 3), (1, 4), (1, 1), (2, 6), (2, 7), (2, 8), (2, 9)];
+        assert_eq!(ports, expected);
+        let first = |at: usize| configuration.relative_target_port(&configuration.targets[at]);
+        assert_eq!((0..4).map(first).collect::<Vec<_>>(), [2, 3, 4, 1]);
     }
 
     #[test]
