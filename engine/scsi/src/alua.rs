@@ -106,7 +106,7 @@ pub struct TargetPortGroup {
     pub state: AccessState,
     /// STATUS CODE.
     pub changed_by: ChangedBy,
-    /// Relative identifiers of the target ports in it, of this gateway and of others; at most [`PORTS_MAX`].
+    /// Relative identifiers of the target ports in it, of this gateway and of others. No more than [`PORTS_MAX`] are reported.
     pub ports: Vec<u16>,
 }
 
@@ -196,17 +196,19 @@ impl TargetPortGroups {
     }
 
     /// What holds when `configured` follows on `before` in the configuration: a group of which that says the same as before
-    /// keeps the state that an initiator may have given it.
+    /// keeps the state that an initiator may have given it, as long as one could set it back.
     pub(crate) fn reconfigured(&self, before: &Self, configured: &Self) -> Self {
         let mut new = configured.clone();
         for group in &mut new.groups {
             let same_id = |other: &&TargetPortGroup| other.id == group.id;
             let Some(now) = self.groups.iter().find(same_id) else { continue };
             let was = before.groups.iter().find(same_id);
-            if was.is_some_and(|was| was.state == group.state) {
+            if configured.explicit && was.is_some_and(|was| was.state == group.state) {
                 (group.state, group.changed_by) = (now.state, now.changed_by);
             } else if now.state != group.state {
                 group.changed_by = ChangedBy::Target;
+            } else {
+                group.changed_by = now.changed_by;
             }
         }
         new
@@ -221,9 +223,9 @@ impl TargetPortGroups {
         for group in &self.groups {
             reply.bytes(&[if group.preferred { 0x80 } else { 0 } | group.state as u8, STATES_SUPPORTED]);
             reply.be16(group.id);
-            let ports = u8::try_from(group.ports.len()).expect("at most PORTS_MAX");
-            reply.bytes(&[0, group.changed_by as u8, 0, ports]);
-            for port in &group.ports {
+            let count = u8::try_from(group.ports.len()).unwrap_or(u8::MAX);
+            reply.bytes(&[0, group.changed_by as u8, 0, count]);
+            for port in &group.ports[..usize::from(count)] {
                 reply.be16(0);
                 reply.be16(*port);
             }

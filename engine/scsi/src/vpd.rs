@@ -119,8 +119,8 @@ fn mode_page_policy(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.bytes(&[0x3f, 0xff, 0, 0]);
 }
 
-/// SPC-4 §7.8.15: the ports of this SCSI device, which is the iSCSI target (RFC 7143 §4.4.1). It has one portal group, and so
-/// one port: that by which the command came.
+/// SPC-4 §7.8.15: of the ports of this SCSI device, which is the iSCSI target (RFC 7143 §4.4.1) and has one for each portal
+/// group, that by which the command came.
 fn scsi_ports(_: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
     reply.be16(0);
     reply.be16(context.relative_target_port);

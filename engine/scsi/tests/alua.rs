@@ -298,3 +298,25 @@ fn a_self_test_by_a_port_that_is_not_active_is_good_without_the_medium() {
     assert_eq!(world.send(0, &self_test), GOOD);
     assert!(matches!(world.send(OTHER_PORT, &self_test), Answer::Medium(_)));
 }
+
+#[test]
+fn a_group_of_more_ports_than_can_be_counted_is_reported_as_far_as_they_can() {
+    let ports: Vec<u16> = (1..=300).collect();
+    let groups = grouped(&[(256, Standby, &ports)]);
+    let mut world = World::new(LogicalUnit { target_port_groups: groups, ..disk() });
+    let report = world.data(0, &[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0]);
+    assert_eq!((report[11], report.len()), (255, 4 + 8 + 4 * 255));
+    assert_eq!(world.unit().target_port_groups.as_ref().unwrap().state_of(300), Standby);
+}
+
+#[test]
+fn a_state_that_an_initiator_set_goes_when_none_may_set_states_any_more() {
+    let mut world = two_ports(ActiveOptimized, ActiveOptimized);
+    assert_eq!(set(&mut world, 0, &[(2, 257)]), GOOD);
+    let groups = grouped(&[(256, ActiveOptimized, &[1]), (257, ActiveOptimized, &[2])]).unwrap();
+    let implicit = |id| Some(Arc::new(TargetPortGroups { explicit: false, ..TargetPortGroups::clone(id) }));
+    world.original.set_target_port_groups(implicit(&groups));
+    let now = world.unit().target_port_groups.clone().unwrap();
+    assert_eq!((now.state_of(2), now.groups[1].changed_by), (ActiveOptimized, ChangedBy::Target));
+    assert_eq!(world.original.set_target_port_groups(implicit(&groups)), None, "nothing is another");
+}
