@@ -1,4 +1,4 @@
-//! From lines to words and braces (SCST_CONF's `words`, `word`, comments and escapes).
+//! From lines to words and braces (quoting, comments and escapes).
 //!
 //! Where SCST's reader would lose part of a line without a word (a `#` inside a value, text behind a closing quote),
 //! this one refuses. It never stops at the first fault: the rest of the line, and of the file, is read on.

@@ -377,7 +377,7 @@ mod tests {
         }
     }
 
-    /// SCST_CONF.md, "Attribute lists as SCST's own handlers name them".
+    /// Attribute lists as SCST's own handlers name them.
     #[test]
     fn the_handlers_take_what_scsts_take_when_a_device_is_created() {
         let file = "active async bind_alua_state blocksize cluster_mode dif_filename dif_mode dif_static_app_tag \

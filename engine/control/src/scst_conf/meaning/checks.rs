@@ -92,7 +92,11 @@ fn ledgers<'a>(
     let mut taken: HashMap<String, Span> = media.collect();
     for (device, spans) in devices {
         let (Some(path), Some(span)) = (&device.pr_file_name, spans.pr_file_name) else { continue };
-        if let Some(first) = taken.insert(plain_path(path), span) {
+        let path = plain_path(path);
+        // Beside it lie what is being written and what was there before (`ledger_store`).
+        let names = [path.clone(), format!("{path}.new"), format!("{path}.bak")];
+        let taken_by = names.map(|name| taken.insert(name, span)).into_iter().flatten().next();
+        if let Some(first) = taken_by {
             let message = "the file that keeps a device's reservations is nothing else's";
             let error = Diagnostic::error(Code::Conflict, span, message).related(first, "it is used here");
             context.report(error);

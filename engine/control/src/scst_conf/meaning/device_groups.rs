@@ -1,8 +1,8 @@
 //! DEVICE_GROUP, TARGET_GROUP and the targets in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use portico_model::configuration::{DeviceGroup, Source, TargetGroup, TargetReference};
+use portico_model::configuration::{Configuration, DeviceGroup, Source, TargetGroup, TargetReference};
 use portico_scsi::alua::{GROUPS_MAX, PORTS_MAX};
 
 use super::attributes::Attributes;
@@ -15,8 +15,29 @@ use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
 use crate::scst_conf::value;
 
+/// The target ports of this gateway, as far as the file says.
+pub(super) struct OwnPorts {
+    targets: HashSet<String>,
+    /// Each target has one port through each.
+    portal_groups: usize,
+}
+
+impl OwnPorts {
+    pub(super) fn of(configuration: &Configuration) -> Self {
+        let tags: HashSet<u16> = configuration.iscsi.portals.iter().map(|given| given.tag).collect();
+        let targets = configuration.targets.iter().map(|target| target.name.as_str().to_owned());
+        Self { targets: targets.collect(), portal_groups: tags.len().max(1) }
+    }
+
+    /// How many ports these targets are.
+    fn count(&self, targets: &[TargetReference]) -> usize {
+        let is_own = |target: &TargetReference| self.targets.contains(&target.name.to_ascii_lowercase());
+        targets.iter().map(|target| if is_own(target) { self.portal_groups } else { 1 }).sum()
+    }
+}
+
 /// Reads one DEVICE_GROUP.
-pub(super) fn read(context: &mut Context<'_>, section: &Statement) -> DeviceGroup {
+pub(super) fn read(context: &mut Context<'_>, own: &OwnPorts, section: &Statement) -> DeviceGroup {
     let name = &section.words[1];
     let place = format!("DEVICE_GROUP {}", quoted(&name.text));
     Attributes::read(context, Level::Nothing, &place, section.body());
@@ -33,7 +54,7 @@ pub(super) fn read(context: &mut Context<'_>, section: &Statement) -> DeviceGrou
     for section in last_of_each(context, found) {
         let word = &section.words[1];
         if section.keyword() == "TARGET_GROUP" {
-            let target_group = target_group(context, section, &mut taken);
+            let target_group = target_group(context, own, section, &mut taken);
             group.target_groups.extend(target_group);
             continue;
         }
@@ -95,7 +116,12 @@ fn resolve(context: &mut Context<'_>, section: &Statement) -> bool {
     }
 }
 
-fn target_group(context: &mut Context<'_>, section: &Statement, taken: &mut Taken) -> Option<TargetGroup> {
+fn target_group(
+    context: &mut Context<'_>,
+    own: &OwnPorts,
+    section: &Statement,
+    taken: &mut Taken,
+) -> Option<TargetGroup> {
     let level = Level::TargetGroup;
     let name = &section.words[1];
     let place = format!("TARGET_GROUP {}", quoted(&name.text));
@@ -125,8 +151,9 @@ fn target_group(context: &mut Context<'_>, section: &Statement, taken: &mut Take
         return None;
     };
     let span = attributes.span("group_id").unwrap_or(name.span);
-    if targets.len() > PORTS_MAX {
-        let message = format!("a TARGET_GROUP has at most {PORTS_MAX} targets");
+    if own.count(&targets) > PORTS_MAX {
+        let message =
+            format!("a TARGET_GROUP has at most {PORTS_MAX} ports, one for each target and portal group");
         context.report(Diagnostic::error(Code::TooLarge, name.span, message));
     }
     if let Some(first) = taken.group_ids.insert(group_id, span) {

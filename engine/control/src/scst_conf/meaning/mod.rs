@@ -110,8 +110,9 @@ pub(super) fn configuration(context: &mut Context<'_>, statements: &[Statement])
             alua.body(),
         ));
     }
+    let own = device_groups::OwnPorts::of(&configuration);
     for group in last_of_each(context, groups) {
-        let group = device_groups::read(context, group);
+        let group = device_groups::read(context, &own, group);
         configuration.device_groups.push(group);
     }
     checks::devices(context, &configuration, &spans);

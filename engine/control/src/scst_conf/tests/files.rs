@@ -1,4 +1,4 @@
-//! The five files that must load (SCST_CONF.md).
+//! The five files that must load.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The table of SCST_CONF.md, "input | scstadmin | ours": one test for each row, in its order.
+//! What scstadmin makes of a doubtful line, and what we make of it: one test for each.
 
 use super::{findings, read, refused, sound, warned, with_device, with_target};
 use crate::scst_conf::Code;

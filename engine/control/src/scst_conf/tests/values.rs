@@ -327,8 +327,34 @@ fn a_file_of_reservations_is_nothing_else() {
     };
     let read = sound(&two("/pr/a", "/pr/b"));
     assert_eq!(read.devices[1].pr_file_name.as_deref(), Some("/pr/b"));
-    for other in ["/pr/a", "/pr//a", "/a"] {
+    for other in ["/pr/a", "/pr//a", "/a", "/pr/a.new", "/pr/a.bak"] {
         let error = refused(&two("/pr/a", other));
         assert_eq!((error.code, error.span.line), (Code::Conflict, 8), "{other}");
     }
+}
+
+#[test]
+fn what_is_written_beside_a_file_of_reservations_is_no_medium() {
+    for medium in ["/pr/a.new", "/pr/a.bak"] {
+        let error = refused(&with_device("vdisk_fileio", &format!("filename {medium}\npr_file_name /pr/a")));
+        assert_eq!(error.code, Code::Conflict, "{medium}");
+    }
+}
+
+#[test]
+fn a_target_group_has_no_more_ports_than_one_byte_counts() {
+    let file = |targets: usize, portals: &str| {
+        let own: String = (1..targets)
+            .map(|at| format!(" TARGET iqn.2026-11.com.example:t{at} {{\n  LUN 0 a\n }}\n"))
+            .collect();
+        let members: String =
+            (1..targets).map(|at| format!("  TARGET iqn.2026-11.com.example:t{at}\n")).collect();
+        format!(
+            "HANDLER vdisk_nullio {{\n DEVICE a\n}}\nTARGET_DRIVER iscsi {{\n{portals}{own}}}\nDEVICE_GROUP g {{\n DEVICE a\n TARGET_GROUP h {{\n  group_id 1\n{members} }}\n}}\n"
+        )
+    };
+    let two_groups = " portal \"10.0.0.1:3260 1\"\n portal \"10.0.0.2:3260 2\"\n";
+    sound(&file(129, ""));
+    sound(&file(128, two_groups));
+    assert_eq!(refused(&file(129, two_groups)).code, Code::TooLarge);
 }
