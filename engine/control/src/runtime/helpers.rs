@@ -1,7 +1,8 @@
 //! Threads that may block, so that control never does.
 //!
 //! Work on the data folder is shared by a few threads. Opening and closing a device gets a thread of its own, so that one
-//! that hangs stops nothing else, up to [`LONE_MAX`] at a time; more wait.
+//! that hangs stops nothing else, up to [`LONE_MAX`] at a time; more wait. Surveys of pools, which come again and again, have
+//! threads of their own: a file system that hangs takes those, and nothing else has to wait.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,11 +20,17 @@ const SHARED_THREADS: usize = 4;
 /// beside those of the configuration.
 const SHARED_MAX: usize = 4 * DEVICES_MAX;
 
+/// Threads that ask what a pool has left.
+const SURVEY_THREADS: usize = 2;
+/// Surveys that may wait: of each unit there is one at a time, as of ledgers.
+const SURVEYS_MAX: usize = SHARED_MAX;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The helper threads of one control.
 pub(super) struct Helpers {
     shared: Sender<Job>,
+    surveys: Sender<Job>,
     waiting: VecDeque<Job>,
     running: usize,
     done: Arc<dyn Fn() + Send + Sync>,
@@ -32,18 +39,19 @@ pub(super) struct Helpers {
 impl Helpers {
     /// The threads; `done` is called by each lone one at its end.
     pub(super) fn new(done: impl Fn() + Send + Sync + 'static) -> std::io::Result<Self> {
-        let (shared, jobs) = bounded::<Job>(SHARED_MAX);
-        for _ in 0..SHARED_THREADS {
-            let jobs = jobs.clone();
-            // They end when the sender does.
-            thread::Builder::new().name("ledgers".into()).spawn(move || jobs.iter().for_each(|job| job()))?;
-        }
-        Ok(Self { shared, waiting: VecDeque::new(), running: 0, done: Arc::new(done) })
+        let shared = in_turn("ledgers", SHARED_THREADS, SHARED_MAX)?;
+        let surveys = in_turn("surveys", SURVEY_THREADS, SURVEYS_MAX)?;
+        Ok(Self { shared, surveys, waiting: VecDeque::new(), running: 0, done: Arc::new(done) })
     }
 
     /// Does something that takes a while, in turn with others of its kind.
     pub(super) fn shared(&self, job: impl FnOnce() + Send + 'static) {
         self.shared.send(Box::new(job)).expect("the threads live as long as their queue");
+    }
+
+    /// Asks what a pool has left, in turn with others. Where so many hang that no more may wait, nobody asks.
+    pub(super) fn survey(&self, job: impl FnOnce() + Send + 'static) {
+        let _ = self.surveys.try_send(Box::new(job));
     }
 
     /// Does something that may hang, on a thread of its own.
@@ -73,6 +81,16 @@ impl Helpers {
             }
         }
     }
+}
+
+/// So many threads that do one job after the other, until the sender is gone.
+fn in_turn(name: &str, threads: usize, jobs_max: usize) -> std::io::Result<Sender<Job>> {
+    let (sender, jobs) = bounded::<Job>(jobs_max);
+    for _ in 0..threads {
+        let jobs = jobs.clone();
+        thread::Builder::new().name(name.into()).spawn(move || jobs.iter().for_each(|job| job()))?;
+    }
+    Ok(sender)
 }
 
 impl fmt::Debug for Helpers {

@@ -327,7 +327,7 @@ where
             }
             Order::SurveySpace { unit, medium } => {
                 let (devices, post) = (Arc::clone(&self.devices), self.inbox.post.clone());
-                self.helpers.lone(move || {
+                self.helpers.survey(move || {
                     let space = devices.space(&medium);
                     // As with resizing: control may order the medium to be closed then.
                     drop(medium);

@@ -13,6 +13,9 @@ use crate::ledger_store::SystemFolder;
 
 const BOOT: BootId = [3; 16];
 
+/// A medium whose pool does not answer until the test is over.
+const HUNG_POOL: u32 = 13;
+
 /// Opens what is called `good`, fails on `bad`, and hangs on `hung` until the test is over.
 struct Workshop {
     release: Mutex<mpsc::Receiver<()>>,
@@ -26,18 +29,26 @@ impl Devices for Workshop {
         if device.name == "growing" {
             watch.announce(3 << 20);
         }
+        let medium = if device.thin_provisioned { HUNG_POOL } else { 42 };
         match device.name.as_str() {
             "bad" => Err("no such file".to_owned()),
             "hung" => {
                 let _ = self.release.lock().unwrap().recv();
                 Err("released".to_owned())
             }
-            _ => Ok(Opened { medium: 42, size_bytes: 1 << 20, physical_block_bytes: None, read_only: false }),
+            _ => Ok(Opened { medium, size_bytes: 1 << 20, physical_block_bytes: None, read_only: false }),
         }
     }
 
     fn resize(&self, _: &u32, device: &Device) -> Result<u64, String> {
         Err(format!("a {} keeps its size", device.handler.name()))
+    }
+
+    fn space(&self, medium: &u32) -> Option<Space> {
+        if *medium == HUNG_POOL {
+            let _ = self.release.lock().unwrap().recv();
+        }
+        None
     }
 
     fn close(&self, medium: u32) {
@@ -95,8 +106,10 @@ impl Host for Porch {
 }
 
 fn configuration(devices: &[&str]) -> Configuration {
-    let device =
-        |name: &&str| Device::new(*name, Handler::FileIo { filename: format!("/{name}"), size_bytes: None });
+    let device = |name: &&str| Device {
+        thin_provisioned: name.starts_with("thin"),
+        ..Device::new(*name, Handler::FileIo { filename: format!("/{name}"), size_bytes: None })
+    };
     Configuration {
         devices: devices.iter().map(device).collect(),
         portals: Portal::loopback(),
@@ -161,6 +174,22 @@ fn an_open_that_hangs_and_one_that_fails_stop_nobody() {
     gateway.ready.recv_timeout(PATIENCE).unwrap();
     let opened: Vec<String> = gateway.seen.try_iter().filter(|word| word == "0 open").collect();
     assert_eq!(opened.len(), 4, "three units, and the medium of one");
+    gateway.post.shut_down();
+    assert_eq!(gateway.exit.join().unwrap(), Exit::Clean);
+}
+
+#[test]
+fn pools_that_hang_when_they_are_asked_what_they_have_left_stop_no_open() {
+    let thin: Vec<String> = (0..helpers::LONE_MAX).map(|number| format!("thin{number}")).collect();
+    let mut names: Vec<&str> = thin.iter().map(String::as_str).collect();
+    let gateway = start(&names);
+    gateway.ready.recv_timeout(PATIENCE).unwrap();
+    names.push("good");
+    gateway.post.apply(configuration(&names), false);
+    // Of each unit once without its medium and once with it.
+    for _ in 0..2 * names.len() {
+        while gateway.seen.recv_timeout(PATIENCE).unwrap() != "0 open" {}
+    }
     gateway.post.shut_down();
     assert_eq!(gateway.exit.join().unwrap(), Exit::Clean);
 }
