@@ -1,8 +1,11 @@
-//! Bringing a configuration into force: devices first, then what initiators see, portals last (SCST_CONF, Applying).
+//! Bringing a configuration into force: devices first, then what initiators see, portals last.
 //!
 //! ```text
 //!  opening ──every new device is open or has failed, or patience is at an end──▶ binding ──every portal answered──▶ done
 //! ```
+//! Where portals go, shards close them before others are bound: on one port there is either a portal at every address or
+//! one at each of some. A shard closes in its own turn, so that a portal on such a port is tried for a while.
+//!
 //! The step between the two is one: shards get the configuration, sessions that lose their target or their access end,
 //! sessions whose LUNs are others are remapped, everybody else notices nothing. What is then not used any more is closed
 //! when the last session has let go of it; nobody waits for that.
@@ -27,6 +30,10 @@ use crate::registry::{Ending, target_port_name};
 
 /// How long a new configuration waits for devices that are being opened before it goes on without them.
 pub const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a portal is tried on the port of one that shards are closing.
+pub(super) const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after such an attempt the next one is made.
+pub(super) const BIND_RETRY: Duration = Duration::from_millis(100);
 
 /// A configuration on its way into force.
 #[derive(Debug)]
@@ -42,16 +49,47 @@ enum Phase {
         /// Devices of which neither the medium nor the lack of it is known.
         unsettled: BTreeSet<UnitId>,
     },
-    Binding {
-        missing: BTreeSet<Portal>,
-    },
+    Binding(Binding),
+}
+
+/// Portals that do not listen yet.
+#[derive(Debug)]
+struct Binding {
+    missing: BTreeSet<Portal>,
+    /// Those of them that were refused, and are tried again at [`Binding::retry_at`].
+    refused: BTreeSet<Portal>,
+    retry_at: Moment,
+    /// Ports that shards were told to close, and until when they may take for it.
+    closing: BTreeSet<u16>,
+    until: Moment,
+}
+
+impl Binding {
+    /// Whether a refused portal is tried again.
+    fn tries_again(&mut self, portal: Portal, now: Moment) -> bool {
+        let tries = self.closing.contains(&portal.0.port()) && now < self.until;
+        if tries {
+            self.refused.insert(portal);
+            self.retry_at = now + BIND_RETRY;
+        }
+        tries
+    }
+
+    /// The portals that are due.
+    fn due(&mut self, now: Moment) -> BTreeSet<Portal> {
+        if now < self.retry_at {
+            return BTreeSet::new();
+        }
+        self.retry_at = Moment::NEVER;
+        std::mem::take(&mut self.refused)
+    }
 }
 
 impl Applying {
     pub(super) fn next_deadline(&self) -> Moment {
-        match self.phase {
-            Phase::Opening { until, .. } => until,
-            Phase::Binding { .. } => Moment::NEVER,
+        match &self.phase {
+            Phase::Opening { until, .. } => *until,
+            Phase::Binding(binding) => binding.retry_at,
         }
     }
 }
@@ -103,8 +141,8 @@ impl<M: Clone> Control<M> {
                         self.put_in_force(now, orders);
                     }
                 }
-                Phase::Binding { missing } if missing.is_empty() => self.applied(now, orders),
-                Phase::Binding { .. } => {}
+                Phase::Binding(binding) if binding.missing.is_empty() => self.applied(now, orders),
+                Phase::Binding(binding) => orders.extend(binding.due(now).into_iter().map(Order::Bind)),
             }
         }
         self.sweep_units(orders);
@@ -120,7 +158,21 @@ impl<M: Clone> Control<M> {
             .filter(|portal| !self.portals.contains_key(portal))
             .copied()
             .collect();
-        applying.phase = Phase::Binding { missing: missing.clone() };
+        let goes = |portal: &&Portal| !configuration.portals.contains(*portal);
+        let gone: Vec<Portal> = self.portals.keys().filter(goes).copied().collect();
+        let closing: BTreeSet<u16> = gone
+            .iter()
+            .filter_map(|portal| self.portals.remove(portal))
+            .map(|listening| listening.address.port())
+            .collect();
+        let listens_on = missing.is_empty() || !closing.is_empty();
+        applying.phase = Phase::Binding(Binding {
+            missing: missing.clone(),
+            refused: BTreeSet::new(),
+            retry_at: Moment::NEVER,
+            closing,
+            until: now + BIND_PATIENCE,
+        });
         self.configuration = Arc::clone(&configuration);
         self.name_targets();
         // Sessions learn from it by which port they come; the next says what these ports are.
@@ -130,8 +182,7 @@ impl<M: Clone> Control<M> {
         let named: BTreeSet<&str> = configuration.devices.iter().map(|device| device.name.as_str()).collect();
         let unnamed = self.unit_ids.iter().filter(|(name, _)| !named.contains(&***name));
         self.doomed.extend(unnamed.map(|(_, id)| *id));
-        self.portals.retain(|portal, _| configuration.portals.contains(portal));
-        if missing.is_empty() {
+        if listens_on {
             self.listen(orders);
         }
         orders.extend(missing.into_iter().map(Order::Bind));
@@ -234,14 +285,14 @@ impl<M: Clone> Control<M> {
         now: Moment,
         orders: &mut Orders<M>,
     ) {
-        let Some(Phase::Binding { missing }) = self.applying.as_mut().map(|applying| &mut applying.phase)
-        else {
+        let Some(Phase::Binding(binding)) = self.applying.as_mut().map(|applying| &mut applying.phase) else {
             return;
         };
-        if !missing.remove(&portal) {
+        if !binding.missing.contains(&portal) || (result.is_err() && binding.tries_again(portal, now)) {
             return;
         }
-        let last = missing.is_empty();
+        binding.missing.remove(&portal);
+        let last = binding.missing.is_empty();
         match result {
             Ok(Bound { socket, address }) => {
                 self.portals.insert(portal, Listening { socket: Arc::new(socket), address });

@@ -65,6 +65,8 @@ impl<M: Clone> Control<M> {
     /// This device now has so many bytes, and its medium takes them.
     pub(super) fn resized(&mut self, id: UnitId, size_bytes: u64, now: Moment, orders: &mut Orders<M>) {
         let Some(unit) = self.units.get_mut(&id).filter(|unit| unit.closing.is_none()) else { return };
+        // A helper may have looked before this: what it comes back with is looked up once more.
+        unit.sizing.again |= unit.sizing.ordered;
         let extent = match &mut unit.medium {
             Medium::Open { extent, .. } => extent,
             Medium::Opening { .. } => {

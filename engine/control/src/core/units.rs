@@ -90,7 +90,11 @@ impl<M> Unit<M> {
             (Medium::Open { .. }, LedgerKnown::Reading) => false,
             (Medium::Open { .. }, LedgerKnown::Restored) => {
                 let readiness = self.fence.state().readiness;
-                self.is_ready() || matches!(readiness, Readiness::UnderWay(..) | Readiness::WorkFailed(_))
+                self.is_ready()
+                    || matches!(
+                        readiness,
+                        Readiness::MediumNotPresent | Readiness::UnderWay(..) | Readiness::WorkFailed(_)
+                    )
             }
         }
     }

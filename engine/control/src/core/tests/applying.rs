@@ -1,5 +1,6 @@
 //! Configurations that come into force, and what sessions notice.
 
+use super::super::applying::{BIND_PATIENCE, BIND_RETRY};
 use super::*;
 
 #[test]
@@ -168,4 +169,43 @@ fn asymmetric_access_states_come_with_the_unit_and_change_with_the_file() {
     assert_eq!(state(&world), Some(ActiveOptimized));
     world.apply(PLAIN);
     assert_eq!(state(&world), None);
+}
+
+/// A gateway everywhere on a port that is to be at one address of that port alone.
+fn moving() -> (World, Portal) {
+    let mut world = World::new(2);
+    world.apply_at(PLAIN, &["0.0.0.0:3260"]);
+    world.said();
+    world.manners.binds = false;
+    world.apply_at(PLAIN, &["127.0.0.1:3260"]);
+    assert_eq!(world.said(), ["configure", "listen at 0", "bind 127.0.0.1:3260"], "the shards let go first");
+    (world, Portal("127.0.0.1:3260".parse().unwrap()))
+}
+
+fn refusal(portal: Portal) -> Mail<Disk> {
+    Mail::Bound { portal, result: Err("the port is taken".to_owned()) }
+}
+
+#[test]
+fn a_portal_on_the_port_of_one_that_is_closed_is_tried_until_shards_have_let_go() {
+    let (mut world, portal) = moving();
+    for _ in 0..3 {
+        world.tell(refusal(portal));
+        assert_eq!(world.said(), [""; 0]);
+        world.pass(BIND_RETRY);
+        assert_eq!(world.said(), ["bind 127.0.0.1:3260"]);
+    }
+    let socket: OwnedFd = File::open("/dev/null").unwrap().into();
+    world.tell(Mail::Bound { portal, result: Ok(Bound { socket, address: portal.0 }) });
+    assert_eq!(world.said(), ["listen at 1", "log: the configuration is in force"]);
+}
+
+#[test]
+fn a_portal_whose_port_is_taken_by_somebody_else_is_given_up() {
+    let (mut world, portal) = moving();
+    world.now = world.now + BIND_PATIENCE;
+    world.tell(refusal(portal));
+    let said = world.said();
+    assert_eq!(said[0], "log: cannot listen on 127.0.0.1:3260: the port is taken");
+    assert_eq!(said.last().unwrap(), "log: the configuration is in force");
 }

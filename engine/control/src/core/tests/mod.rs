@@ -66,13 +66,21 @@ pub(super) struct Manners {
     pub(super) ledgers: bool,
     pub(super) installs: bool,
     pub(super) resizes: bool,
+    pub(super) binds: bool,
     pub(super) ends: bool,
     pub(super) closes: bool,
 }
 
 impl Manners {
-    pub(super) const GOOD: Self =
-        Self { opens: true, ledgers: true, installs: true, resizes: true, ends: true, closes: true };
+    pub(super) const GOOD: Self = Self {
+        opens: true,
+        ledgers: true,
+        installs: true,
+        resizes: true,
+        binds: true,
+        ends: true,
+        closes: true,
+    };
 }
 
 /// Control among scripted shards and helpers.
@@ -120,6 +128,13 @@ impl World {
 
     pub(super) fn apply(&mut self, text: &str) {
         self.apply_with(text, false);
+    }
+
+    /// The same served at these portals.
+    pub(super) fn apply_at(&mut self, text: &str, portals: &[&str]) {
+        let mut configuration = Box::new(configuration(text));
+        configuration.portals = portals.iter().map(|at| Portal(at.parse().unwrap())).collect();
+        self.tell(Mail::Apply { configuration, force: false });
     }
 
     pub(super) fn apply_with(&mut self, text: &str, force: bool) {
@@ -225,6 +240,7 @@ impl World {
                     self.mail.push_back(Mail::LedgerWritten { unit, result: Ok(()) });
                 }
             }
+            Order::Bind(portal) if !self.manners.binds => self.words.push(format!("bind {}", portal.0)),
             Order::Bind(portal) => {
                 let socket: OwnedFd = File::open("/dev/null").unwrap().into();
                 let bound = Bound { socket, address: portal.0 };

@@ -77,3 +77,18 @@ fn of_several_sizes_in_a_row_the_last_one_holds() {
     world.tell(Mail::DeviceResized { unit, result: Ok(1 << 20) });
     assert_eq!((asked(world.said()), blocks(&world, "a")), (0, 2048));
 }
+
+#[test]
+fn a_size_that_was_looked_up_before_another_was_announced_counts_for_nothing() {
+    let mut world = World::serving(PLAIN);
+    world.manners.resizes = false;
+    world.apply(PLAIN);
+    assert!(world.said().contains(&"resize a".to_owned()));
+    let unit = world.unit("a");
+    world.tell(Mail::Resized { unit, size_bytes: 4 << 20 });
+    world.tell(Mail::DeviceResized { unit, result: Ok(1 << 20) });
+    assert_eq!(blocks(&world, "a"), 8192);
+    assert!(world.said().contains(&"resize a".to_owned()), "it is looked at again");
+    world.tell(Mail::DeviceResized { unit, result: Ok(4 << 20) });
+    assert_eq!(blocks(&world, "a"), 8192);
+}

@@ -281,3 +281,17 @@ fn a_medium_is_not_opened_by_two_units() {
     world.pass(OPEN_RETRY_MIN);
     assert!(world.said().contains(&"open a".to_owned()));
 }
+
+#[test]
+fn a_medium_that_was_ejected_holds_up_no_configuration() {
+    let removable = PLAIN.replace("filename /a", "filename /a\n            removable 1");
+    let mut world = World::serving(&removable);
+    world.login("iqn.a");
+    let (_, nexus, shard) = world.last();
+    let unit = world.unit("a");
+    world.hear(ToControl::Change { shard, ticket: Ticket(1), unit, nexus, change: Change::Eject });
+    assert_eq!(world.control.units[&unit].fence.state().readiness, Readiness::MediumNotPresent);
+    world.said();
+    world.apply(&removable);
+    assert_eq!(world.said().last().unwrap(), "log: the configuration is in force");
+}
