@@ -1,5 +1,4 @@
-//! The fence of one logical unit: one change at a time, durable, on every shard, before anybody hears GOOD (DESIGN, State
-//! shared by shards).
+//! The fence of one logical unit: one change at a time, durable, on every shard, before anybody hears GOOD.
 //!
 //! A value: requests, acknowledgements and time go in, [`Effect`]s come out. It knows nothing of other units, so that
 //! different units proceed independently, and it never waits for a medium without saying so: after
@@ -258,6 +257,7 @@ impl Fence {
 
     /// Control wants something done.
     pub(crate) fn errand(&mut self, errand: Errand, now: Moment, effects: &mut Vec<Effect>) {
+        let is_reconfigured = |errand: &&mut Errand| matches!(errand, Errand::Reconfigured(_));
         match &errand {
             Errand::NexusLost(nexus) => {
                 let nexus = *nexus;
@@ -273,7 +273,11 @@ impl Fence {
             }
             Errand::Device(..) => self.errands.retain(|errand| !matches!(errand, Errand::Device(..))),
             Errand::Reconfigured(_) => {
-                self.errands.retain(|errand| !matches!(errand, Errand::Reconfigured(_)));
+                // In its place: behind it the unit may become ready, which is to be in its new shape.
+                if let Some(waiting) = self.errands.iter_mut().find(is_reconfigured) {
+                    *waiting = errand;
+                    return;
+                }
             }
             Errand::Ports(_) => self.errands.retain(|errand| !matches!(errand, Errand::Ports(_))),
             Errand::Groups(_) => self.errands.retain(|errand| !matches!(errand, Errand::Groups(_))),

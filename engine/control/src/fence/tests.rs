@@ -757,3 +757,23 @@ fn who_comes_passes_what_waits_that_has_nothing_to_do_with_it() {
     let ready = "install 6 keys [3, 2] here [1, 8] WriteExclusiveRegistrantsOnly";
     assert_eq!(stage.said(), ["10 good", "completed", ready]);
 }
+
+#[test]
+fn a_unit_is_never_ready_in_a_shape_that_is_out_of_date() {
+    let mut stage = Stage::ready();
+    stage.errand(Errand::Device(Readiness::BecomingReady, None));
+    stage.everywhere(1);
+    stage.ask(1, A, RESERVE);
+    stage.errand(Errand::Reconfigured(Box::new(unit(4 << 20))));
+    stage.errand(Errand::Device(Readiness::Ready, None));
+    stage.errand(Errand::Reconfigured(Box::new(unit(2 << 20))));
+    stage.written(true);
+    (2..5).for_each(|generation| stage.everywhere(generation));
+    let ready = stage.effects.iter().find_map(|effect| match effect {
+        Effect::Install(install) if install.generation.0 > 1 => {
+            (install.state.readiness == Readiness::Ready).then(|| install.state.geometry.blocks())
+        }
+        _ => None,
+    });
+    assert_eq!(ready, Some(4096));
+}
