@@ -37,7 +37,7 @@ pub enum ToShard<M> {
     /// A logical unit comes into being: every shard gets it before any session that maps it. Once more, with the medium,
     /// when a device that was not ready has opened; an `Install` then makes the unit ready.
     Open(Opening<M>),
-    /// New shared state of a logical unit. The shard drains as DESIGN asks and answers [`ToControl::Installed`].
+    /// New shared state of a logical unit. The shard drains what the new state refuses and answers [`ToControl::Installed`].
     Install(Arc<Install>),
     /// Work on all of a unit's medium, where nothing of anybody else's is any more. Answered by [`ToControl::WorkEnded`], unless the
     /// unit or the process ends before it.

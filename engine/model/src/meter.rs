@@ -1,7 +1,6 @@
 //! What a shard records of each logical unit: histograms of latency by operation and phase, and counters.
 //!
-//! A shard fills its own and nobody else's; control asks for them, gets the full ones and leaves spares (DESIGN, State
-//! shared by shards). Times are nanoseconds.
+//! A shard fills its own and nobody else's; control asks for them, gets the full ones and leaves spares. Times are nanoseconds.
 
 use hdrhistogram::Histogram;
 

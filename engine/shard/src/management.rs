@@ -10,8 +10,7 @@ use portico_model::message::LoginQuestion;
 use crate::session::Session;
 use crate::slab::Key;
 
-/// How long a function waits for a medium before it is answered "function rejected": never as complete (DESIGN, A medium
-/// that hangs).
+/// How long a function waits for a medium before it is answered "function rejected": never as complete.
 pub const PATIENCE_S: u64 = 20;
 
 /// One function that is under way.

@@ -1,5 +1,4 @@
-//! Ledgers on disk: one file for each device, which tells the next process who had reserved what (DESIGN, The ledger
-//! outlives the process).
+//! Ledgers on disk: one file for each device, which tells the next process who had reserved what.
 //!
 //! A file is replaced as a whole or not at all: new file, fsync, rename over the old one, fsync of the folder. A name
 //! always stands for the last complete ledger. What was there before stays beside it as `.bak`, for people only:
