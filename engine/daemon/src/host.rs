@@ -1,7 +1,7 @@
 //! What control needs of the process: listening sockets, and somebody who says that everything is ready.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use portico_control::core::{Bound, LunSummary, Summary};
 use portico_control::runtime::Host;
@@ -71,11 +71,22 @@ fn tell_luns(luns: &[LunSummary], indent: &str, out: &mut impl Write) -> io::Res
 }
 
 fn tell_commands(portal: SocketAddr, target: &str, out: &mut impl Write) -> io::Result<()> {
+    let portal = reachable(portal);
     writeln!(out, "connect with")?;
     writeln!(out, "  Linux     iscsiadm -m discovery -t st -p {portal}")?;
     writeln!(out, "            iscsiadm -m node -T {target} -p {portal} -l")?;
     writeln!(out, "  QEMU      qemu-img info iscsi://{portal}/{target}/0")?;
     writeln!(out, "  libiscsi  iscsi-ls -s iscsi://{portal}")
+}
+
+/// Where initiators of this machine connect to a portal: nobody connects to the address that stands for all.
+fn reachable(portal: SocketAddr) -> SocketAddr {
+    let loopback = match portal.ip() {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    SocketAddr::new(loopback, portal.port())
 }
 
 /// A size as people say it.
@@ -116,6 +127,13 @@ mod tests {
         assert_eq!(size(64 << 30), "64 GiB");
         assert_eq!(size(512), "512 bytes");
         assert_eq!(size((1 << 20) + (1 << 19)), "1.5 MiB (1572864 bytes)");
+    }
+
+    #[test]
+    fn commands_name_an_address_that_one_can_connect_to() {
+        let named =
+            ["0.0.0.0:3260", "[::]:1", "10.1.2.3:3260"].map(|portal| reachable(portal.parse().unwrap()));
+        assert_eq!(named.map(|portal| portal.to_string()), ["127.0.0.1:3260", "[::1]:1", "10.1.2.3:3260"]);
     }
 
     #[test]

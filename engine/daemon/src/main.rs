@@ -24,7 +24,7 @@ use portico_control::ledger_store::{LedgerStore, SystemFolder, boot_id};
 use portico_control::runtime::{Post, Runtime, mailboxes};
 use portico_control::scst_conf::{self, Colour, Verdict};
 use portico_model::configuration::{Configuration, Portal, embedded_default};
-use portico_ring::probe::tell_missing;
+use portico_ring::probe::{Feature, tell_missing};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -66,9 +66,7 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     let boot = boot_id(&boot).ok_or_else(|| format!("{BOOT_ID}: not a boot id: {boot:?}"))?;
     let ledgers = LedgerStore::new(folder("ledgers")?, boot);
 
-    for feature in portico_ring::probe().iter().filter(|feature| !feature.present && !feature.required) {
-        tracing::warn!(feature = feature.name, "{}; {}", feature.found, feature.remedy);
-    }
+    look_at_machine()?;
     let (mailbox, post, inbox) = mailboxes(cores.len());
     let plan = shards::Plan {
         cores,
@@ -103,6 +101,24 @@ fn run(cli: &Cli) -> Result<Exit, String> {
         tracing::warn!("Ceph does not answer: images are left to time out there, which takes half a minute");
     }
     Ok(exit)
+}
+
+/// Warns of what this machine could do better.
+///
+/// # Errors
+/// What it lacks and cannot do without, with the remedy.
+fn look_at_machine() -> Result<(), String> {
+    let mut lacking = Vec::new();
+    for Feature { name, required, found, remedy, .. } in
+        portico_ring::probe().into_iter().filter(|feature| !feature.present)
+    {
+        if required {
+            lacking.push(format!("this machine cannot run it: {name}: {found}; {remedy}"));
+        } else {
+            tracing::warn!(feature = name, "{found}; {remedy}");
+        }
+    }
+    if lacking.is_empty() { Ok(()) } else { Err(lacking.join("\nporticod: ")) }
 }
 
 /// How long the end of the process waits for images to be closed.
@@ -163,6 +179,15 @@ fn everywhere() -> Vec<Portal> {
 fn read(file: &Path) -> Result<Configuration, String> {
     let parsed = scst_conf::load(file).map_err(|error| format!("{}: {error}", file.display()))?;
     eprint!("{}", parsed.report(colour(&io::stderr())));
+    for item in &parsed.not_in_effect {
+        tracing::warn!(
+            "{}:{}: {} is accepted and not in effect yet: {}",
+            file.display(),
+            item.line,
+            item.what,
+            item.instead
+        );
+    }
     match (parsed.verdict().is_taken(), parsed.configuration) {
         (true, Some(configuration)) => Ok(configuration),
         _ => Err(format!("{}: the configuration has errors; nothing was changed", file.display())),

@@ -25,11 +25,14 @@ pub struct Feature {
     pub remedy: String,
 }
 
-/// Says which of `features` are missing, a line for each.
+/// Says which of `features` are missing, a line for each, or that all are there.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn tell_missing(features: &[Feature], out: &mut impl io::Write) -> io::Result<()> {
+    if features.iter().all(|feature| feature.present) {
+        return writeln!(out, "this machine has all that it needs");
+    }
     for Feature { name, required, found, remedy, .. } in features.iter().filter(|feature| !feature.present) {
         if *required {
             writeln!(out, "this machine cannot run it: {name}: {found}; {remedy}")?;
@@ -104,7 +107,6 @@ impl Unsupported {
 pub fn probe() -> Vec<Feature> {
     let mut features = vec![kernel_version(), ring_setup()];
     features.extend(operations());
-    features.push(locked_memory());
     features.push(huge_pages());
     features
 }
@@ -149,20 +151,6 @@ fn operations() -> Vec<Feature> {
     };
     needed.into_iter().map(feature).collect()
 }
-
-/// Only registered buffers are counted against this limit.
-fn locked_memory() -> Feature {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap_or_default();
-    let soft = line.split_whitespace().nth(3).unwrap_or("unknown").to_owned();
-    let present = soft == "unlimited" || soft.parse::<u64>().is_ok_and(|bytes| bytes >= LOCKED_BYTES_MIN);
-    Feature::new("locked memory for registered buffers", present, false, format!("{soft} bytes"), || {
-        "raise it (ulimit -l, LimitMEMLOCK=) to register buffers".to_owned()
-    })
-}
-
-/// Below this there is no point in registering an arena.
-const LOCKED_BYTES_MIN: u64 = 64 << 20;
 
 fn huge_pages() -> Feature {
     let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
@@ -226,6 +214,9 @@ mod tests {
             "this machine cannot run it: b: Linux 5.15; use Linux 6.1 or later\n\
              this machine lacks c: Linux 5.15; use Linux 6.1 or later\n"
         );
+        said.clear();
+        tell_missing(&features[..1], &mut said).expect("memory takes everything");
+        assert_eq!(String::from_utf8_lossy(&said), "this machine has all that it needs\n");
     }
 
     #[test]

@@ -100,9 +100,12 @@ fn random_pdus(scene: &Scene) -> Result<()> {
             }
             let mut data = vec![0; random.index(600)];
             random.fill(&mut data);
-            // Nothing that is written may reach the witness's blocks.
+            // Nothing that is written may reach the witness's blocks, and a FORMAT UNIT is right wherever it comes from.
             bhs[32..48].fill(0);
-            bhs[32] = random.byte() & 0x1f;
+            bhs[32] = match random.byte() & 0x1f {
+                FORMAT_UNIT => 0,
+                other => other,
+            };
             bytes.extend_from_slice(&pdu(bhs, &data));
         }
         peer.send(&bytes)?;
@@ -311,6 +314,7 @@ fn early_data(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
+const FORMAT_UNIT: u8 = 0x04;
 /// Those of initiators, and three that are none.
 const OPCODES: [u8; 12] = [0x00, 0x01, 0x01, 0x02, 0x03, 0x04, 0x05, 0x05, 0x06, 0x10, 0x1f, 0x25];
 const FLOOD_BYTES: usize = 32 << 20;

@@ -1,7 +1,7 @@
 //! A peer that says whatever it likes, and hears what comes back.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use portico_iscsi::wire::{
     BHS_BYTES, Bhs, Cid, InitiatorTaskTag, LoginRequest, LunField, NopOut, ScsiCommand, Stage,
     TargetTransferTag, TaskAttribute, Tsih, data_segment_length, opcode,
 };
+use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::lab::gateway::IQN;
 use crate::lab::initiator::{self, lun_field};
@@ -323,7 +324,7 @@ impl Silence {
     pub(super) fn begin(&self, portal: SocketAddr) -> Waiting {
         let says = self.says;
         let thread = thread::spawn(move || {
-            let mut stream = initiator::connect(portal)?;
+            let mut stream = connect_from_afar(portal)?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
             let start = Instant::now();
             while start.elapsed() < 2 * LOGIN_LIMIT {
@@ -339,6 +340,15 @@ impl Silence {
         });
         Waiting { name: self.name, thread }
     }
+}
+
+/// Connects from an address of its own: a crowd takes places from the address that it comes from.
+fn connect_from_afar(portal: SocketAddr) -> Result<TcpStream> {
+    let own = SocketAddr::from((AFAR, 0));
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).context(own)?;
+    net::bind(&socket, &own).context(own)?;
+    net::connect(&socket, &portal).context(portal)?;
+    Ok(TcpStream::from(socket))
 }
 
 impl Waiting {
@@ -357,6 +367,8 @@ impl Waiting {
     }
 }
 
+/// Any address of the loopback interface but the crowd's.
+const AFAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// How long porticod lets a login take.
 const LOGIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long an answer may take; less than the login limit, so that being closed for that is no answer.

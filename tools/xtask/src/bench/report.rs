@@ -71,7 +71,7 @@ fn readme(tree: &Tree, run: &Run<'_>, [date, commit, processor]: [&str; 3]) -> R
          order each time. Processor time is what all threads of the target have run (/proc/PID/task/*/schedstat). RAM: `vdisk_ram`,\n\
          tgt's `rdwr` on a file of /dev/shm, both written once before, and floors that answer from as much memory. Files and loop devices: past the page\n\
          cache, written before. `medium` is no target but a ring that reads the file at the same depth.\n\n\
-         `summary.md` has medians and ratios, `raw.csv` each measurement, `histograms.csv` the latencies in ns (all pairs together).\n",
+         `summary.md` has medians and ratios, `raw.csv` each measurement, `histograms.csv` the latencies in ns, up to two digits (all pairs together).\n",
         words.join(" "),
         tgt.replace('\t', " "),
         run.load,
@@ -92,11 +92,18 @@ fn histograms(samples: &[Sample]) -> String {
     let mut text = "cell,contender,latency_ns,count\n".to_owned();
     for (cell, contender) in rows(samples) {
         let steps = of(samples, cell, contender).flat_map(|sample| sample.histogram.iter().copied());
+        let steps = steps.map(|(latency_ns, count)| (coarse(latency_ns), count));
         for (latency_ns, count) in merged(steps) {
             writeln!(text, "{cell},{contender},{latency_ns},{count}").expect("a String takes all text");
         }
     }
     text
+}
+
+/// The next number with two digits that are not zeroes: a record keeps the shape and stays small.
+fn coarse(latency_ns: u64) -> u64 {
+    let unit = 10_u64.pow(latency_ns.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    latency_ns.div_ceil(unit) * unit
 }
 
 fn summary(samples: &[Sample], before: Option<&before::Before>, run: &Run<'_>) -> String {
@@ -208,6 +215,12 @@ mod tests {
     use super::super::contender::FLOOR;
     use super::super::sample::tests::sample;
     use super::*;
+
+    #[test]
+    fn a_latency_is_kept_to_two_digits_and_never_below_itself() {
+        let coarse = [0, 7, 99, 100, 101, 12_943, 99_500].map(coarse);
+        assert_eq!(coarse, [0, 7, 99, 100, 110, 13_000, 100_000]);
+    }
 
     #[test]
     fn a_processors_name_makes_a_folders_name() {

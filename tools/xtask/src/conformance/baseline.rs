@@ -38,8 +38,10 @@ pub(super) struct Baselines {
 pub(super) enum Judgement {
     /// As it should be, or as it was recorded.
     Fine,
-    /// Fails, and may: its commands come later, or the test is wrong itself.
+    /// Fails, and may: its commands come later.
     Later,
+    /// Fails, and may: the test is wrong itself.
+    Wrong,
     /// Must not be; says why.
     Fault(&'static str),
 }
@@ -80,7 +82,7 @@ impl Baselines {
         } else if status.is_breakdown() {
             Judgement::Fault("no test may end like this")
         } else if self.wrong.contains(test) {
-            Judgement::Later
+            if status.is_failure() { Judgement::Wrong } else { Judgement::Fine }
         } else if passed(&self.own) {
             Judgement::Fault("it passed when the baseline was recorded")
         } else if !self.is_ours {
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn a_command_that_comes_later_may_fail_but_not_break_down() {
         assert_eq!(ours().judge("L", Status::Failed), Judgement::Later);
-        assert_eq!(ours().judge("W", Status::Failed), Judgement::Later);
+        assert_eq!(ours().judge("W", Status::Failed), Judgement::Wrong);
         assert!(ours().judge("W", Status::Crashed).is_fault(), "a wrong test is no excuse for a crash");
         assert_eq!(ours().judge("L", Status::Skipped), Judgement::Fine);
         assert!(ours().judge("L", Status::Hung).is_fault());
