@@ -170,8 +170,96 @@ impl Caller {
     }
 }
 
+/// A session of three connections, on each of which a PDU may be half in.
+struct Crowd {
+    session: Session,
+    seats: Vec<Seat>,
+    incoming: [Option<TaskId>; 3],
+    delivered: Vec<TaskId>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let parameters = Parameters { max_connections: 3, ..parameters() };
+        let mut session = Session::new(Start { parameters, ..start() });
+        for cid in 1..3 {
+            let (stat_sn, now) = (StatSn(900), Moment::ORIGIN);
+            let joining = Joining { cid: Cid(cid), stat_sn, parameters: &parameters, now };
+            session.join(&joining).expect("there is room");
+        }
+        let seats = session.seats().collect();
+        Self { session, seats, incoming: [None; 3], delivered: vec![] }
+    }
+
+    /// A header comes in on a connection, or the data segment of the one before it, which may be spoilt.
+    fn advance(&mut self, at: usize, bhs: &Bhs, is_spoilt: bool) {
+        let seat = self.seats[at];
+        if let Some(task) = self.incoming[at].take() {
+            let was_live = self.session.is_live(task);
+            if !is_spoilt {
+                self.session.data_arrived(seat, task);
+            } else if self.session.data_spoilt(seat, task) == Spoilt::Request && was_live {
+                self.session.retire(task);
+            }
+        } else if let Ok(InitiatorPdu::ScsiCommand(command)) = InitiatorPdu::parse(bhs)
+            && let Some((task, _)) = self.session.receive_in_turn(seat, &command, Moment::ORIGIN)
+        {
+            self.delivered.push(task);
+        } else {
+            let pdu = InitiatorPdu::parse(bhs);
+            match pdu.and_then(|pdu| self.session.receive(seat, &pdu, &[], Moment::ORIGIN)) {
+                Ok(Received::Request { task, .. } | Received::Data { task, .. }) => {
+                    self.incoming[at] = Some(task);
+                }
+                Ok(Received::Snack(_) | Received::Absorb { .. }) => {}
+                Err(_) => self.session.consume_cmd_sn(bhs),
+            }
+        }
+        self.delivered.extend(core::iter::from_fn(|| self.session.next_request()));
+    }
+
+    /// Ends a task, whether it was delivered or not.
+    fn end(&mut self, task: TaskId) {
+        if let Request::TaskManagement(request) = *self.session.request(task) {
+            self.session.referenced(&request);
+        }
+        self.delivered.retain(|other| *other != task);
+        self.session.abort(task);
+        self.session.retire(task);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn no_interleaving_of_connections_breaks_a_session(
+        steps in proptest::collection::vec((0_usize..3, any_pdu(), any::<(u8, u8)>()), 1..80),
+    ) {
+        let mut crowd = Crowd::new();
+        for (at, bhs, (luck, tag)) in steps {
+            crowd.advance(at, &bhs, luck % 4 == 0);
+            if luck % 3 == 0 && let Some(&task) = crowd.delivered.first() {
+                crowd.end(task);
+            }
+            if luck % 5 == 0
+                && let Some(task) = crowd.session.task_by_itt(InitiatorTaskTag(u32::from(tag % 3)))
+            {
+                crowd.end(task);
+            }
+        }
+        for at in 0..3 {
+            if crowd.incoming[at].is_some() {
+                crowd.advance(at, &[0; BHS_BYTES], false);
+            }
+        }
+        let live: Vec<TaskId> =
+            (0..3).filter_map(|tag| crowd.session.task_by_itt(InitiatorTaskTag(tag))).collect();
+        live.into_iter().for_each(|task| crowd.end(task));
+        let mut header = [0; BHS_BYTES];
+        crowd.session.window_update(Seat::LEADING, &mut header);
+        prop_assert_eq!(crowd.session.window().size(), 4);
+    }
+
     #[test]
     fn no_sequence_of_pdus_and_actions_breaks_a_session(
         steps in proptest::collection::vec((any_pdu(), any::<(u8, u8)>()), 1..80),
