@@ -71,6 +71,12 @@ pub(super) fn is_closed(task: &Task, unit: &mut Unit, blocks: Blocks, mail: &mut
     true
 }
 
+/// Whether the medium is memory that READs are sent from.
+fn lends(unit: &Unit) -> bool {
+    let block_bytes = unit.state.geometry.block_length() as usize;
+    unit.queue.as_ref().is_some_and(|queue| queue.lend(0, block_bytes).is_some())
+}
+
 impl<D: Driver> Core<D> {
     /// What another shard says.
     pub fn hear_peer(&mut self, letter: PeerLetter) {
@@ -87,11 +93,12 @@ impl<D: Driver> Core<D> {
         if claims {
             self.stop_lending(key);
         }
+        let may_be_sending = self.may_be_sending(key);
         let unit = self.units.get_mut(key).expect("a unit with a name is there");
         unit.arbiter.hear(from, word, &mut self.peer_mail.words);
         if unit.tasks > 0 || unit.at_medium > 0 {
             unit.arbiter.note_work();
-        } else if unit.arbiter.is_bored() {
+        } else if unit.arbiter.is_bored() && !may_be_sending {
             unit.arbiter.leave(&mut self.peer_mail.words);
         }
         self.advance_arbiter(key);
@@ -160,12 +167,17 @@ impl<D: Driver> Core<D> {
 
     // --- Media that lend -------------------------------------------------------------------------------------------
 
+    /// Whether a connection may be sending bytes that the medium lent: a READ is over before they are through.
+    fn may_be_sending(&self, key: Key<Unit>) -> bool {
+        let Some(unit) = self.units.get(key) else { return false };
+        unit.lends_from <= self.now && lends(unit) || self.lent.iter().any(|wait| wait.unit == key)
+    }
+
     /// Bytes that are lent change under a READ while they are sent: from now on it has a copy.
     fn stop_lending(&mut self, key: Key<Unit>) {
         let now = self.now;
         let Some(unit) = self.units.get_mut(key) else { return };
-        let block_bytes = unit.state.geometry.block_length() as usize;
-        if unit.queue.as_ref().is_none_or(|queue| queue.lend(0, block_bytes).is_none()) {
+        if !lends(unit) {
             return;
         }
         if unit.lends_from <= now {

@@ -1,5 +1,6 @@
 //! Commands that have their blocks for themselves, on one shard and on one of two, whose other is played by the test.
 
+use portico_backstores::RamStore;
 use portico_model::peer::{Claim, PeerLetter, Stamp, Word};
 
 use super::*;
@@ -216,6 +217,39 @@ fn a_command_that_is_given_up_while_it_waits_is_told_to_others() {
     bench.mail(ToShard::EndSession { session, reason });
     assert!(matches!(told(&bench)[..], [Word::Claim(_), Word::Open(_)]));
     assert!(bench.world.borrow().at_medium.is_empty());
+}
+
+#[test]
+fn what_is_being_sent_from_the_medium_is_not_yielded_by_one_that_else_only_answers() {
+    let mut bench = Bench::one_of(2);
+    bench.open_medium(1, Medium::Ram(RamStore::new(512, 2048, false).expect("1 MiB can be had")));
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.read(&mut peer, 0, 1, 4096);
+    say(&mut bench, Word::Welcome { is_member: true, clock: 1, claims: Vec::new() });
+    told(&bench);
+    let stamp = |clock| Stamp { clock, shard: OTHER };
+    let claim = |clock, lba| Word::Claim(Claim { stamp: stamp(clock), lba, blocks: 8 });
+    // As many as make it leave, the last of which is held for long.
+    for clock in 2..67 {
+        say(&mut bench, claim(clock, 1000));
+        bench.settle();
+        assert_eq!(told(&bench), [Word::Yield(stamp(clock))]);
+        if clock < 66 {
+            say(&mut bench, Word::Open(stamp(clock)));
+        }
+    }
+    let now = bench.world.borrow().now + Duration::from_secs(11);
+    bench.world.borrow_mut().now = now;
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    bench.read(&mut peer, 0, 2, 4096);
+    say(&mut bench, Word::Open(stamp(66)));
+    say(&mut bench, claim(67, 0));
+    assert_eq!(told(&bench), [], "the READ's bytes are on their way");
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    assert_eq!(told(&bench), [Word::Yield(stamp(67))]);
+    say(&mut bench, Word::Open(stamp(67)));
+    assert_eq!(told(&bench), [Word::Leave], "now it may");
 }
 
 #[test]

@@ -136,6 +136,10 @@ impl Bench {
         };
         let caching = Caching { writes_punt: false, depth, ..Caching::default() };
         let medium = Medium::File(FileStore::simulated(u64::from(unit), geometry, caching));
+        self.open_medium(unit, medium);
+    }
+
+    fn open_medium(&mut self, unit: u32, medium: Medium) {
         self.mail(ToShard::Open(Opening {
             unit: UnitId(unit),
             state: Arc::new(disk()),
