@@ -110,8 +110,8 @@ impl Budget {
         bytes: u64,
         kind: Kind,
     ) -> Result<(), Short> {
-        let (used, held) = (share.of(kind), holding.of(kind));
-        let more = (*used + bytes).saturating_sub(self.reserve) - used.saturating_sub(self.reserve);
+        let (used, held) = (*share.of(kind), *holding.of(kind));
+        let more = self.shared_part(used, bytes);
         let all_left = self.shared_total.saturating_sub(self.shared_used);
         let (total, left) = match kind {
             Kind::Swift => (self.shared_total, all_left),
@@ -121,16 +121,28 @@ impl Budget {
             }
         };
         // A single request larger than all there is must not wait for ever: with nothing else of its kind out it passes.
-        if more > 0 && *used > 0 {
-            admit(*held, bytes, more, left, total)?;
+        if more > 0 && used > 0 {
+            admit(held, bytes, more, left, total)?;
         }
+        self.charge(share, holding, bytes, kind);
+        Ok(())
+    }
+
+    /// The same for bytes that have a bound elsewhere, whether they are to be had or not.
+    pub fn charge(&mut self, share: &mut Share, holding: &mut Holding, bytes: u64, kind: Kind) {
+        let used = share.of(kind);
+        let more = self.shared_part(*used, bytes);
         self.shared_used += more;
         if kind == Kind::Patient {
             self.shared_patient += more;
         }
         *used += bytes;
-        *held += bytes;
-        Ok(())
+        *holding.of(kind) += bytes;
+    }
+
+    /// Of further bytes, those that are beyond the reserve of a unit that uses so many.
+    fn shared_part(&self, used: u64, bytes: u64) -> u64 {
+        (used + bytes).saturating_sub(self.reserve) - used.saturating_sub(self.reserve)
     }
 
     /// Gives `bytes` back.

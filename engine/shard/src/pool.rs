@@ -13,9 +13,6 @@ pub const MESSAGE_PARTS: usize = 512;
 /// Bytes of headers of one message.
 pub const MESSAGE_HEADER_BYTES: usize = 256 * 48;
 
-/// Bytes of Data-Out that a kept command has room for.
-const ATOMIC_DATA_KEPT: usize = 16 << 10;
-
 /// The pool of one shard.
 #[derive(Default)]
 pub struct Pool {
@@ -81,9 +78,7 @@ impl Pool {
 
     /// Takes it back; a long one's data are let go.
     pub fn keep_atomic(&mut self, mut atomic: Box<Atomic>) {
-        atomic.buffers.clear();
-        atomic.data.clear();
-        atomic.data.shrink_to(ATOMIC_DATA_KEPT);
+        atomic.clear();
         self.atomics.push(atomic);
     }
 }

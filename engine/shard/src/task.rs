@@ -30,6 +30,9 @@ pub const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Pieces of one READ or VERIFY that are at the medium or wait to be sent.
 pub const PIECES_MAX: usize = 4;
 
+/// Bytes of Data-Out that a command which is over keeps room for, to be used again.
+const ATOMIC_DATA_KEPT: usize = 16 << 10;
+
 /// One command.
 #[derive(Debug)]
 pub struct Task {
@@ -232,7 +235,11 @@ pub struct Atomic {
     pub durable: bool,
     /// The Data-Out that has come.
     pub data: Vec<u8>,
-    /// All of it has.
+    /// It may: it is booked, or gathered.
+    pub has_place: bool,
+    /// Bytes of it that are gathered: none where it came unasked, or before its turn.
+    pub gathers_bytes: u64,
+    /// All of it has come.
     pub is_gathered: bool,
     /// Memory for one piece, while none is at the medium.
     pub buffers: Vec<Buffer>,
@@ -244,6 +251,15 @@ pub struct Atomic {
     pub at_bytes: u64,
 }
 
+impl Atomic {
+    /// Lets go of its memory, but for what a short command's data take.
+    pub fn clear(&mut self) {
+        self.buffers.clear();
+        self.data.clear();
+        self.data.shrink_to(ATOMIC_DATA_KEPT);
+    }
+}
+
 impl Default for Atomic {
     fn default() -> Self {
         Self {
@@ -253,6 +269,8 @@ impl Default for Atomic {
             required_bytes: 0,
             durable: false,
             data: Vec::new(),
+            has_place: false,
+            gathers_bytes: 0,
             is_gathered: false,
             buffers: Vec::new(),
             claim: None,

@@ -2,7 +2,8 @@
 //! are this command's alone, on all shards.
 //!
 //! All that a command needs is in hand before it claims its blocks: its Data-Out, on the heap, and memory for one piece.
-//! Then nothing that it waits for can wait for it. Each piece is judged by the state of its moment like any other: what a
+//! Then nothing that it waits for can wait for it. Data-Out that come unasked have their place from the beginning, as they are
+//! booked; others are gathered in their turn, as a series' are ([`Core::may_gather`]), and asked for then. Each piece is judged by the state of its moment like any other: what a
 //! fence refuses between the comparison and the write is not written.
 
 use portico_backstores::Request;
@@ -13,7 +14,7 @@ use portico_scsi::sense::{AdditionalSense, Outcome};
 use super::medium::Refused;
 use super::verify::first_difference;
 use super::{Core, Line, OpKind};
-use crate::budget::Short;
+use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::task::{Atomic, PIECE_BYTES_MAX, Task, Work};
@@ -35,6 +36,7 @@ impl<D: Driver> Core<D> {
             // What the bytes mean hangs on how many there are: neither a part nor an excess can be guessed at.
             return self.finish(key, Outcome::invalid_cdb_field(0, None));
         }
+        let unsolicited_bytes = u64::from(session.unsolicited_bytes(task.name)).min(required_bytes);
         session.wire.want_data(task.name, required_bytes);
         let mut atomic = self.pool.atomic();
         let Atomic { data, buffers, .. } = &mut *atomic;
@@ -44,12 +46,18 @@ impl<D: Driver> Core<D> {
             offset_bytes,
             length_bytes,
             required_bytes,
+            has_place: unsolicited_bytes == required_bytes,
             durable,
             data,
             buffers,
             ..Atomic::default()
         };
         task.work = Work::Atomic(atomic);
+        self.unshelve(key);
+        if self.book(key, unsolicited_bytes, Kind::Swift).is_err() {
+            self.counters.refused_for_memory += 1;
+            return self.finish(key, Outcome::TASK_SET_FULL);
+        }
         self.data_came(key);
     }
 
@@ -59,7 +67,7 @@ impl<D: Driver> Core<D> {
         if task.ended.is_some() || task.aborted || task.at_medium > 0 || task.waits.is_some() {
             return;
         }
-        if !self.has_data(key) || !self.has_buffers(key) {
+        if !self.has_place(key) || !self.has_data(key) || !self.has_buffers(key) {
             return;
         }
         let Some(Task { work: Work::Atomic(atomic), unit: Some(unit), .. }) = self.tasks.get(key) else {
@@ -72,6 +80,20 @@ impl<D: Driver> Core<D> {
             return self.wait_for(key, None, Short::Unit);
         }
         self.next_piece_of_atomic(key, block_bytes);
+    }
+
+    /// Whether the Data-Out may come to the heap; it waits for its turn, where others gather theirs.
+    fn has_place(&mut self, key: Key<Task>) -> bool {
+        let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get(key) else { return false };
+        if atomic.has_place {
+            return true;
+        }
+        if !self.may_gather(key, atomic.required_bytes) {
+            self.wait_for(key, None, Short::Unit);
+            return false;
+        }
+        self.list_r2t(key);
+        true
     }
 
     /// Whether all of the Data-Out is here.
@@ -89,7 +111,6 @@ impl<D: Driver> Core<D> {
         }
         let is_whole = atomic.data.len() as u64 == atomic.required_bytes;
         atomic.is_gathered = true;
-        self.unshelve(key);
         if !is_whole {
             self.finish(key, Outcome::aborted(AdditionalSense::NOT_ENOUGH_UNSOLICITED_DATA));
         }
@@ -97,22 +118,23 @@ impl<D: Driver> Core<D> {
     }
 
     /// Whether there is memory for a piece; it takes it first, or waits.
+    ///
+    /// It is no more than the data, which have their bound, and booked whatever else is: who holds what others wait for
+    /// that have booked something does not wait for that. For the same reason it stands in no line.
     fn has_buffers(&mut self, key: Key<Task>) -> bool {
         let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get(key) else { return false };
         if !atomic.buffers.is_empty() {
             return true;
         }
         let length = piece_length(atomic.length_bytes);
-        if self.queue_behind(key, Line::Swift) {
-            return false;
-        }
         match self.take_memory(length) {
             Some(list) => {
+                self.charge(key, length as u64);
                 self.take_back(key, list);
                 true
             }
             None => {
-                self.wait_for(key, Some(Line::Swift), Short::Unit);
+                self.wait_for(key, None, Short::Unit);
                 false
             }
         }

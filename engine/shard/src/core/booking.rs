@@ -38,7 +38,7 @@ impl Gathering {
 }
 
 impl<D: Driver> Core<D> {
-    /// Whether it is a series' turn to gather so many bytes. One that needs more than there are gathers alone.
+    /// Whether it is a command's turn to gather so many bytes. One that needs more than there are gathers alone.
     pub(super) fn may_gather(&mut self, key: Key<Task>, bytes: u64) -> bool {
         let Gathering { bytes: gathered, bytes_max, waiting } = &mut self.gathering;
         let is_first = waiting.front().is_none_or(|first| *first == key);
@@ -50,21 +50,40 @@ impl<D: Driver> Core<D> {
         }
         waiting.pop_front();
         *gathered += bytes;
-        if let Some(Task { work: Work::Series(series), progressed, .. }) = self.tasks.get_mut(key) {
-            series.gathers_bytes = bytes;
-            series.data.reserve_exact(usize::try_from(bytes).expect("a transfer is bounded"));
-            *progressed = self.now;
+        let length = usize::try_from(bytes).expect("a transfer is bounded");
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.progressed = self.now;
+            match &mut task.work {
+                Work::Series(series) => {
+                    series.gathers_bytes = bytes;
+                    series.data.reserve_exact(length);
+                }
+                Work::Atomic(atomic) => {
+                    (atomic.gathers_bytes, atomic.has_place) = (bytes, true);
+                    atomic.data.reserve_exact(length);
+                }
+                _ => {}
+            }
         }
         // The next one may have its turn as well.
         self.released = true;
         true
     }
 
-    /// A series has no data any more, and wants none.
+    /// A command has no data any more, and wants none.
     pub(super) fn gathered(&mut self, key: Key<Task>) {
-        let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) else { return };
-        series.data = Vec::new();
-        self.gathering.bytes -= std::mem::take(&mut series.gathers_bytes);
+        let gathers_bytes = match self.tasks.get_mut(key).map(|task| &mut task.work) {
+            Some(Work::Series(series)) => {
+                series.data = Vec::new();
+                &mut series.gathers_bytes
+            }
+            Some(Work::Atomic(atomic)) => {
+                atomic.clear();
+                &mut atomic.gathers_bytes
+            }
+            _ => return,
+        };
+        self.gathering.bytes -= std::mem::take(gathers_bytes);
         self.gathering.waiting.retain(|waiting| *waiting != key);
         self.released = true;
     }
@@ -84,6 +103,7 @@ impl<D: Driver> Core<D> {
             let has = match &task.work {
                 Work::Write(_) | Work::Verify(_) => task.booked_bytes > 0 && task.booked_as == Kind::Patient,
                 Work::Series(series) => series.gathers_bytes > 0,
+                Work::Atomic(atomic) => atomic.gathers_bytes > 0,
                 _ => false,
             };
             has && task.at_medium == 0
@@ -150,6 +170,15 @@ impl<D: Driver> Core<D> {
         task.booked_bytes += bytes;
         task.booked_as = kind;
         Ok(())
+    }
+
+    /// Books `bytes` for a task that have a bound elsewhere, whether they are to be had or not.
+    pub(super) fn charge(&mut self, key: Key<Task>, bytes: u64) {
+        let task = self.tasks.get_mut(key).expect("who books is there");
+        let unit = task.unit.and_then(|unit| self.units.get_mut(unit)).expect("only commands of a unit book");
+        let session = self.sessions.get_mut(task.session).expect("tasks book while their session lasts");
+        self.budget.charge(&mut unit.share, &mut session.holding, bytes, task.booked_as);
+        task.booked_bytes += bytes;
     }
 
     /// As [`Core::book`] by itself, after those who came before; a task that gets nothing waits.

@@ -15,7 +15,7 @@ use portico_scsi::unit::LogicalUnit;
 
 use super::medium::Refused;
 use super::{Core, OpKind};
-use crate::budget::Short;
+use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
@@ -98,7 +98,13 @@ impl<D: Driver> Core<D> {
 
     fn read_to_copy(&mut self, key: Key<Task>, run: &Run) -> Result<(), Refused> {
         let (end, place, length) = self.piece(key, run);
-        let segments = self.take_memory(length).ok_or(Refused::Full(None))?;
+        if !self.book_in_line(key, length as u64, Kind::Swift) {
+            return Ok(());
+        }
+        let Some(segments) = self.take_memory(length) else {
+            self.unbook(key, length as u64);
+            return Err(Refused::Full(None));
+        };
         let source = end.source.unit;
         let offset_bytes = run.source_bytes + place;
         let blocks = self.blocks_of(source, offset_bytes, length)?;
@@ -106,13 +112,10 @@ impl<D: Driver> Core<D> {
         let kind = OpKind::Fetch { at_bytes: place };
         match self.hand_over_at(key, (source, CommandClass::Read), kind, blocks, request) {
             // It is read anew: what waits holds no memory.
-            Err(Refused::Full(list)) => {
+            Err(Refused::Full(list) | Refused::Closed(list)) => {
                 self.pool.keep_list_if(list);
+                self.unbook(key, length as u64);
                 Err(Refused::Full(None))
-            }
-            Err(Refused::Closed(list)) => {
-                self.pool.keep_list_if(list);
-                Err(Refused::Closed(None))
             }
             other => other,
         }
@@ -168,17 +171,22 @@ impl<D: Driver> Core<D> {
     }
 
     /// A piece is written. The next one in the next turn, as of a series.
-    pub(super) fn copy_stored(&mut self, key: Key<Task>, length_bytes: u64) {
+    pub(super) fn copy_stored(&mut self, key: Key<Task>, length_bytes: u64, segments: Option<Segments>) {
         let Some(Task { work: Work::Copy(copying), session, .. }) = self.tasks.get_mut(key) else { return };
         let destination = copying.runs.last().map(|run| copying.ends[run.destination].unit);
         // Where the write cache was turned off meanwhile, the flush of that change need not have seen this piece: once more.
+        // Not read anew: where the copy overlaps itself, its source holds what was written.
         let again = !copying.durable
             && destination.is_some_and(|unit| {
                 self.units.get(unit).is_some_and(|unit| unit.state.mode.write_cache.must_be_stable(false))
             });
-        if !again {
+        if again {
+            copying.read = segments;
+        } else {
             copying.at_bytes += length_bytes;
             note(&mut self.sessions, *session, copying.list_id, |record| record.bytes += length_bytes);
+            self.let_go(segments);
+            self.unbook(key, length_bytes);
         }
         self.wait_for(key, None, Short::Unit);
         self.note_released();

@@ -295,6 +295,9 @@ impl<D: Driver> Core<D> {
             OpKind::Store { length_bytes } if matches!(task.work, Work::Atomic(_)) => {
                 self.atomic_stored(op.task, length_bytes, segments);
             }
+            OpKind::Store { length_bytes } if matches!(task.work, Work::Copy(_)) => {
+                self.copy_stored(op.task, length_bytes, segments);
+            }
             OpKind::Store { length_bytes } => {
                 self.let_go(segments);
                 self.stored(op.task, length_bytes);
@@ -307,7 +310,7 @@ impl<D: Driver> Core<D> {
     }
 
     /// What a request had is free.
-    fn let_go(&mut self, segments: Option<Segments>) {
+    pub(super) fn let_go(&mut self, segments: Option<Segments>) {
         self.pool.keep_list_if(segments);
         self.keep_last_chunk();
     }

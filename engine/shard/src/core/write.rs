@@ -139,6 +139,7 @@ impl<D: Driver> Core<D> {
                 (compare.booked_bytes + compare.compared_bytes).saturating_sub(compare.called_bytes)
             }
             Some(Work::Series(series)) if series.gathers_bytes == 0 => 0,
+            Some(Work::Atomic(atomic)) if !atomic.has_place => 0,
             Some(Work::Parameters(_) | Work::Series(_) | Work::Atomic(_)) => u32::MAX,
             _ => 0,
         }
@@ -307,7 +308,6 @@ impl<D: Driver> Core<D> {
                 write.stored_bytes += u32::try_from(length_bytes).expect("a piece is small");
             }
             Some(Work::Series(_)) => return self.series_stored(key, length_bytes),
-            Some(Work::Copy(_)) => return self.copy_stored(key, length_bytes),
             _ => {}
         }
         self.list_r2t(key);

@@ -66,6 +66,9 @@ fn say(bench: &mut Bench, word: Word) {
 fn equal_blocks_are_written() {
     let (mut bench, mut peer) = one_shard();
     compare_and_write(&mut bench, &mut peer, 1, (3, 2), true);
+    let booked =
+        |bench: &Bench| bench.shard.core.tasks.iter().map(|(_, task)| task.booked_bytes).sum::<u64>();
+    assert_eq!(booked(&bench), 2048 + 1024, "its data, and the piece");
     assert_eq!(bench.land(), read_of(3, 2));
     assert_eq!(bench.heard(&peer), []);
     assert_eq!(bench.land(), write_of(3, 2));

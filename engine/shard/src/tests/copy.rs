@@ -25,7 +25,8 @@ fn two_units() -> (Bench, Peer) {
 
 /// Sends LUN 0 a list with one segment.
 fn copy(bench: &mut Bench, peer: &mut Peer, tag: u32, ends: [&LogicalUnit; 2], place: [u64; 2], blocks: u16) {
-    let mut list = vec![9, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0];
+    let mut list =
+        vec![u8::try_from(tag).expect("few copies"), 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0];
     for unit in ends {
         let mut cscd = [0; 32];
         (cscd[0], cscd[4], cscd[5], cscd[7]) = (0xe4, 1, 2, 8);
@@ -69,7 +70,7 @@ fn a_copy_goes_piece_by_piece_from_one_unit_to_the_other() {
     assert_eq!((bench.heard(&peer), rest), (vec![Heard::Status(1, GOOD)], 0));
     let session = bench.shard.core.sessions.iter().next().expect("there is one").1;
     let record = session.copies[0];
-    assert_eq!((record.list_id, record.state), (9, CopyState::Completed));
+    assert_eq!((record.list_id, record.state), (1, CopyState::Completed));
     assert_eq!((record.segments, record.bytes), (1, 2 * PIECE as u64));
 }
 
@@ -150,7 +151,39 @@ fn a_write_cache_that_is_turned_off_meanwhile_has_the_piece_written_again() {
     bench.install_state(2, 3, WriteCache::WriteThrough, other());
     assert_eq!(land(&mut bench), (2, write(0, 4096)));
     assert_eq!(land(&mut bench), (2, What::Sync), "of the change");
-    assert_eq!(land(&mut bench), (1, read(0, 4096)));
     assert_eq!(land(&mut bench), (2, What::Write { offset_bytes: 0, length_bytes: 4096, durable: true }));
     assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+}
+
+#[test]
+fn a_copy_that_overlaps_itself_does_not_read_what_it_wrote() {
+    let (mut bench, mut peer) = two_units();
+    let before: Vec<u8> = (0..32 * 512).map(world::block_byte).collect();
+    let medium = Rc::new(RefCell::new(before.clone()));
+    bench.world.borrow_mut().disk = Some(Rc::clone(&medium));
+    copy(&mut bench, &mut peer, 1, [&disk(), &disk()], [0, 8], 16);
+    assert_eq!(land(&mut bench), (1, read(0, 16 * 512)));
+    bench.install(1, 3, WriteCache::WriteThrough);
+    bench.land_all();
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+    assert!(medium.borrow()[8 * 512..24 * 512] == before[..16 * 512], "the data are not shifted");
+    assert_eq!(bench.world.borrow().written.len(), 2, "the second write is durable");
+}
+
+#[test]
+fn copies_to_a_medium_that_hangs_do_not_take_all_memory() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    for _ in 0..2 {
+        for tag in 1..=32 {
+            copy(&mut bench, &mut peer, tag, [&disk(), &disk()], [0, 4096], 1024);
+        }
+        let pieces = bench.world.borrow().at_medium.len();
+        assert_eq!(pieces, 17, "half of what is shared, and the unit's reserve");
+        bench.land_all();
+        let all = (1..=32).map(|tag| Heard::Status(tag, GOOD));
+        let heard = bench.heard(&peer);
+        assert!(all.into_iter().all(|status| heard.contains(&status)), "{heard:?}");
+    }
 }

@@ -105,8 +105,9 @@ fn data_that_are_gathered_are_bounded_and_have_their_turn_in_order() {
     bench.open(1, 64);
     let mut peer = bench.log_in(&[(0, 1)], ASKED);
     for tag in 0..10 {
-        // WRITE AND VERIFY (16).
-        bench.command(&mut peer, 0, tag, transfer(0x8e, 0, MIB), MIB, &[]);
+        // WRITE AND VERIFY (16), ORWRITE (16).
+        let opcode = if tag % 2 == 0 { 0x8e } else { 0x8b };
+        bench.command(&mut peer, 0, tag, transfer(opcode, 0, MIB), MIB, &[]);
     }
     let tags = |heard: &[Heard]| {
         let tag = |heard: &Heard| if let Heard::R2t { tag, .. } = heard { Some(*tag) } else { None };
@@ -124,6 +125,31 @@ fn data_that_are_gathered_are_bounded_and_have_their_turn_in_order() {
         open.extend(bench.heard(&peer));
     }
     assert_eq!(good.len(), 10, "{good:?}");
+}
+
+#[test]
+fn who_gathers_and_never_sends_has_had_its_turn_and_what_came_unasked_needs_none() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut hostile = bench.log_in(&[(0, 1)], ASKED);
+    for tag in 0..10 {
+        bench.command(&mut hostile, 0, tag, transfer(0x8b, 0, MIB), MIB, &[]);
+    }
+    assert_eq!(asks(&bench.heard(&hostile)), 4 * PIECE, "four have their turn");
+    let mut swift = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.command(&mut swift, 0, 1, transfer(0x8b, 8, 4096), 4096, &[1; 4096]);
+    bench.land_all();
+    assert_eq!(bench.heard(&swift), [Heard::Status(1, GOOD)]);
+    let mut modest = bench.log_in(&[(0, 1)], ASKED);
+    bench.command(&mut modest, 0, 1, transfer(0x8b, 8, 4096), 4096, &[]);
+    assert_eq!(bench.heard(&modest), []);
+    let now = bench.world.borrow().now + Duration::from_secs(11);
+    bench.world.borrow_mut().now = now;
+    bench.settle();
+    let r2t = bench.heard(&modest).remove(0);
+    bench.answer(&modest, &r2t);
+    bench.land_all();
+    assert_eq!(bench.heard(&modest), [Heard::Status(1, GOOD)]);
 }
 
 #[test]
