@@ -82,6 +82,7 @@ const STEPS: &[Step] = &[
     ("`--check` takes what porticod runs with", check_taken),
     ("the same file again changes nothing", again),
     ("a portal of another group comes and goes, and who came through it stays", portals),
+    ("a portal at every address of a port becomes one at a single address, and back", narrow),
     ("a device grows and shrinks, and its sessions are told", resize),
     ("a target that nobody uses goes away", remove),
 ];
@@ -216,17 +217,21 @@ fn again(stage: &mut Stage) -> Result<()> {
     good(&mut stage.idle, Io::read(2, 0, BLOCK_BYTES)).map(drop)
 }
 
+/// A port that the system gave to somebody a moment ago: it is free, and soon ours.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The usual configuration, at this portal as well.
+fn at_portal(gateway: &Gateway, portal: SocketAddr) -> String {
+    let line = format!("TARGET_DRIVER iscsi {{\n\tportal \"{portal} 2\"\n");
+    with_second(gateway).replacen("TARGET_DRIVER iscsi {\n", &line, 1)
+}
+
 fn portals(stage: &mut Stage) -> Result<()> {
-    // The system gave it to somebody a moment ago: it is free, and soon ours.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let portal = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let portal = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let usual = with_second(&stage.gateway);
-    let more = usual.replacen(
-        "TARGET_DRIVER iscsi {\n",
-        &format!("TARGET_DRIVER iscsi {{\n\tportal \"{portal} 2\"\n"),
-        1,
-    );
-    stage.gateway.configure(&more)?;
+    stage.gateway.configure(&at_portal(&stage.gateway, portal))?;
     stage.gateway.reload()?;
     until(|| Ok(TcpStream::connect(portal).is_ok()))?;
     let mut through = Initiator::log_in(portal, initiator::plan(IQN, 6))?;
@@ -240,6 +245,30 @@ fn portals(stage: &mut Stage) -> Result<()> {
     until(|| Ok(TcpStream::connect(portal).is_err()))?;
     good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
     good(&mut beside, Io::read(2, 0, BLOCK_BYTES)).map(drop)
+}
+
+fn narrow(stage: &mut Stage) -> Result<()> {
+    let port = free_port()?;
+    let at = |ip| SocketAddr::from((ip, port));
+    let (one, other) = (at(Ipv4Addr::LOCALHOST), at(Ipv4Addr::new(127, 0, 0, 2)));
+    let listens = |portal| TcpStream::connect(portal).is_ok();
+    let every = at_portal(&stage.gateway, at(Ipv4Addr::UNSPECIFIED));
+    stage.gateway.configure(&every)?;
+    stage.gateway.reload()?;
+    until(|| Ok(listens(other)))?;
+    let mut through = Initiator::log_in(one, initiator::plan(IQN, 7))?;
+    through.clear_attentions(2)?;
+    stage.gateway.configure(&at_portal(&stage.gateway, one))?;
+    stage.gateway.reload()?;
+    until(|| Ok(!listens(other) && listens(one)))?;
+    good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
+    stage.gateway.configure(&every)?;
+    stage.gateway.reload()?;
+    until(|| Ok(listens(other)))?;
+    good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
+    stage.gateway.configure(&with_second(&stage.gateway))?;
+    stage.gateway.reload()?;
+    until(|| Ok(!listens(one)))
 }
 
 fn resize(stage: &mut Stage) -> Result<()> {
