@@ -32,7 +32,7 @@ pub struct TargetKeys {
     pub max_outstanding_r2t: u16,
     /// How many connections a session may have, from 1.
     pub max_connections: u16,
-    /// ErrorRecoveryLevel: 0 or 1.
+    /// ErrorRecoveryLevel: 0 to 2.
     pub error_recovery_level: u8,
     /// The least time before a reconnection, in seconds, at most 3600.
     pub default_time2wait: u16,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portico_iscsi::session::Seat;
+use portico_iscsi::session::{Loss, Seat};
 use portico_model::message::EndReason;
 use portico_ring::Message;
 
@@ -27,17 +27,23 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         }
     }
 
-    /// A connection of a session is closed. At recovery level 0 the session fails with any of its connections that was not
-    /// logged out (RFC 7143 §7.14).
+    /// A connection of a session is closed. At recovery levels 0 and 1 the session fails with any of its connections that was not
+    /// logged out (RFC 7143 §7.14); at level 2 its commands wait for another (§6.3.6).
     fn left(&mut self, session_key: Key<Session>, seat: Seat, reason: EndReason) {
         let Some(session) = self.core.sessions.get(session_key) else { return };
         let over = session.over;
-        let goes_on = session.link(seat).is_some_and(|link| link.leaves);
-        if session.connections().count() == 1 {
+        let leaves = session.link(seat).is_some_and(|link| link.leaves);
+        if over.is_none() && !leaves && self.core.recovers_connections(session_key) {
+            self.core.suspend((session_key, seat), Loss::Failed);
+            self.core.leave((session_key, seat));
+            // Requests on other connections may have waited for one whose data were coming in on this.
+            return self.serve_requests(session_key);
+        }
+        if session.connections().count() == 1 && (over.is_some() || !session.has_lost()) {
             return self.core.end_session(session_key, over.unwrap_or(reason));
         }
         self.core.leave((session_key, seat));
-        if over.is_none() && !goes_on {
+        if over.is_none() && !leaves {
             self.core.drop_session(session_key, reason);
         }
     }

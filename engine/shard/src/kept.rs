@@ -1,5 +1,5 @@
-//! What of a connection may be asked for again (RFC 7143 §11.16), at recovery level 1: each PDU as it was sent, until the
-//! initiator has acknowledged it.
+//! What of a connection may be asked for again (RFC 7143 §11.16), above recovery level 0: each PDU as it was sent, until the
+//! initiator has acknowledged it. At level 2 it goes with a command to the connection that this is reassigned to (§7.2.2).
 //!
 //! Responses are kept until ExpStatSN passes them, Data-In and R2Ts until their command's response is acknowledged, Data-In no
 //! longer than until its DataACK. Of their data segments [`KEPT_BYTES_MAX`] are kept, the latest, those of Data-In as far as
@@ -23,6 +23,21 @@ const KEPT_PDUS_MAX: usize = 1 << 12;
 pub struct Kept {
     pdus: VecDeque<Pdu>,
     data_bytes: usize,
+    /// The last response that was let go of unacknowledged.
+    missing: Option<StatSn>,
+}
+
+/// What of a command goes to another connection.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// Data-In that was not acknowledged.
+    pub data_in: Vec<Cut>,
+    /// The DataSN after it, where there was any.
+    pub next: Option<DataSn>,
+    /// Its response, where that had gone out.
+    pub response: Option<Cut>,
+    /// Some of it is not kept any more.
+    pub is_torn: bool,
 }
 
 /// What an R-Data SNACK brings about.
@@ -43,9 +58,11 @@ struct Pdu {
     number: Number,
     /// It is kept until the initiator has seen this response.
     until: Option<StatSn>,
+    /// How often it is about to be sent again: so long its data stay.
+    promised: u32,
 }
 
-/// Header and data of a Data-In PDU that was cut anew.
+/// Header and data of a PDU.
 type Cut = (Bhs, Vec<u8>);
 
 /// What a SNACK counts it by.
@@ -74,7 +91,7 @@ impl Kept {
             Number::Data(_) | Number::R2t(_) => None,
         };
         self.data_bytes += data.len();
-        self.pdus.push_back(Pdu { header: *header, data: Some(data), tag, number, until });
+        self.pdus.push_back(Pdu { header: *header, data: Some(data), tag, number, until, promised: 0 });
         self.let_go();
     }
 
@@ -87,20 +104,41 @@ impl Kept {
     fn let_go(&mut self) {
         while self.data_bytes > KEPT_BYTES_MAX {
             // Data-In first: a read can be begun anew, sense data are told once.
-            let has_data = |pdu: &Pdu| pdu.data.as_ref().is_some_and(|data| !data.is_empty());
+            let has_data =
+                |pdu: &Pdu| pdu.promised == 0 && pdu.data.as_ref().is_some_and(|data| !data.is_empty());
             let of_read = |pdu: &Pdu| matches!(pdu.number, Number::Data(_)) && has_data(pdu);
             let oldest = self.pdus.iter().position(of_read).or_else(|| self.pdus.iter().position(has_data));
             let Some(oldest) = oldest else { break };
             self.data_bytes -= self.pdus[oldest].data.take().map_or(0, |data| data.len());
         }
         while self.pdus.len() > KEPT_PDUS_MAX {
-            let gone = self.pdus.pop_front().and_then(|pdu| pdu.data);
-            self.data_bytes -= gone.map_or(0, |data| data.len());
+            let Some(gone) = self.pdus.pop_front() else { break };
+            self.data_bytes -= gone.data.as_ref().map_or(0, Vec::len);
+            self.note_missing(&gone);
         }
+    }
+
+    /// Nobody takes what is left for all that there was.
+    fn note_missing(&mut self, gone: &Pdu) {
+        match gone.number {
+            Number::Status(stat_sn) => self.missing = Some(stat_sn),
+            Number::Data(_) | Number::R2t(_) => {
+                let next = self.pdus.iter_mut().find(|pdu| pdu.tag == gone.tag && pdu.until == gone.until);
+                let data = next.filter(|pdu| pdu.is_of_command()).and_then(|pdu| pdu.data.take());
+                self.data_bytes -= data.map_or(0, |data| data.len());
+            }
+        }
+    }
+
+    /// These are about to be sent again.
+    pub fn promise(&mut self, again: &[Bhs]) {
+        let promised = |pdu: &&mut Pdu| again.contains(&pdu.header);
+        self.pdus.iter_mut().filter(promised).for_each(|pdu| pdu.promised += 1);
     }
 
     /// The initiator has seen all responses before this one.
     pub fn acknowledged(&mut self, expected: StatSn) {
+        self.missing = self.missing.filter(|missing| !missing.precedes(expected));
         if self.pdus.iter().any(|pdu| pdu.is_seen(expected)) {
             self.drop_where(|pdu| pdu.is_seen(expected));
         }
@@ -128,6 +166,76 @@ impl Kept {
         self.pdus.iter().find(|pdu| pdu.header == *header)?.data.as_deref()
     }
 
+    /// It has been sent again.
+    pub fn redeem(&mut self, header: &Bhs) {
+        if let Some(pdu) = self.pdus.iter_mut().find(|pdu| pdu.header == *header) {
+            pdu.promised = pdu.promised.saturating_sub(1);
+            self.let_go();
+        }
+    }
+
+    /// Whether anything of a command that is not answered has gone out and is not acknowledged.
+    #[must_use]
+    pub fn knows(&self, tag: InitiatorTaskTag) -> bool {
+        self.pdus.iter().any(|pdu| pdu.tag == tag && pdu.is_of_command())
+    }
+
+    /// Whether a response to this tag has gone out and is not acknowledged.
+    #[must_use]
+    pub fn has_response(&self, tag: InitiatorTaskTag) -> bool {
+        self.pdus.iter().any(|pdu| pdu.response(tag).is_some())
+    }
+
+    /// What is kept of a command goes to another connection: Data-In from `expected` on, where that is a DataSN that the
+    /// initiator can expect (§11.5.6), cut to its segments, and the response. A command that was answered asks for no DataACK.
+    pub fn take(
+        &mut self,
+        tag: InitiatorTaskTag,
+        expected: u32,
+        segment_bytes: u32,
+        was_answered: bool,
+    ) -> Moved {
+        let of_it = |pdu: &Pdu| pdu.tag == tag && pdu.until.is_some() == was_answered;
+        let (taken, rest) = std::mem::take(&mut self.pdus).into_iter().partition::<Vec<Pdu>, _>(of_it);
+        self.pdus = rest.into();
+        self.data_bytes -= taken.iter().filter_map(|pdu| pdu.data.as_ref()).map(Vec::len).sum::<usize>();
+        let mut data_in: Vec<&Pdu> =
+            taken.iter().filter(|pdu| matches!(pdu.number, Number::Data(_))).collect();
+        let first = data_in.first().and_then(|pdu| pdu.count());
+        let last = data_in.last().and_then(|pdu| pdu.count());
+        let mut moved = Moved { next: last.map(|last| DataSn(last).next()), ..Moved::default() };
+        if let (Some(first), Some(last)) = (first, last)
+            && (first..=last + 1).contains(&expected)
+        {
+            data_in.retain(|pdu| pdu.count().is_some_and(|count| count >= expected));
+        }
+        let whole: Option<Vec<(DataIn, &Vec<u8>)>> = data_in
+            .iter()
+            .map(|pdu| {
+                let shape = pdu.data_in()?;
+                let acknowledge = shape.acknowledge && !was_answered;
+                Some((DataIn { acknowledge, ..shape }, pdu.data.as_ref()?))
+            })
+            .collect();
+        match whole {
+            None => moved.is_torn = true,
+            Some(old) => {
+                if let Some((cut, next)) = recut(&old, segment_bytes as usize) {
+                    (moved.data_in, moved.next) = (cut, Some(next));
+                }
+            }
+        }
+        let response = taken.iter().find_map(|pdu| Some((pdu, pdu.response(tag)?)));
+        if let Some((pdu, response)) = response {
+            moved.is_torn |= pdu.data.is_none();
+            let mut header = [0; 48];
+            let expected_data_sn = moved.next.map_or(response.expected_data_sn, |next| next.0);
+            ScsiResponse { snack_tag: 0, expected_data_sn, ..response }.emit(&mut header);
+            moved.response = Some((header, pdu.data.clone().unwrap_or_default()));
+        }
+        moved
+    }
+
     /// Status SNACK: the headers of `length` responses from `begin` on, all where it is 0. `None` where one of them is not
     /// kept. Both 0: all that are not acknowledged (§11.16), whatever their numbers.
     #[must_use]
@@ -140,7 +248,7 @@ impl Kept {
         };
         let found: Vec<&Pdu> = self.pdus.iter().filter(wanted).collect();
         if is_all {
-            return headers(&found);
+            return headers(&found).filter(|_| self.missing.is_none());
         }
         whole(&found, |pdu| matches!(pdu.number, Number::Status(stat_sn) if stat_sn == begin), length)
     }
@@ -210,7 +318,7 @@ impl Kept {
         for (header, data) in cut {
             let number = number_of(&header).expect("it is Data-In");
             self.data_bytes += data.len();
-            self.pdus.push_back(Pdu { header, data: Some(data), tag, number, until });
+            self.pdus.push_back(Pdu { header, data: Some(data), tag, number, until, promised: 0 });
             pdus.push(header);
         }
         let response = self.pdus.iter_mut().find_map(|pdu| Some((pdu.response(tag)?, pdu)));
@@ -302,7 +410,7 @@ fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Cut>, 
             let at = u32::try_from(piece * segment_bytes).ok()?;
             let shape = if is_last { end } else { DataIn { is_final: false, acknowledge: false, ..begin } };
             let (lun, target_transfer_tag) = match shape.acknowledge {
-                true => (shape.lun, shape.target_transfer_tag),
+                true => (shape.lun, cut_anew(shape.target_transfer_tag)),
                 false => (Default::default(), TargetTransferTag::RESERVED),
             };
             DataIn {
@@ -319,6 +427,11 @@ fn recut(old: &[(DataIn, &Vec<u8>)], segment_bytes: usize) -> Option<(Vec<Cut>, 
         }
     }
     Some((cut, data_sn))
+}
+
+/// What is acknowledged of data that were cut anew is named by another tag than what was before: DataSN counts other PDUs.
+fn cut_anew(before: TargetTransferTag) -> TargetTransferTag {
+    TargetTransferTag(before.0 & 0xffff_0000 | before.0.wrapping_add(1) & 0xffff)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use portico_iscsi::chap::{NONCE_BYTES, Nonce};
 use portico_iscsi::login::{
     Completed, LOGIN_DATA_SEGMENT_BYTES_MAX, LoginReply, Options, SessionType, Step, TargetLogin,
 };
-use portico_iscsi::session::{Joining, Seat};
+use portico_iscsi::session::{Joining, Loss, Seat};
 use portico_iscsi::sn::StatSn;
 use portico_iscsi::violation::{Answer, Violation};
 use portico_iscsi::wire::{Bhs, InitiatorPdu, LoginStatus, opcode};
@@ -304,7 +304,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return self.refuse(Refusal { status: LoginStatus::SESSION_DOES_NOT_EXIST, question: *question });
         };
         let session = self.core.sessions.get(key).expect("it was just there");
-        let Some(seat) = session.wire.seat_of(question.completed.cid) else {
+        let cid = question.completed.cid;
+        let Some(seat) = session.wire.seat_of(cid) else {
+            self.core.log_out_lost(key, cid);
             return self.take_in(key, question);
         };
         tracing::info!(peer = %question.peer, "a connection takes the place of one with the same CID");
@@ -312,6 +314,14 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             && let Some(before) = self.connections.remove(link.connection)
         {
             self.core.driver.close(before.fd);
+        }
+        if self.core.recovers_connections(key) {
+            // §6.3.4: it logs the old one out for recovery.
+            self.core.suspend((key, seat), Loss::LoggedOut(None));
+            self.core.leave((key, seat));
+            self.serve_requests(key);
+            self.take_in(key, question);
+            return self.core.end_if_empty(key);
         }
         self.core.reinstate_connection((key, seat), question);
         // Requests on other connections may have waited for one whose data were coming in on this.
@@ -325,10 +335,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 None => self.take_in(key, question),
                 Some(status) => self.refuse(Refusal { status, question: *question }),
             }
-            if self.core.sessions.get(key).is_some_and(|session| session.connections().count() == 0) {
-                // The one that it had is gone, and the one that was to take its place has not come.
-                self.core.end_session(key, EndReason::ConnectionLost);
-            }
+            // The one that it had may be gone, and the one that was to take its place has not come.
+            self.core.end_if_empty(key);
         }
     }
 

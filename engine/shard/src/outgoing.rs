@@ -3,7 +3,10 @@
 
 use portico_iscsi::session::{Leaving, TaskId, TextPart};
 use portico_iscsi::violation::Violation;
-use portico_iscsi::wire::{Bhs, LogoutResult, LunField, RejectReason, TaskManagementResult};
+use portico_iscsi::wire::{
+    Bhs, DataIn, InitiatorTaskTag, LogoutResult, LunField, RejectReason, TaskManagementResult,
+    initiator_task_tag, opcode,
+};
 
 use crate::slab::Key;
 use crate::task::Task;
@@ -26,6 +29,19 @@ impl Outgoing {
     #[must_use]
     pub fn is_ping(&self) -> bool {
         matches!(self, Outgoing::Rare(rare) if matches!(**rare, Rare::Ping))
+    }
+
+    /// Whether it is about this task.
+    #[must_use]
+    pub fn is_of(&self, key: Key<Task>) -> bool {
+        matches!(self, Outgoing::DataIn(task) | Outgoing::Status(task) | Outgoing::R2t(task) if *task == key)
+    }
+
+    /// Whether it is a PDU of this command that a lost connection had, and none that has ended.
+    #[must_use]
+    pub fn moves(&self, tag: InitiatorTaskTag) -> bool {
+        let moves = |header: &Bhs| initiator_task_tag(header) == tag && opcode(header) == DataIn::OPCODE;
+        matches!(self, Outgoing::Rare(rare) if matches!(&**rare, Rare::Moved { header, .. } if moves(header)))
     }
 
     /// Whether it has been sent before.
@@ -98,6 +114,13 @@ pub enum Rare {
         /// As it was sent.
         header: Bhs,
     },
+    /// A PDU of a command that a lost connection had before this one.
+    Moved {
+        /// As it was sent there, or cut anew.
+        header: Bhs,
+        /// Its data segment.
+        data: Vec<u8>,
+    },
     /// The session is dropped: its connections close.
     Dropped,
     /// The initiator is asked to leave.
@@ -121,6 +144,7 @@ impl Rare {
             | Rare::Reject { .. }
             | Rare::Event { .. }
             | Rare::Again { .. }
+            | Rare::Moved { .. }
             | Rare::Dropped
             | Rare::AskForLogout { .. } => None,
         }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use portico_iscsi::discovery::TextExchange;
-use portico_iscsi::login::Completed;
-use portico_iscsi::session::{Seat, TaskId};
+use portico_iscsi::login::{Completed, SessionType};
+use portico_iscsi::session::{CONNECTIONS_MAX, Seat, TaskId};
 use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
 use portico_model::message::{EndReason, Service};
@@ -47,7 +47,7 @@ pub struct Session {
     pub wire: portico_iscsi::session::Session,
     /// Its timers, and whether it hears of events.
     pub service: Service,
-    /// Its connections, by their seats.
+    /// Its connections, by their seats; behind them what is left of those that were lost.
     pub links: Vec<Option<Link>>,
     /// It ends when its last connection does, for this reason: nothing more is understood of what comes.
     pub over: Option<EndReason>,
@@ -123,6 +123,26 @@ impl Link {
             leaves: false,
         }
     }
+
+    /// What is left of a connection that was lost: PDUs of commands that wait for another.
+    #[must_use]
+    pub fn lost(outgoing: VecDeque<Outgoing>, kept: Option<Box<Kept>>) -> Self {
+        Self {
+            connection: Key::nobody(),
+            outgoing,
+            exchange: TextExchange::new(SessionType::Normal, None),
+            flush_listed: false,
+            asks_for_data: false,
+            kept,
+            leaves: false,
+        }
+    }
+
+    /// Whether nobody sits there.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.connection == Key::nobody()
+    }
 }
 
 impl Session {
@@ -137,9 +157,18 @@ impl Session {
         self.links.get_mut(seat.index())?.as_mut()
     }
 
+    /// What a connection has sent and is about to send, of the commands that wait for another, sits down where it was lost.
+    pub fn seat_lost(&mut self, seat: Seat, link: Link) {
+        self.put(seat, link);
+    }
+
     /// A connection sits down.
     pub fn seat(&mut self, seat: Seat, mut link: Link) {
         link.kept = self.wire.recovers().then(Box::default);
+        self.put(seat, link);
+    }
+
+    fn put(&mut self, seat: Seat, link: Link) {
         if self.links.len() <= seat.index() {
             self.links.resize_with(seat.index() + 1, || None);
         }
@@ -149,20 +178,29 @@ impl Session {
 
     /// Its connections.
     pub fn connections(&self) -> impl Iterator<Item = Key<Connection>> {
-        self.links.iter().flatten().map(|link| link.connection)
+        self.links.iter().take(usize::from(CONNECTIONS_MAX)).flatten().map(|link| link.connection)
+    }
+
+    /// Whether connections were lost whose state is kept.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.links.iter().skip(usize::from(CONNECTIONS_MAX)).any(Option::is_some)
     }
 
     /// Where something is to be said that no connection in particular is for: that of `seat`, or any.
     #[must_use]
     pub fn speaker(&self, seat: Seat) -> Option<Key<Connection>> {
-        self.link(seat).map(|link| link.connection).or_else(|| self.connections().next())
+        let link = self.link(seat).filter(|link| !link.is_lost());
+        link.map(|link| link.connection).or_else(|| self.connections().next())
     }
 
     /// Nothing of a task that was aborted is sent again.
     pub fn forget_sent(&mut self, name: TaskId) {
         let (seat, tag) = (self.wire.seat_of_task(name), self.wire.request(name).task_tag());
-        if let Some(kept) = self.link_mut(seat).and_then(|link| link.kept.as_mut()) {
+        let Some(link) = self.link_mut(seat) else { return };
+        if let Some(kept) = &mut link.kept {
             kept.forget(tag);
+            link.outgoing.retain(|entry| !entry.moves(tag));
         }
     }
 

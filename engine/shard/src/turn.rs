@@ -233,6 +233,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             ToShard::CollectMeters(spare) => self.core.collect_meters(spare),
             ToShard::Quiesce => {
                 self.core.quiescing = true;
+                self.core.expire_lost(true);
                 self.quiesce = Quiesce::Finishing;
                 self.quiesce_until = self.core.now + Duration::from_secs(QUIESCE_PATIENCE_S);
                 self.leave_until = self.core.now + Duration::from_secs(LOGOUT_PATIENCE_S.into());
@@ -531,6 +532,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         }
         self.next_tick = self.core.now + Duration::from_millis(SLEEP_MS_MAX / 2);
+        self.core.expire_lost(false);
         self.core.expire_managements();
         self.core.expire_announcements();
         self.core.compact_inflows();

@@ -23,8 +23,10 @@ pub enum Referenced {
 pub enum Leaving {
     /// The session with all of its connections.
     Session,
-    /// One connection, with the tasks that are allegiant to it (§7.6).
+    /// One connection, with the tasks that are allegiant to it (§7.6). It may be one that was lost before.
     Connection(Seat),
+    /// One connection, there or lost before, whose tasks are kept for reassignment.
+    ForRecovery(Seat),
 }
 
 impl Session {
@@ -112,8 +114,12 @@ impl Session {
         match request.reason {
             LogoutReason::CloseSession => Ok(Leaving::Session),
             LogoutReason::CloseConnection | LogoutReason::RemoveConnectionForRecovery => {
-                let seat = self.seat_of(request.cid).ok_or(LogoutResult::CidNotFound)?;
+                let seat = self.seat_of(request.cid).or_else(|| self.lost_seat_of(request.cid));
+                let seat = seat.ok_or(LogoutResult::CidNotFound)?;
                 match request.reason {
+                    LogoutReason::RemoveConnectionForRecovery if self.recovers_connections() => {
+                        Ok(Leaving::ForRecovery(seat))
+                    }
                     // §11.14.1: it is for recovery level 2.
                     LogoutReason::RemoveConnectionForRecovery => Err(LogoutResult::RecoveryNotSupported),
                     _ => Ok(Leaving::Connection(seat)),

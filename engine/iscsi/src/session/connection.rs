@@ -1,6 +1,7 @@
 //! What belongs to a connection, and not to its session (RFC 7143 §4.2.5.1, §13): CID, StatSN, digests, lengths, keepalive.
 
 use super::keepalive::{Keepalive, KeepaliveTimes};
+use super::recovery::LOST_MAX;
 use super::{Session, TaskId};
 use crate::framing::Digests;
 use crate::moment::Moment;
@@ -11,7 +12,11 @@ use crate::wire::Cid;
 /// How many connections a session may have, whatever MaxConnections would allow.
 pub const CONNECTIONS_MAX: u16 = 8;
 
-/// A connection's place in its session, below [`CONNECTIONS_MAX`]. Given again when the connection has left.
+/// How many places there are: one for each connection, then one for each that was lost and whose tasks wait for another.
+pub const SEATS_MAX: u16 = CONNECTIONS_MAX + LOST_MAX;
+
+/// A connection's place in its session, below [`CONNECTIONS_MAX`]; that of a lost one is above, below [`SEATS_MAX`]. Given again
+/// when the connection has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seat(u8);
 
@@ -19,9 +24,19 @@ impl Seat {
     /// That of the connection that a session begins with.
     pub const LEADING: Self = Self(0);
 
-    /// All that there can be.
+    /// All that connections can have.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..CONNECTIONS_MAX).map(|seat| Self(u8::try_from(seat).expect("few")))
+    }
+
+    /// That of the lost connection at this place.
+    pub(super) fn of_lost(place: usize) -> Self {
+        Self(u8::try_from(usize::from(CONNECTIONS_MAX) + place).expect("few"))
+    }
+
+    /// The place among those of lost connections, if it is one.
+    pub(super) const fn lost_place(self) -> Option<usize> {
+        self.index().checked_sub(CONNECTIONS_MAX as usize)
     }
 
     /// As an index of the caller's own tables.
@@ -128,7 +143,7 @@ impl Connections {
 
     /// What is coming in on the connection of this seat, if it is there.
     pub(super) fn incoming(&self, seat: Seat) -> Option<Incoming> {
-        self.seats[seat.index()].as_ref()?.incoming
+        self.seats.get(seat.index())?.as_ref()?.incoming
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Seat, &Connection)> {

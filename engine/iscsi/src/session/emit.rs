@@ -12,9 +12,9 @@ use crate::transfer::residual;
 use crate::transfer::write::{data_in_tag, transfer_tag};
 use crate::violation::Violation;
 use crate::wire::{
-    AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, DataIn, DataInStatus, InitiatorTaskTag, LogoutResponse,
-    LogoutResult, LunField, NopIn, R2t, Reject, RejectReason, Residual, ScsiResponse, ServiceResponse,
-    TargetTransferTag, TaskManagementResponse, TaskManagementResult, TextResponse, opcode,
+    AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, DataIn, DataInStatus, InitiatorTaskTag, LogoutReason,
+    LogoutResponse, LogoutResult, LunField, NopIn, R2t, Reject, RejectReason, Residual, ScsiResponse,
+    ServiceResponse, TargetTransferTag, TaskManagementResponse, TaskManagementResult, TextResponse, opcode,
 };
 
 /// How a command ended.
@@ -60,6 +60,9 @@ pub struct TextPart {
     pub length_bytes: u32,
 }
 
+/// Where a PDU of ours has its StatSN.
+pub(super) const STAT_SN: core::ops::Range<usize> = 24..28;
+
 /// The SCSI status GOOD (SAM-5 §5.3.1).
 const GOOD: u8 = 0;
 
@@ -89,7 +92,8 @@ impl Session {
         // §11.7.2: what the initiator has acknowledged needs to be kept no longer.
         let acknowledge = recovers && cut.ends_sequence && !cut.is_last;
         let (lun, target_transfer_tag) = if acknowledge {
-            (self.command(task).lun, data_in_tag(task.ttt_base()))
+            let cuts = self.tasks.task(task).read.resegmentations();
+            (self.command(task).lun, data_in_tag(task.ttt_base(), cuts))
         } else {
             (LunField::default(), TargetTransferTag::RESERVED)
         };
@@ -265,6 +269,13 @@ impl Session {
     /// Answers a Logout Request (§11.15); after [`LogoutResult::Closed`] nothing more goes out.
     pub fn logout_response(&mut self, task: TaskId, result: LogoutResult, header: &mut Bhs) {
         let initiator_task_tag = self.request(task).task_tag();
+        // §11.15.4: tasks are kept for reassignment after a recovery logout alone.
+        let for_recovery = matches!(
+            self.request(task),
+            Request::Logout(request) if request.reason == LogoutReason::RemoveConnectionForRecovery
+        );
+        let retains = for_recovery && result == LogoutResult::Closed;
+        let time_2_retain_s = if retains { self.parameters.default_time2retain } else { 0 };
         let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.finish(task);
         LogoutResponse {
             result,
@@ -273,8 +284,7 @@ impl Session {
             expected_cmd_sn,
             maximum_cmd_sn,
             time_2_wait_s: self.parameters.default_time2wait,
-            // Level 0 keeps nothing for reassignment.
-            time_2_retain_s: 0,
+            time_2_retain_s,
         }
         .emit(header);
     }
@@ -321,7 +331,6 @@ impl Session {
     /// Writes the header of a PDU that goes out once more (§11.16): as it was, but for ExpCmdSN and MaxCmdSN, and the StatSN of
     /// an R2T, which is the next one's.
     pub fn again(&mut self, seat: Seat, kept: &Bhs, header: &mut Bhs) {
-        const STAT_SN: core::ops::Range<usize> = 24..28;
         const EXP_CMD_SN: core::ops::Range<usize> = 28..32;
         const MAX_CMD_SN: core::ops::Range<usize> = 32..36;
         let (expected, maximum) = self.tell_window();
@@ -374,7 +383,7 @@ impl Session {
         (self.next_stat_sn(seat), expected, maximum)
     }
 
-    fn next_stat_sn(&mut self, seat: Seat) -> StatSn {
+    pub(super) fn next_stat_sn(&mut self, seat: Seat) -> StatSn {
         let connection = self.connections.at_mut(seat);
         let stat_sn = connection.stat_sn;
         connection.stat_sn = stat_sn.next();

@@ -13,6 +13,7 @@
 //! | `window` | the command window and the order of delivery |
 //! | `tasks` | the task table |
 //! | `abort` | what a task management request refers to; aborting, retiring |
+//! | `recovery` | lost connections, and tasks that wait for another |
 //! | `keepalive` | pings |
 //!
 //! # The life of a task
@@ -29,7 +30,8 @@
 //! # Recovery
 //! At level 1 data of a write with a wrong digest is asked for again by recovery R2Ts, and status never travels in Data-In,
 //! so that it can be asked for by itself. What a SNACK asks for is kept by the caller, who has the data; it goes out again by
-//! [`Session::again`].
+//! [`Session::again`]. At level 2 the commands of a connection that is lost wait for another ([`Session::suspend`],
+//! [`Session::reassign`]).
 //!
 //! # Deviation
 //! §4.2.3.3 wants a target to wait for the answers to outstanding R2Ts before it answers a task management function that
@@ -40,6 +42,7 @@ mod abort;
 mod connection;
 mod emit;
 mod keepalive;
+mod recovery;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -47,9 +50,10 @@ mod tests;
 mod window;
 
 pub use abort::{Leaving, Referenced};
-pub use connection::{CONNECTIONS_MAX, Fence, Joining, Seat};
+pub use connection::{CONNECTIONS_MAX, Fence, Joining, SEATS_MAX, Seat};
 pub use emit::{Completion, DataInSegment, R2tRange, TextPart};
 pub use keepalive::{Expired, KeepaliveTimes};
+pub use recovery::{LOST_MAX, Loss, Suspended};
 pub use tasks::{Request, TaskId};
 
 use crate::framing::Digests;
@@ -67,6 +71,7 @@ use crate::wire::{
     TaskManagementFunction, TaskManagementRequest, Tsih,
 };
 use connection::{Connections, Incoming};
+use recovery::Lost;
 use tasks::{Stage, Tasks};
 use window::Window;
 
@@ -155,6 +160,8 @@ pub struct Session {
     /// Immediate requests that have not been delivered, the oldest first.
     immediate: Vec<TaskId>,
     connections: Connections,
+    /// Those that were lost and whose tasks wait for another.
+    lost: [Option<Lost>; LOST_MAX as usize],
     /// When to ping on each of them.
     keepalive_times: KeepaliveTimes,
 }
@@ -178,6 +185,7 @@ impl Session {
             Joining { cid: start.cid, stat_sn: start.stat_sn, parameters: &start.parameters, now: start.now };
         Self {
             connections: Connections::new(&leading, start.keepalive),
+            lost: [None; LOST_MAX as usize],
             keepalive_times: start.keepalive,
             parameters: start.parameters,
             session_type: start.session_type,

@@ -132,6 +132,13 @@ impl Window {
         }
     }
 
+    /// A request above ExpCmdSN is as if it had never come.
+    pub(super) fn vacate(&mut self, cmd_sn: CmdSn) {
+        assert!(!cmd_sn.precedes(self.expected), "what is acknowledged stays");
+        let index = self.place(cmd_sn);
+        self.places[index] = Place::Empty;
+    }
+
     /// Moves MaxCmdSN as far as the limit and `room` (free slots for requests) allow. Never back: what was granted is the
     /// initiator's (§4.2.2.1).
     ///

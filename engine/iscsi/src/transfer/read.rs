@@ -19,6 +19,8 @@ pub(crate) struct Read {
     data_sn: DataSn,
     /// Of the last R-Data SNACK; 0 where there was none.
     snack_tag: u32,
+    /// How often what was sent has been cut anew.
+    resegmentations: u16,
 }
 
 /// One Data-In PDU.
@@ -76,6 +78,21 @@ impl Read {
     /// What was sent has been cut anew, up to this DataSN, for an R-Data SNACK of this tag (§11.16).
     pub(crate) fn resegmented(&mut self, data_sn: DataSn, snack_tag: u32) {
         (self.data_sn, self.snack_tag) = (data_sn, snack_tag);
+        self.resegmentations = self.resegmentations.wrapping_add(1);
+    }
+
+    /// The command goes on with another connection; what was sent may have been cut anew for it, up to this DataSN. A SNACK Tag
+    /// that it held is no more (§7.2.2).
+    pub(crate) fn reassigned(&mut self, data_sn: Option<DataSn>) {
+        self.snack_tag = 0;
+        if let Some(data_sn) = data_sn {
+            self.resegmented(data_sn, 0);
+        }
+    }
+
+    /// How often what was sent has been cut anew: a DataACK counts by the last cut.
+    pub(crate) fn resegmentations(&self) -> u16 {
+        self.resegmentations
     }
 
     /// What the response carries as SNACK Tag (§11.4.4).

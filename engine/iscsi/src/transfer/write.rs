@@ -27,6 +27,8 @@ pub(crate) struct Write {
     /// Where the last R2T ends, or the unsolicited data where there was none.
     solicited: u32,
     r2t_sn: R2tSn,
+    /// R2TSN after the last R2T that went out on a connection that was lost.
+    lost_r2t_sn: R2tSn,
     outstanding: Outstanding,
     /// Data was discarded for its digest: what comes is discarded too, until nothing is on its way; then it is asked for
     /// again.
@@ -63,6 +65,7 @@ impl Write {
         data_sn: DataSn(0),
         solicited: 0,
         r2t_sn: R2tSn(0),
+        lost_r2t_sn: R2tSn(0),
         outstanding: Outstanding { ends: [0; OUTSTANDING_R2T_MAX as usize], first: 0, count: 0 },
         recovering: false,
         fault: None,
@@ -225,6 +228,24 @@ impl Write {
         }
     }
 
+    /// The connection is lost, and with it what was on its way: nothing more comes before it is asked for on another.
+    pub(crate) fn suspend(&mut self) {
+        self.lost_r2t_sn = self.r2t_sn;
+        self.r2t_sn = R2tSn(self.r2t_sn.0.wrapping_sub(u32::from(self.outstanding.count)));
+        self.outstanding.count = 0;
+        self.unsolicited_open = false;
+        self.recovering = true;
+        self.rewind();
+    }
+
+    /// It goes on with another connection. R2Ts are numbered from the one that the initiator expects next (§7.2.2); where it does
+    /// not say, from the first that was not answered in full.
+    pub(crate) fn resume(&mut self, expected: u32) {
+        if expected > 0 && expected <= self.lost_r2t_sn.0 {
+            self.r2t_sn = R2tSn(expected);
+        }
+    }
+
     /// Whether no more data comes unasked.
     pub(crate) fn is_unsolicited_over(&self) -> bool {
         !self.unsolicited_open
@@ -312,9 +333,10 @@ pub(crate) fn transfer_tag(ttt_base: u32, r2t_sn: R2tSn) -> TargetTransferTag {
     TargetTransferTag(ttt_base | (r2t_sn.0 & 0xffff))
 }
 
-/// The Target Transfer Tag of Data-In that is to be acknowledged: a read has no R2Ts, so that all of its task's are free.
-pub(crate) fn data_in_tag(ttt_base: u32) -> TargetTransferTag {
-    TargetTransferTag(ttt_base)
+/// The Target Transfer Tag of Data-In that is to be acknowledged: a read has no R2Ts, so that all of its task's are free. It is
+/// another one after the data were cut anew, when DataSN counts other PDUs.
+pub(crate) fn data_in_tag(ttt_base: u32, resegmentations: u16) -> TargetTransferTag {
+    TargetTransferTag(ttt_base | u32::from(resegmentations))
 }
 
 impl Outstanding {

@@ -234,7 +234,10 @@ impl<D: Driver> Core<D> {
         let now = self.now;
         let again;
         let data: &[u8] = match rare {
-            Rare::Pong { data, .. } | Rare::Text { data, .. } | Rare::Event { data, .. } => data,
+            Rare::Pong { data, .. }
+            | Rare::Text { data, .. }
+            | Rare::Event { data, .. }
+            | Rare::Moved { data, .. } => data,
             Rare::Reject { header, .. } => header,
             Rare::Again { header } => match self.kept_data(place, header) {
                 Some(kept) => {
@@ -272,8 +275,10 @@ impl<D: Driver> Core<D> {
         if let Some(name) = finished {
             self.retire_request(session_key, name);
         }
-        if let Rare::Logout { leaving: Some(leaving), .. } = rare {
-            self.logged_out(session_key, seat, *leaving);
+        match rare {
+            Rare::Logout { leaving: Some(leaving), .. } => self.logged_out(session_key, seat, *leaving),
+            Rare::Again { header } => self.sent_again(place, header),
+            _ => {}
         }
         Emitted::Through
     }
@@ -283,6 +288,11 @@ impl<D: Driver> Core<D> {
     fn kept_data(&self, (session, seat): Place, header: &Bhs) -> Option<Vec<u8>> {
         let kept = self.sessions.get(session)?.link(seat)?.kept.as_ref()?;
         kept.data_of(header).map(<[u8]>::to_vec)
+    }
+
+    fn sent_again(&mut self, (session, seat): Place, header: &Bhs) {
+        let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
+        link.and_then(|link| link.kept.as_mut()).into_iter().for_each(|kept| kept.redeem(header));
     }
 
     /// Data of a rare PDU that are too long for a message's slab, in buffers; none where they are not. `None` when there
@@ -352,6 +362,10 @@ fn rare_header(
         }
         Rare::Again { header } => {
             session.wire.again(seat, header, bhs);
+            None
+        }
+        Rare::Moved { header, .. } => {
+            session.wire.moved(seat, header, bhs);
             None
         }
         Rare::Dropped => {

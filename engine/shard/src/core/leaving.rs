@@ -28,7 +28,8 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get(session_key) else { return };
         // With its last connection the session ends.
         let leaving = match leaving {
-            Leaving::Connection(_) if session.connections().count() > 1 => leaving,
+            Leaving::ForRecovery(seat) => return self.log_out_for_recovery((session_key, seat), name),
+            Leaving::Connection(_) if session.connections().count() > 1 || session.has_lost() => leaving,
             _ => Leaving::Session,
         };
         let seat = session.wire.seat_of_task(name);
@@ -36,7 +37,9 @@ impl<D: Driver> Core<D> {
         let key = self.managements.insert(Management::new(session_key, seat, answer, self.now));
         match leaving {
             Leaving::Session => self.release_reservations(session_key, key),
-            Leaving::Connection(leaves) => self.log_out_connection((session_key, leaves), name, key),
+            Leaving::Connection(leaves) | Leaving::ForRecovery(leaves) => {
+                self.log_out_connection((session_key, leaves), name, key);
+            }
         }
         self.answer_management(key);
     }
@@ -82,6 +85,9 @@ impl<D: Driver> Core<D> {
         let connection = link.connection;
         let own = session.wire.seat_of_task(request) == seat;
         self.end_requests((session_key, seat), Some(management), own.then_some(request));
+        if self.sessions.get(session_key).is_some_and(|session| session.wire.cid_of_lost(seat).is_some()) {
+            return self.forget_lost((session_key, seat));
+        }
         if !own {
             self.ending.push((connection, EndReason::Logout));
         }
@@ -97,7 +103,7 @@ impl<D: Driver> Core<D> {
                 link.outgoing.clear();
                 self.ending.push((link.connection, EndReason::Logout));
             }
-            Leaving::Connection(_) => {}
+            Leaving::Connection(_) | Leaving::ForRecovery(_) => {}
         }
     }
 

@@ -27,6 +27,9 @@ pub(super) const RESET_TICKET: u64 = 1 << 63;
 impl<D: Driver> Core<D> {
     /// A task management request whose turn it is.
     pub fn manage(&mut self, session_key: Key<Session>, name: TaskId, request: &TaskManagementRequest) {
+        if request.function == TaskManagementFunction::TaskReassign {
+            return self.reassign(session_key, name, request);
+        }
         let Some(session) = self.sessions.get(session_key) else { return };
         let answer = Answer::TaskManagement { name, result: TaskManagementResult::Complete };
         let cold = request.function == TaskManagementFunction::TargetColdReset;
@@ -61,12 +64,12 @@ impl<D: Driver> Core<D> {
                 | TaskManagementFunction::QueryTaskSet
                 | TaskManagementFunction::ITNexusReset
                 | TaskManagementFunction::QueryAsynchronousEvent
+                | TaskManagementFunction::TaskReassign
                 | TaskManagementFunction::Other(_),
                 _,
             ) => TaskManagementResult::FunctionNotSupported,
-            // NACA is not supported, so there is never an ACA to clear; TASK REASSIGN needs recovery level 2.
+            // NACA is not supported, so there is never an ACA to clear.
             (TaskManagementFunction::ClearAca, Some(_)) => TaskManagementResult::FunctionNotSupported,
-            (TaskManagementFunction::TaskReassign, _) => TaskManagementResult::ReassignmentNotSupported,
         };
         if let Some(management) = self.managements.get_mut(key) {
             management.answer = Answer::TaskManagement { name, result };

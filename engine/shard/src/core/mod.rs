@@ -15,6 +15,7 @@ mod leaving;
 mod manage;
 mod medium;
 mod read;
+mod recovery;
 mod series;
 mod sessions;
 mod snack;
@@ -125,6 +126,8 @@ pub struct Core<D> {
     pub penalties: Penalties,
     /// New commands are refused.
     pub quiescing: bool,
+    /// When the state of the next lost connection is discarded, or earlier.
+    pub lost_until: Moment,
     /// Whether latencies are recorded.
     pub measures: bool,
     arena_bytes: u64,
@@ -193,6 +196,7 @@ impl<D: Driver> Core<D> {
             login_failures: LoginFailures::default(),
             penalties: Penalties::default(),
             quiescing: false,
+            lost_until: Moment::NEVER,
             measures: true,
             arena_bytes: arena.total_bytes(),
             next_serial: 0,
@@ -213,6 +217,13 @@ impl<D: Driver> Core<D> {
     pub fn list(&mut self, session: Key<Session>, seat: Seat, entry: Outgoing) {
         let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
         let Some(link) = link else { return };
+        if link.is_lost() {
+            // What is due of its commands is said when they are reassigned.
+            if matches!(entry, Outgoing::DataIn(_) | Outgoing::Status(_)) {
+                link.outgoing.push_back(entry);
+            }
+            return;
+        }
         link.outgoing.push_back(entry);
         if !link.flush_listed {
             link.flush_listed = true;

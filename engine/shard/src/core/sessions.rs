@@ -123,6 +123,9 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.over = Some(reason);
         self.ending.extend(session.connections().map(|connection| (connection, reason)));
+        if session.connections().next().is_none() {
+            self.end_session(key, reason);
+        }
     }
 
     /// Makes orphans of a session's pieces at a medium that modify it.

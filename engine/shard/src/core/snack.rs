@@ -28,6 +28,7 @@ impl<D: Driver> Core<D> {
         let refused = Violation::Session(SessionViolation::SnackNotServed);
         let Some(session) = self.sessions.get_mut(session_key) else { return Ok(()) };
         let segment_bytes = session.wire.peer_segment_bytes_max(seat);
+        let is_new = session.wire.task_by_itt(snack.initiator_task_tag).is_some();
         let Some(link) = session.link_mut(seat) else { return Err(refused) };
         let is_busy = link.outgoing.iter().filter(|entry| entry.is_again()).nth(AGAIN_MAX - 1).is_some();
         let Some(kept) = link.kept.as_mut().filter(|_| !is_busy || snack.kind == SnackType::DataAck) else {
@@ -36,6 +37,12 @@ impl<D: Driver> Core<D> {
         let tag = snack.initiator_task_tag;
         let again = match snack.kind {
             SnackType::Status => kept.statuses(StatSn(snack.run_begin), snack.run_length),
+            // All of a command of which nothing has been sent is nothing.
+            SnackType::DataOrR2t
+                if is_new && (snack.run_begin, snack.run_length) == (0, 0) && !kept.knows(tag) =>
+            {
+                Some(Vec::new())
+            }
             SnackType::DataOrR2t => kept.run(tag, snack.run_begin, snack.run_length, segment_bytes),
             SnackType::DataAck => {
                 // Of a read whose response is acknowledged nothing is kept any more, and a DataACK may still be on its way.
@@ -53,7 +60,12 @@ impl<D: Driver> Core<D> {
                 resegmented.map(|resegmented| resegmented.pdus)
             }
         };
-        for header in again.ok_or(refused)? {
+        let again = again.ok_or(refused)?;
+        let link = self.sessions.get_mut(session_key).and_then(|session| session.link_mut(seat));
+        if let Some(kept) = link.and_then(|link| link.kept.as_mut()) {
+            kept.promise(&again);
+        }
+        for header in again {
             self.list_rare(session_key, seat, Rare::Again { header });
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Bench {
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let now = self.world.borrow().now;
         self.world.borrow_mut().now = now + time;
         self.settle();

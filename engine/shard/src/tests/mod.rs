@@ -7,6 +7,7 @@ mod exhaustive;
 mod fence;
 mod guessing;
 mod linear;
+mod reassign;
 mod recovery;
 mod scarcity;
 mod series;
@@ -498,7 +499,7 @@ struct Lobby;
 impl Directory for Lobby {
     fn target(&self, _initiator: &str, _target: &str) -> Lookup {
         Lookup::Admitted(Admission {
-            keys: TargetKeys { max_connections: 3, error_recovery_level: 1, ..TargetKeys::default() },
+            keys: TargetKeys { max_connections: 3, error_recovery_level: 2, ..TargetKeys::default() },
             portal_group_tag: 1,
             alias: None,
             queued_commands: 32,

@@ -18,7 +18,7 @@ fn bench(keys: &str) -> (Bench, Peer) {
 }
 
 /// What has come; with data digests, these are right.
-fn hear(bench: &mut Bench, peer: &Peer, digests: bool) -> Vec<(TargetPdu, Vec<u8>)> {
+pub(super) fn hear(bench: &mut Bench, peer: &Peer, digests: bool) -> Vec<(TargetPdu, Vec<u8>)> {
     let bytes: Vec<u8> = bench.world.borrow_mut().sockets[peer.socket].from_shard.drain(..).collect();
     let mut rest = &bytes[..];
     let mut all = Vec::new();
@@ -35,7 +35,7 @@ fn hear(bench: &mut Bench, peer: &Peer, digests: bool) -> Vec<(TargetPdu, Vec<u8
     all
 }
 
-fn send(bench: &mut Bench, peer: &Peer, pdu: InitiatorPdu) {
+pub(super) fn send(bench: &mut Bench, peer: &Peer, pdu: InitiatorPdu) {
     let mut bhs = [0; BHS_BYTES];
     pdu.emit(&mut bhs);
     bench.post(peer, bhs, &[]);
@@ -54,7 +54,7 @@ fn snack(kind: SnackType, tag: u32, transfer: u32, run: (u32, u32)) -> Initiator
 }
 
 /// NOP-Out that acknowledges all responses before this one.
-fn acknowledge(bench: &mut Bench, peer: &Peer, expected: StatSn) {
+pub(super) fn acknowledge(bench: &mut Bench, peer: &Peer, expected: StatSn) {
     let nop = NopOut {
         immediate: true,
         data_segment_length: 0,
@@ -81,12 +81,12 @@ fn read_16k(bench: &mut Bench, peer: &mut Peer) -> Vec<(TargetPdu, Vec<u8>)> {
     heard
 }
 
-fn data_in(pdu: &TargetPdu) -> &DataIn {
+pub(super) fn data_in(pdu: &TargetPdu) -> &DataIn {
     let TargetPdu::DataIn(data) = pdu else { panic!("{pdu:?}") };
     data
 }
 
-fn response(pdu: &TargetPdu) -> &ScsiResponse {
+pub(super) fn response(pdu: &TargetPdu) -> &ScsiResponse {
     let TargetPdu::ScsiResponse(response) = pdu else { panic!("{pdu:?}") };
     response
 }
