@@ -44,6 +44,8 @@ pub struct Connection {
     pub header: Bhs,
     /// The AHS behind it.
     pub ahs: Vec<u8>,
+    /// Since when its data segment is on its way.
+    pub data_since: Moment,
     checked: Checked,
     /// PDUs of the login that are to be sent.
     pub replies: Vec<(Bhs, Vec<u8>)>,
@@ -89,11 +91,14 @@ pub enum Pdu {
     },
 }
 
-/// How far the digest of a data segment is computed: it follows the bytes as they come.
+/// How far a data segment has been gone through: its digest follows the bytes as they come.
 #[derive(Debug, Clone, Copy, Default)]
 struct Checked {
     crc: Crc32c,
+    /// Bytes that the digest covers so far.
     bytes: usize,
+    /// Bytes that were thrown away so far.
+    skipped: usize,
 }
 
 /// What the bytes that came amount to.
@@ -123,6 +128,7 @@ impl Connection {
             pdu: Pdu::Header,
             header: [0; BHS_BYTES],
             ahs: Vec::new(),
+            data_since: Moment::ORIGIN,
             checked: Checked::default(),
             replies: Vec::new(),
             receiving: false,
@@ -172,8 +178,34 @@ impl Connection {
     pub fn has_data(&self) -> bool {
         match &self.pdu {
             Pdu::Header => false,
-            Pdu::Data { lengths, .. } => self.inbound.len() >= lengths.data_bytes() as usize,
+            Pdu::Data { lengths, .. } => self.arrived_bytes() >= lengths.data_bytes() as usize,
         }
+    }
+
+    /// Bytes of the data segment at hand that have come, with those behind it.
+    fn arrived_bytes(&self) -> usize {
+        self.inbound.len() + self.checked.skipped
+    }
+
+    /// Bytes of the data segment at hand that are still here or to come.
+    #[must_use]
+    pub fn rest_bytes(&self) -> usize {
+        match &self.pdu {
+            Pdu::Header => 0,
+            Pdu::Data { lengths, .. } => lengths.data_bytes() as usize - self.checked.skipped,
+        }
+    }
+
+    /// Throws away what has come of a data segment that nobody wants; its digest has been computed as far.
+    pub fn skip_unwanted(&mut self) {
+        let Pdu::Data { purpose, lengths } = &self.pdu else { return };
+        if purpose.keeps() {
+            return;
+        }
+        let covered = (lengths.data_segment_bytes + lengths.padding_bytes) as usize;
+        let length = (covered - self.checked.skipped).min(self.inbound.len());
+        self.inbound.skip(length);
+        self.checked.skipped += length;
     }
 
     /// The data segment behind this header is to come.
@@ -200,9 +232,9 @@ impl Connection {
             return;
         }
         let covered = (lengths.data_segment_bytes + lengths.padding_bytes) as usize;
-        let end = covered.min(self.inbound.len());
-        let Checked { crc, bytes } = &mut self.checked;
-        self.inbound.view(*bytes..end, |piece| crc.update(piece));
+        let end = covered.min(self.arrived_bytes());
+        let Checked { crc, bytes, skipped } = &mut self.checked;
+        self.inbound.view(*bytes - *skipped..end - *skipped, |piece| crc.update(piece));
         *bytes = end;
     }
 
@@ -214,7 +246,8 @@ impl Connection {
             return true;
         }
         let (mut field, mut at) = ([0; DIGEST_BYTES as usize], 0);
-        self.inbound.view(self.checked.bytes..lengths.data_bytes() as usize, |bytes| {
+        let digest = self.checked.bytes - self.checked.skipped..self.rest_bytes();
+        self.inbound.view(digest, |bytes| {
             field[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         });
@@ -225,11 +258,12 @@ impl Connection {
     #[must_use]
     pub fn expectation(&self, aligned: bool) -> Expectation {
         match &self.pdu {
-            Pdu::Header => Expectation { missing_bytes: 0, arrived_data_bytes: 0, aligned },
+            Pdu::Header => Expectation { aligned, ..Expectation::default() },
             Pdu::Data { lengths, purpose } => Expectation {
-                missing_bytes: (lengths.data_bytes() as usize).saturating_sub(self.inbound.len()),
+                missing_bytes: (lengths.data_bytes() as usize).saturating_sub(self.arrived_bytes()),
                 arrived_data_bytes: self.inbound.len(),
                 aligned: aligned && purpose.is_for_a_task(),
+                is_unwanted: !purpose.keeps(),
             },
         }
     }
@@ -290,7 +324,7 @@ mod tests {
         bytes
     }
 
-    /// What becomes of a PDU that comes in pieces of `step` bytes: whether its data digest holds.
+    /// What becomes of a PDU that comes in pieces of `step` bytes: whether its data digest holds. Nobody wants its data.
     fn received(bytes: &[u8], step: usize) -> Result<bool, Violation> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let phase = Phase::FullFeature(Key::nobody(), Seat::LEADING);
@@ -305,6 +339,8 @@ mod tests {
                 connection.begin_data(header, lengths, Purpose::Absorbed);
             }
             connection.check_arrived();
+            connection.skip_unwanted();
+            assert!(connection.inbound.len() <= HEADER.max(4), "what has come is thrown away");
         }
         assert!(connection.has_data(), "all of it has come");
         let Pdu::Data { lengths, .. } = &connection.pdu else { panic!("its header is right") };

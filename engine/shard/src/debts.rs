@@ -10,13 +10,16 @@ use std::time::Duration;
 use portico_iscsi::session::Request;
 use portico_model::message::EndReason;
 
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Pdu, Phase};
 use crate::driver::Driver;
 use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
 
 /// How much longer than RspTimeout it may take at most.
 const DUNNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a data segment may be on its way where memory is short.
+const SEGMENT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Closes the connections of those who have owed something for too long.
@@ -38,6 +41,30 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         for key in late {
             if let Some(connection) = self.connections.get(key) {
                 tracing::info!(peer = %connection.peer, "RspTimeout: nothing of what it owes has come");
+                self.close(key, EndReason::Silent);
+            }
+        }
+    }
+
+    /// Where memory is short, who has begun to send a data segment has to come to its end: as long as it is on its way,
+    /// it holds memory that is in no account.
+    pub(crate) fn expire_segments(&mut self) {
+        if !self.core.driver.arena().is_short() {
+            return;
+        }
+        let now = self.core.now;
+        let mut late = Vec::new();
+        for (key, connection) in self.connections.iter_mut() {
+            let Pdu::Data { purpose, .. } = &connection.pdu else { continue };
+            // Who is not listened to cannot go on.
+            let may_go_on = connection.receiving && connection.place().is_some();
+            if may_go_on && purpose.keeps() && connection.data_since + SEGMENT_PATIENCE <= now {
+                late.push(key);
+            }
+        }
+        for key in late {
+            if let Some(connection) = self.connections.get(key) {
+                tracing::info!(peer = %connection.peer, "memory is short, and a data segment does not come to its end");
                 self.close(key, EndReason::Silent);
             }
         }

@@ -69,8 +69,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                                     self.answer_violation(key, (session, seat), &bhs, &violation)
                                 }
                             };
+                            let purpose =
+                                if is_whole { purpose } else { self.core.welcome(purpose, lengths) };
                             let Some(connection) = self.connections.get_mut(key) else { return };
                             connection.ahs = ahs;
+                            connection.data_since = self.core.now;
                             connection.begin_data(bhs, lengths, purpose);
                         }
                         Err(violation) => {
@@ -82,6 +85,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 Pdu::Data { .. } => {
                     connection.check_arrived();
                     if !connection.has_data() {
+                        connection.skip_unwanted();
                         return;
                     }
                     self.data_segment(key, (session, seat));
@@ -161,10 +165,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let holds = connection.data_digest_holds();
         let header = connection.header;
-        let Pdu::Data { purpose, lengths } = std::mem::replace(&mut connection.pdu, Pdu::Header) else {
+        let total = connection.rest_bytes();
+        let Pdu::Data { purpose, .. } = std::mem::replace(&mut connection.pdu, Pdu::Header) else {
             return;
         };
-        let total = lengths.data_bytes() as usize;
         if !holds && !matches!(purpose, Purpose::Nothing) {
             connection.inbound.skip(total);
             self.spoilt(key, place, &header, &purpose);

@@ -89,6 +89,8 @@ pub struct Expectation {
     pub arrived_data_bytes: usize,
     /// Whether the data shall end in memory that a medium can take directly (O_DIRECT).
     pub aligned: bool,
+    /// Nobody wants what is missing: it is thrown away as it comes, and needs no more memory than staging is.
+    pub is_unwanted: bool,
 }
 
 impl Inbound {
@@ -147,7 +149,7 @@ impl Inbound {
         let trailer = missing.min(self.frame.trailer_bytes);
         // What is left of a prediction ends where a PDU ends, and the next pairs go on from there.
         let mut predicted = self.is_predicted && planned > expected.missing_bytes;
-        if missing > 0 && !self.fits_staging(expected) {
+        if missing > 0 && !expected.is_unwanted && !self.fits_staging(expected) {
             self.plan_slots(arena, expected, missing - trailer, list);
         } else if expected.aligned && (predicted || planned == 0 && missing == 0 && self.arrived_bytes == 0) {
             let pending = if predicted { 0 } else { self.streak.pending };
@@ -158,7 +160,7 @@ impl Inbound {
         self.staging_planned = false;
         // Staging behind pairs would take what comes after them unaligned.
         if !predicted {
-            self.plan_staging(arena, trailer, list);
+            self.plan_staging(arena, if expected.is_unwanted { missing } else { trailer }, list);
         }
     }
 
@@ -457,16 +459,23 @@ impl Default for Inbound {
 }
 
 /// A chunk of the smallest class that holds `length` bytes; a smaller one where those are out, since a list may have
-/// several; a larger one where nothing else is left.
+/// several, as long as there are many of them; a larger one; the last smaller ones where nothing else is left. Connections
+/// that have nothing under way receive into small ones.
 #[must_use]
 pub fn take_fitting(arena: &Arena, length: usize) -> Option<Buffer> {
     take_class(arena, Class::fitting(length).unwrap_or(Class::Large))
 }
 
 fn take_class(arena: &Arena, class: Class) -> Option<Buffer> {
-    let smaller = Class::ALL.into_iter().rev().filter(|other| *other < class);
-    let larger = Class::ALL.into_iter().filter(|other| *other > class);
-    std::iter::once(class).chain(smaller).chain(larger).find_map(|class| arena.take(class))
+    arena.take(class).or_else(|| {
+        let smaller = Class::ALL.into_iter().rev().filter(|other| *other < class);
+        let is_ample = |class: &Class| {
+            let usage = arena.usage(*class);
+            usage.used < usage.total / 4 * 3
+        };
+        let larger = Class::ALL.into_iter().filter(|other| *other > class);
+        smaller.clone().filter(is_ample).chain(larger).chain(smaller).find_map(|class| arena.take(class))
+    })
 }
 
 #[cfg(test)]
@@ -538,10 +547,10 @@ mod tests {
         let mut wire = Wire::new();
         let bytes = pattern(65_536);
         assert_eq!(wire.receive(Expectation::default(), &bytes[..100]), 100);
-        let expected = Expectation { missing_bytes: 65_536 - 100, arrived_data_bytes: 100, aligned: true };
+        let aligned = Expectation { aligned: true, ..Expectation::default() };
+        let expected = Expectation { missing_bytes: 65_536 - 100, arrived_data_bytes: 100, ..aligned };
         assert_eq!(wire.receive(expected, &bytes[100..40_000]), 39_900);
-        let expected =
-            Expectation { missing_bytes: 65_536 - 40_000, arrived_data_bytes: 40_000, aligned: true };
+        let expected = Expectation { missing_bytes: 65_536 - 40_000, arrived_data_bytes: 40_000, ..aligned };
         assert_eq!(wire.receive(expected, &bytes[40_000..]), 25_536);
         let data = wire.take(65_536);
         assert_eq!(data.len(), 1, "one contiguous range");
@@ -600,7 +609,9 @@ mod tests {
             let mut seen = 0;
             while at < burst.len() {
                 let arrived_data_bytes = data_bytes - missing;
-                let expected = Expectation { missing_bytes: missing, arrived_data_bytes, aligned: true };
+                let is_unwanted = false;
+                let expected =
+                    Expectation { missing_bytes: missing, arrived_data_bytes, aligned: true, is_unwanted };
                 let expected =
                     if missing == 0 { Expectation { arrived_data_bytes: 0, ..expected } } else { expected };
                 at += wire.receive(expected, &burst[at..]);
@@ -703,7 +714,12 @@ mod tests {
         wire.inbound.frame_by(DIGESTS);
         wire.inbound.saw(262_144);
         let bytes = pattern(262_144 + 4 + 52);
-        let expected = Expectation { missing_bytes: 262_148, arrived_data_bytes: 0, aligned: true };
+        let expected = Expectation {
+            missing_bytes: 262_148,
+            arrived_data_bytes: 0,
+            aligned: true,
+            ..Expectation::default()
+        };
         assert_eq!(wire.receive(expected, &bytes), bytes.len());
         let data = wire.take(262_144);
         assert!(data.len() == 1 && data[0].is_aligned(4095));

@@ -27,6 +27,16 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Whether any of the data are of use to somebody.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        match self {
+            Purpose::Request { keep_bytes, .. } => *keep_bytes > 0,
+            Purpose::Login(_) => true,
+            Purpose::Absorbed | Purpose::Nothing => false,
+        }
+    }
+
     /// Whether a medium may get these data.
     #[must_use]
     pub fn is_for_a_task(&self) -> bool {

@@ -218,6 +218,8 @@ pub struct Series {
     pub at_bytes: u64,
     /// Something was written that a volatile cache may hold.
     pub unstable: bool,
+    /// What is booked for the memory of the piece at hand.
+    pub piece_bytes: u64,
 }
 
 /// A command that has its blocks for itself.

@@ -538,6 +538,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.core.compact_inflows();
         self.expire_connections();
         self.expire_debts();
+        self.expire_segments();
         for index in std::mem::take(&mut self.accepts_due) {
             self.accept_on(index);
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use portico_iscsi::framing::Lengths;
 use portico_ring::{Arena, Buffer, Class};
 use portico_scsi::sense::Outcome;
 
@@ -10,6 +11,7 @@ use super::{Core, Line};
 use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
+use crate::purpose::Purpose;
 use crate::session::Session;
 use crate::slab::Key;
 use crate::task::{Task, Work};
@@ -50,17 +52,17 @@ impl<D: Driver> Core<D> {
         }
         waiting.pop_front();
         *gathered += bytes;
-        let length = usize::try_from(bytes).expect("a transfer is bounded");
+        let length = |bytes: u64| usize::try_from(bytes).expect("a transfer is bounded");
         if let Some(task) = self.tasks.get_mut(key) {
             task.progressed = self.now;
             match &mut task.work {
                 Work::Series(series) => {
                     series.gathers_bytes = bytes;
-                    series.data.reserve_exact(length);
+                    series.data.reserve_exact(length(series.data_bytes.into()));
                 }
                 Work::Atomic(atomic) => {
                     (atomic.gathers_bytes, atomic.has_place) = (bytes, true);
-                    atomic.data.reserve_exact(length);
+                    atomic.data.reserve_exact(length(bytes));
                 }
                 _ => {}
             }
@@ -249,6 +251,25 @@ impl<D: Driver> Core<D> {
         }
         let task = self.tasks.get_mut(key).expect("it was just there");
         task.shelved_bytes = task.inflow_bytes;
+    }
+
+    /// A data segment begins to come. Nobody knows when it ends, and as long as its command has not begun, nothing of it is
+    /// in an account: where memory is short, a large one is thrown away as it comes, and the command ends with TASK SET FULL.
+    /// So is what comes for a command that is over.
+    pub fn welcome(&mut self, purpose: Purpose, lengths: Lengths) -> Purpose {
+        let Purpose::Request { task: key, name, .. } = purpose else { return purpose };
+        let nobody = Purpose::Request { task: key, name, keep_bytes: 0 };
+        let Some(task) = self.tasks.get(key) else { return nobody };
+        if task.ended.is_some() || task.aborted || task.is_refused {
+            return nobody;
+        }
+        let has_begun = !matches!(task.work, Work::None | Work::Parameters(_));
+        let is_small = lengths.data_segment_bytes as usize <= Class::Small.bytes();
+        if has_begun || is_small || !self.driver.arena().is_short() {
+            return purpose;
+        }
+        self.refuse_early(key);
+        nobody
     }
 
     fn refuse_early(&mut self, key: Key<Task>) {

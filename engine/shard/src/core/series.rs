@@ -57,6 +57,7 @@ impl<D: Driver> Core<D> {
             passes: passes(series),
             at_bytes: 0,
             unstable: false,
+            piece_bytes: 0,
         }));
         // What comes unasked is booked; R2Ts are withheld until it is its turn to gather all of it.
         self.unshelve(key);
@@ -88,6 +89,7 @@ impl<D: Driver> Core<D> {
             passes: passes(block::Series::Unmap),
             at_bytes: 0,
             unstable: false,
+            piece_bytes: 0,
         }));
         self.pump_series(key);
     }
@@ -100,7 +102,9 @@ impl<D: Driver> Core<D> {
             return;
         }
         if series.data_bytes > 0 && series.gathers_bytes == 0 {
-            if !self.may_gather(key, series.data_bytes.into()) {
+            // A place for the piece as well, which may be longer than the data.
+            let piece_bytes = series.length_bytes.min(PIECE_BYTES_MAX as u64);
+            if !self.may_gather(key, piece_bytes.max(series.data_bytes.into())) {
                 return self.wait_for(key, None, Short::Unit);
             }
             self.list_r2t(key);
@@ -157,6 +161,10 @@ impl<D: Driver> Core<D> {
             Pass::Clear { deallocate } => self.clear_piece(key, deallocate),
             Pass::Flush => self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush),
         };
+        if refused.is_err() {
+            // What waits holds no memory.
+            self.unbook_piece_of_series(key);
+        }
         match refused {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
@@ -178,7 +186,7 @@ impl<D: Driver> Core<D> {
     fn store_piece(&mut self, key: Key<Task>, durable: bool) -> Result<(), Refused> {
         let (offset_bytes, at_bytes, length, blocks, durable) =
             self.next_piece(key, durable, PIECE_BYTES_MAX);
-        let mut segments = self.take_memory(length).ok_or(Refused::Full(None))?;
+        let Some(mut segments) = self.take_piece(key, length)? else { return Ok(()) };
         let task = self.tasks.get_mut(key).expect("the caller has it");
         let Work::Series(series) = &mut task.work else { unreachable!("the caller has seen it") };
         series.unstable |= !durable;
@@ -190,8 +198,35 @@ impl<D: Driver> Core<D> {
 
     fn fetch_piece(&mut self, key: Key<Task>) -> Result<(), Refused> {
         let (offset_bytes, at_bytes, length, blocks, _) = self.next_piece(key, false, PIECE_BYTES_MAX);
-        let segments = self.take_memory(length).ok_or(Refused::Full(None))?;
+        let Some(segments) = self.take_piece(key, length)? else { return Ok(()) };
         self.hand_over(key, OpKind::Fetch { at_bytes }, blocks, Request::Read { offset_bytes, segments })
+    }
+
+    /// Memory for a piece, and its booking; none where the task has to wait for that.
+    ///
+    /// A series that gathers has a place as large as a piece among those who do. It does not wait for a booking: the
+    /// memory may be booked by those who wait to gather.
+    fn take_piece(&mut self, key: Key<Task>, length: usize) -> Result<Option<Segments>, Refused> {
+        let bytes = length as u64;
+        let Some(Task { work: Work::Series(series), .. }) = self.tasks.get(key) else {
+            unreachable!("the caller has seen it")
+        };
+        if series.gathers_bytes > 0 {
+            self.charge(key, bytes);
+        } else if !self.book_in_line(key, bytes, Kind::Swift) {
+            return Ok(None);
+        }
+        if let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) {
+            series.piece_bytes = bytes;
+        }
+        self.take_memory(length).map(Some).ok_or(Refused::Full(None))
+    }
+
+    /// The memory of the piece at hand is free.
+    fn unbook_piece_of_series(&mut self, key: Key<Task>) {
+        let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) else { return };
+        let bytes = std::mem::take(&mut series.piece_bytes);
+        self.unbook(key, bytes);
     }
 
     fn clear_piece(&mut self, key: Key<Task>, deallocate: bool) -> Result<(), Refused> {
@@ -239,6 +274,7 @@ impl<D: Driver> Core<D> {
         if let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) {
             series.at_bytes += length_bytes;
         }
+        self.unbook_piece_of_series(key);
         self.wait_for(key, None, Short::Unit);
         self.note_released();
     }

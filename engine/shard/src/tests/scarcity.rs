@@ -128,6 +128,29 @@ fn data_that_are_gathered_are_bounded_and_have_their_turn_in_order() {
 }
 
 #[test]
+fn series_at_a_medium_that_hangs_do_not_take_all_memory() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    bench.install_thin(1, 2, WriteCache::WriteBack);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    // PRE-FETCH (16): of 1 MiB each. WRITE SAME (16), of as many blocks.
+    for (opcode, data, most) in [(0x90, 0, 17), (0x93, 512, 16)] {
+        for tag in 0..32 {
+            let cdb = transfer(opcode, 0, MIB);
+            bench.command(&mut peer, 0, tag, cdb, data, &vec![1; data as usize]);
+        }
+        let pieces = bench.world.borrow().at_medium.len();
+        assert_eq!(pieces, most, "of command {opcode:#x}");
+        bench.land_all();
+        let heard = bench.heard(&peer);
+        let all = (0..32).filter(|tag| heard.contains(&Heard::Status(*tag, GOOD)));
+        assert_eq!(all.count(), 32, "of command {opcode:#x}: {heard:?}");
+        let booked: u64 = bench.shard.core.tasks.iter().map(|(_, task)| task.booked_bytes).sum();
+        assert_eq!(booked, 0);
+    }
+}
+
+#[test]
 fn who_gathers_and_never_sends_has_had_its_turn_and_what_came_unasked_needs_none() {
     let mut bench = Bench::new();
     bench.open(1, 64);
@@ -398,6 +421,86 @@ fn a_write_goes_on_though_nothing_is_left_for_the_copy_that_it_needs() {
         assert_eq!(bench.heard(&peer), [Heard::Status(tag, GOOD)]);
         drop(taken);
     }
+}
+
+/// Sends a write of 64 KiB with so many bytes of its immediate data.
+fn write_in_part(bench: &mut Bench, peer: &mut Peer, tag: u32, come: usize) {
+    let mut bhs = [0; BHS_BYTES];
+    ScsiCommand { cmd_sn: peer.cmd_sn, ..command(0, tag, transfer(0x8a, 0, 65_536), 65_536) }.emit(&mut bhs);
+    peer.cmd_sn = peer.cmd_sn.next();
+    bhs[5..8].copy_from_slice(&[1, 0, 0]);
+    send_bytes(bench, peer, &[&bhs[..], &vec![1; come]].concat());
+}
+
+fn send_bytes(bench: &mut Bench, peer: &Peer, bytes: &[u8]) {
+    {
+        let world = &mut *bench.world.borrow_mut();
+        world.sockets[peer.socket].to_shard.extend(bytes);
+        world.feed(peer.socket);
+    }
+    bench.settle();
+}
+
+#[test]
+fn segments_that_do_not_come_to_their_end_leave_the_others_memory() {
+    for come in [0, 5_000, 65_000] {
+        let mut bench = Bench::new();
+        bench.open(1, 64);
+        let mut hostile: Vec<Peer> = (0..150).map(|_| bench.log_in(&[(0, 1)], IMMEDIATE)).collect();
+        for peer in &mut hostile {
+            write_in_part(&mut bench, peer, 1, come);
+        }
+        // Three quarters, a slot, and what the connections receive into.
+        let used = used_bytes(&bench);
+        assert!((11 << 20..13 << 20).contains(&used), "{used} bytes are held, {come} of each have come");
+        let mut modest = bench.log_in(&[(0, 1)], IMMEDIATE);
+        bench.serve_write(&mut modest, 0, 1, MIB);
+        bench.read(&mut modest, 0, 2, MIB);
+        bench.land_all();
+        assert_eq!(bench.heard(&modest).iter().map(data_bytes).sum::<usize>(), MIB as usize);
+        // Large data that nobody asked for have no place now.
+        bench.write(&mut modest, 0, 3, 65_536, &[1; 65_536]);
+        assert_eq!(bench.heard(&modest), [Heard::Status(3, TASK_SET_FULL)]);
+        // Whoever keeps others waiting is given up.
+        let now = bench.world.borrow().now + Duration::from_secs(11);
+        bench.world.borrow_mut().now = now;
+        bench.settle();
+        let used = used_bytes(&bench);
+        assert!(used < 2 << 20, "{used} bytes are held");
+        let is_closed = |peer: &&Peer| bench.world.borrow().sockets[peer.socket].is_closed;
+        let given_up = hostile.iter().filter(is_closed).count();
+        assert!((40..150).contains(&given_up), "{given_up}");
+        bench.write(&mut modest, 0, 4, 65_536, &[1; 65_536]);
+        bench.land_all();
+        assert_eq!(bench.heard(&modest), [Heard::Status(4, GOOD)]);
+    }
+}
+
+#[test]
+fn a_segment_that_had_no_place_ends_its_command_alone_and_holds_nothing() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let arena = bench.shard.core.driver.arena.clone();
+    let mut others = Vec::new();
+    while !arena.is_short() {
+        others.extend([Class::Large, Class::Medium].into_iter().find_map(|class| arena.take(class)));
+    }
+    let before = used_bytes(&bench);
+    write_in_part(&mut bench, &mut peer, 1, 100);
+    for _ in 0..65 {
+        send_bytes(&mut bench, &peer, &[1; 1000]);
+        assert!(used_bytes(&bench) <= before + 4096, "what comes is thrown away");
+    }
+    assert_eq!(bench.heard(&peer), []);
+    // Memory comes back, and it is this command that is refused all the same.
+    drop(others);
+    send_bytes(&mut bench, &peer, &[1; 436]);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, TASK_SET_FULL)]);
+    write_in_part(&mut bench, &mut peer, 2, 65_000);
+    send_bytes(&mut bench, &peer, &[1; 536]);
+    bench.land_all();
+    assert_eq!(bench.heard(&peer), [Heard::Status(2, GOOD)]);
 }
 
 fn used_early(bench: &Bench) -> usize {
