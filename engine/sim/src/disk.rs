@@ -116,6 +116,15 @@ impl Disk {
         }
     }
 
+    /// What each sector may hold after a power cut at this moment: all that [`Disk::cut_power`] may choose from.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let nonvolatile = self.character.nonvolatile;
+        (0..).zip(&self.sectors).flat_map(move |(sector, versions)| {
+            let first = if nonvolatile { versions.len() - 1 } else { 0 };
+            versions[first..].iter().map(move |version| (sector, &*version.content))
+        })
+    }
+
     /// The power fails: each sector keeps what was durable, or one of the versions since.
     pub(crate) fn cut_power(&mut self, random: &mut Random) {
         let mercy = random.below(3);

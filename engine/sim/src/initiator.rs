@@ -16,7 +16,7 @@ use portico_iscsi::wire::{
     BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, data_segment_length,
 };
 
-use crate::command::{What, Wish};
+use crate::command::{Menu, What, Wish};
 use crate::history::{Oracle, Serial, Step};
 use crate::hub::{self, Hub, Side};
 use crate::management::Managing;
@@ -57,6 +57,7 @@ pub(crate) struct Habits {
     pub(crate) audits: bool,
     /// How long it thinks.
     pub(crate) thinks: Duration,
+    pub(crate) menu: Menu,
 }
 
 #[derive(Debug)]

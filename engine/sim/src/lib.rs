@@ -13,7 +13,7 @@
 //! | `mailbox`, `office`, `folder` | mail; what control has others do; where it keeps ledgers |
 //! | `initiator`, `command`, `management`, `stamp` | who uses the gateway, with what, and how it knows its data again |
 //! | `history` | the oracles |
-//! | `scenario`, `plant` | what a run is like; faults that the oracles must find |
+//! | `scenario`, `small`, `plant` | what a run is like; small worlds for one promise; faults that the oracles must find |
 //!
 //! What it never does: read a clock, open a file, wait.
 
@@ -32,11 +32,13 @@ mod office;
 mod plant;
 mod random;
 mod scenario;
+mod small;
 mod stamp;
 mod world;
 
 pub use history::{Oracle, Tally, Violation};
 pub use plant::Plant;
+pub use small::{Cuts, Mode, cut_everywhere, run_cut, run_preempting};
 pub use world::Story;
 
 /// Runs the scenario of a seed, with a fault planted or none.

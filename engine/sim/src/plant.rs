@@ -1,8 +1,10 @@
 //! Faults that are planted, to show that the oracles find them. They are faults of the world around the gateway, never of
 //! its code.
 
+use clap::ValueEnum;
+
 /// One fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Plant {
     /// `Installed` is answered before the shard has drained.
     DrainRemoved,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::command::Menu;
 use crate::initiator::Habits;
 use crate::plant::Plant;
 use crate::random::Random;
@@ -53,6 +54,9 @@ pub(crate) struct Mischief {
 }
 
 impl Mischief {
+    pub(crate) const NONE: Self =
+        Self { hangs: 0, power_cuts: 0, kills: 0, reloads: 0, restarts: 0, chances: 0 };
+
     pub(crate) const fn left(&self) -> u32 {
         self.hangs + self.power_cuts + self.kills + self.reloads + self.restarts
     }
@@ -152,6 +156,7 @@ fn habits(random: &mut Random, fences: bool) -> Habits {
         discovers: random.chance(1, 4),
         audits: false,
         thinks: Duration::from_micros([100, 5_000, 200_000][random.index(3)]),
+        menu: Menu::Everything,
     }
 }
 
@@ -165,4 +170,5 @@ pub(crate) const AUDITOR: Habits = Habits {
     discovers: false,
     audits: true,
     thinks: Duration::from_millis(1),
+    menu: Menu::Everything,
 };

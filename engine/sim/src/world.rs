@@ -79,6 +79,8 @@ pub(crate) struct World {
     /// Told to end, to be started again.
     quiescing: bool,
     exit: Option<Exit>,
+    /// The power is cut when so many events have happened.
+    cut_at: Option<u64>,
     story: Story,
 }
 
@@ -141,10 +143,17 @@ impl World {
             stage: Stage::Working,
             quiescing: false,
             exit: None,
+            cut_at: None,
             story: Story::default(),
         };
         world.start();
         world
+    }
+
+    /// The power is cut after so many events, whatever else there is of mischief.
+    pub(crate) const fn with_power_cut(mut self, at: Option<u64>) -> Self {
+        self.cut_at = at;
+        self
     }
 
     /// A new process.
@@ -185,7 +194,11 @@ impl World {
 
     /// Runs to the end.
     pub(crate) fn run(mut self) -> Result<Story, Violation> {
-        while self.exit.is_none() {
+        loop {
+            self.cut_where_told();
+            if self.exit.is_some() {
+                break;
+            }
             self.story.events += 1;
             let event = self.hub.borrow_mut().next_event();
             let now = self.hub.borrow().now;
@@ -497,6 +510,18 @@ impl World {
         }
     }
 
+    /// Every state that the media may be left in is judged, and from one of them the gateway has to go on.
+    fn cut_where_told(&mut self) {
+        if self.cut_at.take_if(|at| *at == self.story.events).is_some() {
+            self.exit = None;
+            if matches!(self.stage, Stage::Ending) {
+                // It is started again, and everything is read again.
+                self.stage = Stage::Working;
+            }
+            self.cut_power();
+        }
+    }
+
     fn cut_power(&mut self) {
         self.hub.borrow_mut().history.tally.power_cuts += 1;
         self.crash(End::PowerCut);
@@ -609,8 +634,9 @@ impl World {
                 self.violate(Oracle::Life, format!("shard {number} does not stop"));
             }
         }
-        if let Some(Exit::Unclean(reason)) = self.exit.take() {
-            self.judge_exit(&reason);
+        let exit = self.exit.take();
+        if let Some(Exit::Unclean(reason)) = &exit {
+            self.judge_exit(reason);
         }
         self.hub.borrow_mut().drop_operations();
         for (number, arena) in self.arenas.iter().enumerate() {
@@ -621,6 +647,9 @@ impl World {
                     self.violate(Oracle::Leaks, what);
                 }
             }
+        }
+        if let Some(Exit::Clean) = exit {
+            self.hub.borrow_mut().judge_crash(End::Clean);
         }
     }
 }
@@ -673,6 +702,10 @@ impl Hub {
             if end == End::Killed {
                 self.disks[number].restart();
             } else {
+                let Self { history, disks, .. } = self;
+                for (sector, content) in disks[number].outcomes() {
+                    history.judge_outcome(number, sector, content, end);
+                }
                 self.disks[number].cut_power(&mut self.random);
             }
             let Self { history, disks, .. } = self;

@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use portico_sim::{Oracle, Plant, Story, Violation, run};
+use portico_sim::{Mode, Oracle, Plant, Story, Violation, cut_everywhere, run, run_preempting};
 
 /// Seeds of a usual run: some seconds.
 const SEEDS: u64 = 100;
@@ -95,4 +95,71 @@ fn a_ledger_that_is_written_after_its_good_is_found() {
 #[test]
 fn a_cache_that_is_turned_off_and_not_flushed_is_found() {
     assert_eq!(finding(Plant::CacheNotFlushed).oracle, Oracle::Durability);
+}
+
+// --- Small worlds ----------------------------------------------------------------------------------------------
+
+/// Seeds of small worlds within which a planted fault has to be found.
+const SMALL_SEEDS: u64 = 100;
+
+fn hold_at_every_cut(modes: &[Mode]) {
+    for &mode in modes {
+        let cuts = cut_everywhere(mode, 0, None).unwrap_or_else(|(at, violation)| {
+            panic!(
+                "{mode:?}, cut at {at:?}: {violation}; replay: portico-sim --worlds cuts --mode --at --trace"
+            )
+        });
+        assert!(cuts.moments > 100 && cuts.tally.writes > 0, "{mode:?}: {cuts:?}");
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_moment_keeps_what_was_promised_by_the_way_of_writing() {
+    hold_at_every_cut(&[Mode::WriteThrough, Mode::Fua, Mode::Direct]);
+}
+
+#[test]
+fn a_power_cut_at_any_moment_keeps_what_was_promised_afterwards() {
+    hold_at_every_cut(&[Mode::Synchronize, Mode::CacheOff, Mode::Registrations]);
+}
+
+/// What the cuts of the small worlds of a mode find of this fault.
+fn finding_by_cuts(mode: Mode, plant: Plant) -> Oracle {
+    let find = |seed| cut_everywhere(mode, seed, Some(plant)).err();
+    let found = (0..SMALL_SEEDS).find_map(find);
+    let (_, violation) = found.unwrap_or_else(|| panic!("{plant:?} is not found in mode {mode:?}"));
+    violation.oracle
+}
+
+#[test]
+fn a_reply_before_the_sync_is_found_by_the_cuts_of_each_mode() {
+    for mode in [Mode::WriteThrough, Mode::Fua, Mode::Synchronize, Mode::Direct] {
+        assert_eq!(finding_by_cuts(mode, Plant::ReplyBeforeSync), Oracle::Durability, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_cache_that_is_not_flushed_and_a_ledger_that_is_not_synced_are_found_by_cuts() {
+    assert_eq!(finding_by_cuts(Mode::CacheOff, Plant::CacheNotFlushed), Oracle::Durability);
+    let found = finding_by_cuts(Mode::Registrations, Plant::LedgerNotSynced);
+    assert!(matches!(found, Oracle::Durability | Oracle::Fence), "{found:?}");
+}
+
+#[test]
+fn nothing_of_who_was_preempted_and_aborted_lands_after_good() {
+    let mut met = 0;
+    for seed in 0..SMALL_SEEDS {
+        let story = run_preempting(seed, None).unwrap_or_else(|violation| {
+            panic!("{violation}; replay: portico-sim --worlds preempting --from {seed} --trace")
+        });
+        met += story.tally.preempted_at_medium;
+    }
+    assert!(met > 0, "nobody had anything at the medium");
+}
+
+#[test]
+fn an_abort_that_does_not_drain_is_found_in_a_small_world() {
+    let find = |seed| run_preempting(seed, Some(Plant::PreemptionNotDrained)).err();
+    let found = (0..SMALL_SEEDS).find_map(find).expect("it is not found");
+    assert_eq!(found.oracle, Oracle::Fence);
 }

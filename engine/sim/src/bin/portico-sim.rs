@@ -1,12 +1,13 @@
 //! Runs many seeds and says which one breaks a promise.
 //!
-//! `portico-sim --seeds 100000` is a long run; `portico-sim --from 4711 --trace` tells what happened in one.
+//! `portico-sim --seeds 100000` is a long run; `portico-sim --from 4711 --trace` tells what happened in one;
+//! `portico-sim --worlds cuts --seeds 50` cuts the power of small worlds at each of their moments.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use portico_sim::{Plant, Tally};
+use portico_sim::{Mode, Plant, Tally};
 
 /// A whole gateway in a simulated world, from a seed.
 #[derive(Parser)]
@@ -17,9 +18,18 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Which worlds.
+    #[arg(long, value_enum, default_value_t = Worlds::Any)]
+    worlds: Worlds,
+    /// Of `cuts`: one mode of durability, not all.
+    #[arg(long, requires = "worlds")]
+    mode: Option<Mode>,
+    /// Of a mode: one cut alone, after so many events.
+    #[arg(long, requires = "mode")]
+    at: Option<u64>,
     /// A fault to plant: then a seed that finds it is what is looked for.
     #[arg(long)]
-    plant: Option<Fault>,
+    plant: Option<Plant>,
     /// Go on after a seed that fails.
     #[arg(long)]
     all: bool,
@@ -28,31 +38,23 @@ struct Arguments {
     trace: bool,
 }
 
+/// What is drawn from a seed.
 #[derive(Clone, Copy, ValueEnum)]
-enum Fault {
-    DrainRemoved,
-    PreemptionNotDrained,
-    ReplyBeforeSync,
-    RepliesSwapped,
-    OrphanForgotten,
-    LedgerNotSynced,
-    LedgerLate,
-    CacheNotFlushed,
+enum Worlds {
+    /// A world in which anything may happen.
+    Any,
+    /// A small one, in which initiators preempt each other and abort what the other has in hand.
+    Preempting,
+    /// A small one for each mode of durability, and for each of its moments a run with a power cut there.
+    Cuts,
 }
 
-impl From<Fault> for Plant {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::DrainRemoved => Self::DrainRemoved,
-            Fault::PreemptionNotDrained => Self::PreemptionNotDrained,
-            Fault::ReplyBeforeSync => Self::ReplyBeforeSync,
-            Fault::RepliesSwapped => Self::RepliesSwapped,
-            Fault::OrphanForgotten => Self::OrphanForgotten,
-            Fault::LedgerNotSynced => Self::LedgerNotSynced,
-            Fault::LedgerLate => Self::LedgerLate,
-            Fault::CacheNotFlushed => Self::CacheNotFlushed,
-        }
-    }
+/// What was done.
+#[derive(Default)]
+struct Done {
+    events: u64,
+    cuts: u64,
+    tally: Tally,
 }
 
 /// Seeds between two lines of progress.
@@ -65,15 +67,10 @@ fn main() -> ExitCode {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
     }
     let mut failed = 0_u64;
-    let mut events = 0_u64;
-    let mut tally = Tally::default();
+    let mut total = Done::default();
     for (done, seed) in (0..).zip(arguments.from..arguments.from.saturating_add(arguments.seeds)) {
-        let run = || portico_sim::run(seed, arguments.plant.map(Plant::from));
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(story)) => {
-                events += story.events;
-                tally += story.tally;
-            }
+        match catch_unwind(AssertUnwindSafe(|| run(&arguments, seed, &mut total))) {
+            Ok(Ok(())) => {}
             Ok(Err(violation)) => {
                 println!("seed {seed}: {violation}");
                 failed += 1;
@@ -88,9 +85,36 @@ fn main() -> ExitCode {
             break;
         }
         if (done + 1) % PROGRESS == 0 {
-            println!("{} seeds, {events} events, {failed} failed", done + 1);
+            println!("{} seeds, {} events, {failed} failed", done + 1, total.events);
         }
     }
-    println!("{failed} failed; {tally:?}");
+    println!("{failed} failed; {} events, {} cuts; {:?}", total.events, total.cuts, total.tally);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs what a seed is, and adds to what was done.
+fn run(arguments: &Arguments, seed: u64, total: &mut Done) -> Result<(), String> {
+    let plant = arguments.plant;
+    if let (Worlds::Cuts, None) = (arguments.worlds, arguments.at) {
+        let all = &Mode::ALL[..];
+        for &mode in arguments.mode.as_ref().map_or(all, std::slice::from_ref) {
+            let cuts = portico_sim::cut_everywhere(mode, seed, plant)
+                .map_err(|(at, violation)| format!("{mode:?}, cut at {at:?}: {violation}"))?;
+            total.cuts += cuts.moments;
+            total.events += cuts.events;
+            total.tally += cuts.tally;
+        }
+        return Ok(());
+    }
+    let ran = match arguments.worlds {
+        Worlds::Any => portico_sim::run(seed, plant),
+        Worlds::Preempting => portico_sim::run_preempting(seed, plant),
+        Worlds::Cuts => {
+            portico_sim::run_cut(arguments.mode.expect("--at requires it"), seed, plant, arguments.at)
+        }
+    };
+    let story = ran.map_err(|violation| violation.to_string())?;
+    total.events += story.events;
+    total.tally += story.tally;
+    Ok(())
 }

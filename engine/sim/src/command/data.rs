@@ -11,9 +11,10 @@ use super::{Cdb, Ended, What, Wish};
 const SECTOR_BYTES_32: u32 = 512;
 const _: () = assert!(SECTOR_BYTES_32 as usize == SECTOR_BYTES);
 
-pub(super) fn write(hub: &mut Hub, unit: usize) -> What {
+/// A WRITE; of four, so many have FUA.
+pub(super) fn write(hub: &mut Hub, unit: usize, fua_of_four: u64) -> What {
     let (first, sectors) = area(hub, unit);
-    What::Write { id: WriteId::NONE, first, sectors, fua: hub.random.chance(1, 4) }
+    What::Write { id: WriteId::NONE, first, sectors, fua: hub.random.chance(fua_of_four, 4) }
 }
 
 pub(super) fn read(hub: &mut Hub, unit: usize) -> What {

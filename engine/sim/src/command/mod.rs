@@ -1,6 +1,6 @@
 //! The commands that initiators send, and what each expects of its answer.
 //!
-//! A command is a variant of [`What`], a row of [`DRAWN`], and an arm each where its CDB is made ([`Wish::cdb`]), its data
+//! A command is a variant of [`What`], a row of [`EVERYTHING`], and an arm each where its CDB is made ([`Wish::cdb`]), its data
 //! and what is noted of it when it goes out ([`Wish::begin`]), and its end ([`Wish::judge`]). What commands of a kind have
 //! in common is in `data`, `cache` and `reservation`.
 
@@ -52,9 +52,66 @@ pub(crate) enum What {
 /// Draws a command for a unit; `None` where it is not apt now.
 type Draw = fn(&Initiator, &mut Hub, usize) -> Option<What>;
 
-/// How often each is drawn, in parts of all. Where it is not apt, TEST UNIT READY takes its place.
-const DRAWN: [(u64, Draw); 9] = [
-    (43, |_, hub, unit| Some(data::write(hub, unit))),
+/// What an initiator chooses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Menu {
+    Everything,
+    /// WRITEs without FUA, and READs.
+    Writes,
+    /// The same, most of the WRITEs with FUA.
+    Fua,
+    /// The same without FUA, and SYNCHRONIZE CACHE.
+    Synchronize,
+    /// The same without FUA, and MODE SELECTs of the write cache.
+    Tune,
+    /// WRITEs, and PERSISTENT RESERVE OUT, every PREEMPT of which aborts.
+    Fencing,
+}
+
+impl Menu {
+    const fn rows(self) -> &'static [Row] {
+        match self {
+            Self::Everything => &EVERYTHING,
+            Self::Writes | Self::Fencing => &WRITES,
+            Self::Fua => &FUA,
+            Self::Synchronize => &SYNCHRONIZE,
+            Self::Tune => &TUNE,
+        }
+    }
+}
+
+/// How often a command is drawn, in parts of all. Where it is not apt, TEST UNIT READY takes its place.
+type Row = (u64, Draw);
+
+const WRITES: [Row; 2] = [
+    (8, |_, hub, unit| Some(data::write(hub, unit, NEVER))),
+    (1, |_, hub, unit| Some(data::read(hub, unit))),
+];
+
+const FUA: [Row; 2] = [
+    (8, |_, hub, unit| Some(data::write(hub, unit, MOSTLY))),
+    (1, |_, hub, unit| Some(data::read(hub, unit))),
+];
+
+const SYNCHRONIZE: [Row; 3] = [
+    (8, |_, hub, unit| Some(data::write(hub, unit, NEVER))),
+    (1, |_, hub, unit| Some(data::read(hub, unit))),
+    (4, |_, hub, _| Some(What::Synchronize { immediate: hub.random.chance(1, 8) })),
+];
+
+const TUNE: [Row; 3] = [
+    (8, |_, hub, unit| Some(data::write(hub, unit, NEVER))),
+    (1, |_, hub, unit| Some(data::read(hub, unit))),
+    (4, cache::mode_select),
+];
+
+/// Of four WRITEs, those with FUA.
+const NEVER: u64 = 0;
+const NOW_AND_THEN: u64 = 1;
+const MOSTLY: u64 = 3;
+
+const EVERYTHING: [Row; 9] = [
+    (43, |_, hub, unit| Some(data::write(hub, unit, NOW_AND_THEN))),
     (30, |_, hub, unit| Some(data::read(hub, unit))),
     (4, |_, hub, unit| Some(data::verify(hub, unit))),
     (5, |_, hub, _| Some(What::Synchronize { immediate: hub.random.chance(1, 4) })),
@@ -110,8 +167,9 @@ impl Wish {
         if let Some(what) = persistent::draw(initiator, hub, unit) {
             return Some(Self::of(hub, unit, what));
         }
-        let mut at = hub.random.below(DRAWN.iter().map(|(weight, _)| weight).sum());
-        let drawn = DRAWN.iter().find(|(weight, _)| at.checked_sub(*weight).map(|rest| at = rest).is_none());
+        let rows = initiator.habits.menu.rows();
+        let mut at = hub.random.below(rows.iter().map(|(weight, _)| weight).sum());
+        let drawn = rows.iter().find(|(weight, _)| at.checked_sub(*weight).map(|rest| at = rest).is_none());
         let (_, draw) = drawn.expect("it is less than the sum");
         let what = draw(initiator, hub, unit).unwrap_or(What::TestUnitReady);
         Some(Self::of(hub, unit, what))

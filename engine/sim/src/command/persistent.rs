@@ -6,7 +6,7 @@ use crate::history::{Action, End, Kind, Serial, Step};
 use crate::hub::Hub;
 use crate::initiator::Initiator;
 
-use super::{Cdb, Ended, What};
+use super::{Cdb, Ended, Menu, What};
 
 /// The basic parameter list.
 const LIST_BYTES: u8 = 24;
@@ -45,7 +45,8 @@ pub(super) fn draw(initiator: &Initiator, hub: &mut Hub, unit: usize) -> Option<
         0..6 => Action::Reserve(kind),
         6..20 if !victims.is_empty() => {
             let victim = victims[hub.random.index(victims.len())];
-            Action::Preempt { victim, kind, aborts: hub.random.chance(1, 2) }
+            let aborts = initiator.habits.menu == Menu::Fencing || hub.random.chance(1, 2);
+            Action::Preempt { victim, kind, aborts }
         }
         20 | 21 => Action::Release(kind),
         22 => Action::Clear,

@@ -71,6 +71,10 @@ pub struct Tally {
     pub registrations: u64,
     /// PREEMPTs among them, with and without ABORT.
     pub preemptions: u64,
+    /// PREEMPT AND ABORTs among these.
+    pub aborting_preemptions: u64,
+    /// And of these, those that came while who was preempted had a write at the medium.
+    pub preempted_at_medium: u64,
     /// VERIFYs answered GOOD or with a miscompare.
     pub verifies: u64,
     /// MODE SELECTs answered GOOD.
@@ -112,6 +116,8 @@ impl AddAssign for Tally {
         self.reservations_kept += other.reservations_kept;
         self.registrations += other.registrations;
         self.preemptions += other.preemptions;
+        self.aborting_preemptions += other.aborting_preemptions;
+        self.preempted_at_medium += other.preempted_at_medium;
         self.verifies += other.verifies;
         self.mode_selects += other.mode_selects;
         self.target_resets += other.target_resets;
@@ -458,6 +464,14 @@ impl History {
     pub(crate) fn forgive(&mut self, unit: usize) {
         for write in self.writes.values_mut().filter(|write| write.unit == unit) {
             write.forgiven |= !write.durable;
+        }
+    }
+
+    /// What a sector may hold after the gateway's end, as far as its medium goes.
+    pub(crate) fn judge_outcome(&mut self, unit: usize, sector: u64, bytes: &[u8], end: End) {
+        if let Err(what) = self.may_survive(unit, sector, bytes, end) {
+            let what = format!("unit {unit} sector {sector} may be left by the crash with {what}");
+            self.violate(Oracle::Durability, what);
         }
     }
 

@@ -63,6 +63,8 @@ struct Open {
     session: Serial,
     asked: Step,
     action: Action,
+    /// Who is preempted has a write at the medium.
+    meets: bool,
 }
 
 impl Open {
@@ -213,7 +215,8 @@ impl History {
         action: Action,
     ) -> Step {
         let asked = self.step();
-        let open = Open { port, session, asked, action };
+        let meets = matches!(action, Action::Preempt { victim, .. } if self.is_at_medium(unit, victim));
+        let open = Open { port, session, asked, action, meets };
         self.units[unit].reserved.resets += u32::from(open.aborts());
         self.units[unit].persistent.open.push(open);
         asked
@@ -227,7 +230,14 @@ impl History {
         state.reserved.resets += u32::from(open.aborts());
         state.persistent.believe(open.port, open.action);
         self.tally.registrations += 1;
-        self.tally.preemptions += u64::from(matches!(open.action, Action::Preempt { .. }));
+        if let Action::Preempt { victim, aborts, .. } = open.action {
+            self.tally.preemptions += 1;
+            if aborts {
+                self.tally.aborting_preemptions += 1;
+                self.tally.preempted_at_medium += u64::from(open.meets);
+                self.is_aborted(unit, victim, asked);
+            }
+        }
         let state = &mut self.units[unit].persistent;
         if state.open.is_empty() && state.stirred < asked && !self.units[unit].has_left {
             let state = &mut self.units[unit].persistent;
@@ -235,6 +245,17 @@ impl History {
             (state.since, state.stirred) = (now, now);
         } else {
             self.units[unit].persistent.unsettle(now);
+        }
+    }
+
+    /// GOOD for a PREEMPT AND ABORT of this port, asked for at `asked`: nothing of what the port had at the medium then may
+    /// land any more (SPC-4 §5.13.11.2.6).
+    fn is_aborted(&mut self, unit: usize, port: usize, asked: Step) {
+        let reached = |write: &&mut Write| {
+            write.unit == unit && write.port == port && write.handed < asked && !write.of_unit_before
+        };
+        for write in self.writes.values_mut().filter(reached) {
+            write.over.get_or_insert("was aborted by a preemption");
         }
     }
 
