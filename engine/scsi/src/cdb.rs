@@ -5,6 +5,7 @@
 
 use crate::bits::{be16, be32};
 use crate::block::AtomicOperation;
+use crate::copy_results::CopyResults;
 use crate::opcodes::{Decoder, Opcode};
 use crate::persistent::ScopeType;
 use crate::sense::Outcome;
@@ -259,15 +260,24 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
-    /// EXTENDED COPY (LID1).
+    /// EXTENDED COPY.
     ExtendedCopy {
+        /// LID4: the list identifier has four bytes.
+        long: bool,
         /// PARAMETER LIST LENGTH.
         parameter_list_length: u32,
     },
-    /// RECEIVE COPY STATUS (LID1).
-    ReceiveCopyStatus {
+    /// COPY OPERATION ABORT.
+    CopyOperationAbort {
         /// LIST IDENTIFIER.
-        list_id: u8,
+        list_id: u32,
+    },
+    /// RECEIVE COPY STATUS and the like, of one copy.
+    ReceiveCopyResults {
+        /// Which of them.
+        results: CopyResults,
+        /// LIST IDENTIFIER.
+        list_id: u32,
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
@@ -403,21 +413,17 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
             Command::FormatUnit { data: cdb[1] & 0x10 != 0, long_list: cdb[1] & 0x20 != 0 }
         }
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
-        Decoder::ExtendedCopy => Command::ExtendedCopy { parameter_list_length: be32(cdb, 10) },
-        Decoder::ReceiveCopyStatus | Decoder::ReceiveCopyOperatingParameters => receive_copy_results(cdb),
+        Decoder::ExtendedCopy
+        | Decoder::CopyOperationAbort
+        | Decoder::ReceiveCopyResults
+        | Decoder::ReceiveCopyOperatingParameters => third_party(row, cdb),
         Decoder::ReportTargetPortGroups => report_target_port_groups(cdb)?,
         Decoder::SetTargetPortGroups => Command::SetTargetPortGroups { parameter_list_length: be32(cdb, 6) },
         Decoder::Reserve => Command::Reserve,
         Decoder::Release => Command::Release,
         Decoder::PersistentReserveIn => persistent_reserve_in(cdb),
         Decoder::PersistentReserveOut => persistent_reserve_out(cdb),
-        Decoder::StartStopUnit => Command::StartStopUnit {
-            immediate: cdb[1] & 0x01 != 0,
-            power_condition: cdb[4] >> 4,
-            no_flush: cdb[4] & 0x04 != 0,
-            load_eject: cdb[4] & 0x02 != 0,
-            start: cdb[4] & 0x01 != 0,
-        },
+        Decoder::StartStopUnit => start_stop_unit(cdb),
         Decoder::PreventAllow => prevent_allow(cdb)?,
         Decoder::ReportSupportedOperationCodes => report_supported_operation_codes(cdb)?,
         Decoder::ReportSupportedTaskManagementFunctions => Command::ReportSupportedTaskManagementFunctions {
@@ -582,6 +588,16 @@ fn read_defect_data(cdb: &[u8]) -> Result<Command, Outcome> {
     })
 }
 
+fn start_stop_unit(cdb: &[u8]) -> Command {
+    Command::StartStopUnit {
+        immediate: cdb[1] & 0x01 != 0,
+        power_condition: cdb[4] >> 4,
+        no_flush: cdb[4] & 0x04 != 0,
+        load_eject: cdb[4] & 0x02 != 0,
+        start: cdb[4] & 0x01 != 0,
+    }
+}
+
 /// SPC-4 §6.13. The values 10b and 11b are obsolete and refused.
 fn prevent_allow(cdb: &[u8]) -> Result<Command, Outcome> {
     match cdb[4] & 0x03 {
@@ -591,13 +607,26 @@ fn prevent_allow(cdb: &[u8]) -> Result<Command, Outcome> {
     }
 }
 
-/// SPC-4 §6.24, §6.25.
-fn receive_copy_results(cdb: &[u8]) -> Command {
-    let allocation_length = be32(cdb, 10);
-    match cdb[1] & 0x1f {
-        0x00 => Command::ReceiveCopyStatus { list_id: cdb[2], allocation_length },
-        _ => Command::ReceiveCopyOperatingParameters { allocation_length },
+/// Commands of the copy manager (SPC-4 §5.16).
+fn third_party(row: &Opcode, cdb: &[u8]) -> Command {
+    match row.decoder {
+        Decoder::ExtendedCopy => {
+            Command::ExtendedCopy { long: cdb[1] & 0x1f == 0x01, parameter_list_length: be32(cdb, 10) }
+        }
+        Decoder::CopyOperationAbort => Command::CopyOperationAbort { list_id: be32(cdb, 2) },
+        Decoder::ReceiveCopyResults => receive_copy_results(cdb),
+        _ => Command::ReceiveCopyOperatingParameters { allocation_length: be32(cdb, 10) },
     }
+}
+
+/// SPC-4 §6.22 to §6.25.
+fn receive_copy_results(cdb: &[u8]) -> Command {
+    let (results, list_id) = match cdb[1] & 0x1f {
+        0x00 => (CopyResults::Status, cdb[2].into()),
+        0x04 => (CopyResults::FailureDetails, cdb[2].into()),
+        _ => (CopyResults::LongStatus, be32(cdb, 2)),
+    };
+    Command::ReceiveCopyResults { results, list_id, allocation_length: be32(cdb, 10) }
 }
 
 /// SPC-4 §6.37: the length only header, or the extended one.

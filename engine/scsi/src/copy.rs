@@ -1,12 +1,13 @@
-//! EXTENDED COPY (LID1), what RECEIVE COPY RESULTS tells of it, and the Third-party Copy VPD page (SPC-4 §6.4, §6.24, §6.25,
-//! §7.8.17).
+//! EXTENDED COPY, with list identifiers of one and of four bytes, and what tells of its limits: RECEIVE COPY OPERATING
+//! PARAMETERS and the Third-party Copy VPD page (SPC-4 §6.4, §6.5, §6.24, §7.8.17).
 //!
-//! One kind of CSCD descriptor is served, the identification descriptor (E4h), and one kind of segment, from block device to
-//! block device (02h): what VMware and `sg_xcopy` use. Which units a designator may mean is the caller's to say: those that
-//! the nexus sees, and no others.
+//! One kind of CSCD descriptor is served, the identification descriptor (E4h), beside the CSCD descriptor ID of the unit that
+//! the command came to, and one kind of segment, from block device to block device (02h): what VMware and `sg_xcopy` use.
+//! Which units a designator may mean is the caller's to say: those that the nexus sees, and no others.
 
 use crate::bits::{be, be16, be32};
 use crate::identity::Identity;
+use crate::opcodes;
 use crate::reply::Reply;
 use crate::sense::{AdditionalSense, Outcome};
 use crate::unit::{Lba, LogicalUnit};
@@ -19,11 +20,12 @@ pub const SEGMENTS_MAX: usize = 64;
 pub const SEGMENT_BYTES_MAX: u32 = 16 << 20;
 
 const HEADER_BYTES: usize = 16;
+const LONG_HEADER_BYTES: usize = 48;
 const CSCD_BYTES: usize = 32;
 const SEGMENT_BYTES: usize = 28;
 const DESCRIPTORS_BYTES_MAX: usize = CSCDS_MAX * CSCD_BYTES + SEGMENTS_MAX * SEGMENT_BYTES;
 
-const _: () = assert!(HEADER_BYTES + DESCRIPTORS_BYTES_MAX <= crate::device_server::PARAMETER_BYTES_MAX);
+const _: () = assert!(LONG_HEADER_BYTES + DESCRIPTORS_BYTES_MAX <= crate::device_server::PARAMETER_BYTES_MAX);
 
 const CSCD_IDENTIFICATION: u8 = 0xe4;
 const SEGMENT_BLOCK_TO_BLOCK: u8 = 0x02;
@@ -33,19 +35,33 @@ const GRANULARITY_LOG2: u8 = 9;
 /// LIST ID USAGE 11b: there is no list identifier.
 const NO_LIST_ID: u8 = 0b11;
 
+/// The CSCD descriptor ID of the unit that the command came to (SPC-4 §6.4.5.1).
+const OWN_CSCD: u16 = 0xffff;
+
+/// SERVICE ACTION of EXTENDED COPY (LID1).
+pub const SHORT: u8 = 0x00;
+/// SERVICE ACTION of EXTENDED COPY (LID4).
+pub const LONG: u8 = 0x01;
+
 /// What EXTENDED COPY is to do, as its parameter list says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtendedCopy {
     /// LIST IDENTIFIER; `None` where the initiator wants to ask for nothing later.
-    pub list_id: Option<u8>,
+    pub list_id: Option<u32>,
+    /// SERVICE ACTION: [`SHORT`] or [`LONG`].
+    pub service_action: u8,
+    /// IMMED: the command has its status when the copy begins.
+    pub immediate: bool,
     /// The copy sources and copy destinations.
     pub cscds: Vec<Cscd>,
     segments: Vec<Segment>,
 }
 
-/// A copy source or copy destination by its designator.
+/// A copy source or copy destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cscd {
+    /// It is the unit that the command came to; there is no designator.
+    pub is_own: bool,
     code_set: u8,
     kind: u8,
     designator: Vec<u8>,
@@ -66,6 +82,8 @@ struct Segment {
 /// One segment, resolved: bytes from here to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
+    /// Which segment.
+    pub segment: u16,
     /// Index of the source among the CSCDs.
     pub source: usize,
     /// Index of the destination.
@@ -78,58 +96,55 @@ pub struct Run {
     pub length_bytes: u64,
 }
 
-/// What is kept of a copy for RECEIVE COPY STATUS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CopyRecord {
-    /// LIST IDENTIFIER.
-    pub list_id: u8,
-    /// How it stands.
-    pub state: CopyState,
-    /// SEGMENTS PROCESSED.
-    pub segments: u16,
-    /// TRANSFER COUNT, in bytes.
-    pub bytes: u64,
-}
-
-/// COPY MANAGER STATUS (SPC-4 table 197).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CopyState {
-    /// 00h.
-    InProgress = 0,
-    /// 01h.
-    Completed = 1,
-    /// 02h.
-    Failed = 2,
-}
-
 impl ExtendedCopy {
-    /// Reads a parameter list.
+    /// Reads a parameter list of EXTENDED COPY (LID4) or (LID1).
     ///
     /// # Errors
-    /// What SPC-4 §6.4 ends the command with: lists that are too long or not whole, descriptors of other kinds.
-    pub(crate) fn read(list: &[u8]) -> Result<Self, Outcome> {
-        let wrong_length = Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
-        let header = list.get(..HEADER_BYTES).ok_or(wrong_length)?;
-        let cscd_bytes = usize::from(be16(header, 2));
-        let long = |at| usize::try_from(be32(header, at)).unwrap_or(usize::MAX);
-        let (segment_bytes, inline_bytes) = (long(8), long(12));
-        let descriptors = cscd_bytes.saturating_add(segment_bytes);
-        if descriptors > DESCRIPTORS_BYTES_MAX || inline_bytes > 0 || cscd_bytes % CSCD_BYTES != 0 {
-            return Err(wrong_length);
+    /// As of each.
+    pub(crate) fn read_either(list: &[u8], long: bool) -> Result<Self, Outcome> {
+        if long { Self::read_long(list) } else { Self::read(list) }
+    }
+
+    /// Reads a parameter list of EXTENDED COPY (LID1).
+    ///
+    /// # Errors
+    /// What SPC-4 §6.5 ends the command with: lists that are too long or not whole, descriptors of other kinds.
+    fn read(list: &[u8]) -> Result<Self, Outcome> {
+        let header = list.get(..HEADER_BYTES).ok_or(WRONG_LENGTH)?;
+        let lengths = Lengths {
+            header: HEADER_BYTES,
+            cscds: be16(header, 2).into(),
+            segments: be32(header, 8),
+            inline: be32(header, 12),
+        };
+        let (cscds, segments) = lengths.cut(list)?;
+        let list_id = list_id(header[1], header[0].into(), 0)?;
+        Ok(Self { list_id, service_action: SHORT, immediate: false, cscds, segments })
+    }
+
+    /// Reads a parameter list of EXTENDED COPY (LID4).
+    ///
+    /// # Errors
+    /// As of the other, and a header of another format.
+    fn read_long(list: &[u8]) -> Result<Self, Outcome> {
+        let header = list.get(..LONG_HEADER_BYTES).ok_or(WRONG_LENGTH)?;
+        // PARAMETER LIST FORMAT, HEADER CSCD DESCRIPTOR LIST LENGTH and TYPE CODE have one value each.
+        for (at, value) in [(0, 0x01), (2, 0), (3, 0x20), (16, 0xff)] {
+            if header[at] != value {
+                return Err(Outcome::invalid_parameter(u16::try_from(at & !1).expect("a small index"), None));
+            }
         }
-        let cscds = list.get(HEADER_BYTES..HEADER_BYTES + cscd_bytes).ok_or(wrong_length)?;
-        let rest = &list[HEADER_BYTES + cscd_bytes..];
-        let segments = rest.get(..segment_bytes).ok_or(wrong_length)?;
-        if cscds.len() / CSCD_BYTES > CSCDS_MAX {
-            return Err(Outcome::illegal(AdditionalSense::TOO_MANY_TARGET_DESCRIPTORS));
-        }
-        let list_id = (header[1] >> 3 & 0b11 != NO_LIST_ID).then_some(header[0]);
-        if list_id.is_none() && header[0] != 0 {
-            return Err(Outcome::invalid_parameter(0, None));
-        }
-        let cscds = cscds.chunks_exact(CSCD_BYTES).map(Cscd::read).collect::<Result<_, _>>()?;
-        Ok(Self { list_id, cscds, segments: Segment::read_all(segments)? })
+        let lengths = Lengths {
+            header: LONG_HEADER_BYTES,
+            cscds: be16(header, 42).into(),
+            segments: be16(header, 44).into(),
+            inline: be16(header, 46).into(),
+        };
+        let (cscds, segments) = lengths.cut(list)?;
+        let list_id = list_id(header[1], be32(header, 20), 20)?;
+        // G_SENSE lets sense data come with GOOD, and does not ask for any.
+        let immediate = header[15] & 0x01 != 0;
+        Ok(Self { list_id, service_action: LONG, immediate, cscds, segments })
     }
 
     /// The segments as bytes between these units, one for each CSCD.
@@ -138,7 +153,11 @@ impl ExtendedCopy {
     /// COPY ABORTED for a CSCD that there is not or that was not found, for blocks that a unit does not have, and where the
     /// bytes are no whole blocks of the destination.
     pub fn runs(&self, units: &[Option<&LogicalUnit>]) -> Result<Vec<Run>, Outcome> {
-        let aborted = Outcome::copy_aborted;
+        (0u16..).zip(&self.segments).map(|(at, segment)| self.run(segment, at, units)).collect()
+    }
+
+    fn run(&self, segment: &Segment, number: u16, units: &[Option<&LogicalUnit>]) -> Result<Run, Outcome> {
+        let aborted = |additional| Outcome::copy_failed(additional, number);
         let unreachable = aborted(AdditionalSense::COPY_TARGET_DEVICE_NOT_REACHABLE);
         let unit_of = |index: u16| {
             let at = usize::from(index);
@@ -149,37 +168,90 @@ impl ExtendedCopy {
                 false => Err(aborted(AdditionalSense::INCORRECT_COPY_TARGET_DEVICE_TYPE)),
             }
         };
-        let mut runs = Vec::with_capacity(self.segments.len());
-        for segment in &self.segments {
-            let (source, destination) = (unit_of(segment.source)?, unit_of(segment.destination)?);
-            let block = |unit: &LogicalUnit| u64::from(unit.geometry.block_length());
-            let counted = if segment.by_destination { destination } else { source };
-            let length_bytes = u64::from(segment.blocks) * block(counted);
-            if length_bytes > u64::from(SEGMENT_BYTES_MAX) {
-                return Err(Outcome::illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST));
-            }
-            for (unit, lba) in [(source, segment.source_lba), (destination, segment.destination_lba)] {
-                if length_bytes % block(unit) != 0 {
-                    return Err(aborted(AdditionalSense::UNEXPECTED_INEXACT_SEGMENT));
-                }
-                let end = lba.0.checked_add(length_bytes / block(unit));
-                if end.is_none_or(|end| end > unit.geometry.blocks()) {
-                    return Err(aborted(AdditionalSense::NONE));
-                }
-            }
-            runs.push(Run {
-                source: usize::from(segment.source),
-                destination: usize::from(segment.destination),
-                source_bytes: segment.source_lba.0 * block(source),
-                destination_bytes: segment.destination_lba.0 * block(destination),
-                length_bytes,
-            });
+        let (source, destination) = (unit_of(segment.source)?, unit_of(segment.destination)?);
+        let block = |unit: &LogicalUnit| u64::from(unit.geometry.block_length());
+        let counted = if segment.by_destination { destination } else { source };
+        let length_bytes = u64::from(segment.blocks) * block(counted);
+        if length_bytes > u64::from(SEGMENT_BYTES_MAX) {
+            return Err(Outcome::illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST));
         }
-        Ok(runs)
+        for (unit, lba) in [(source, segment.source_lba), (destination, segment.destination_lba)] {
+            if length_bytes % block(unit) != 0 {
+                return Err(aborted(AdditionalSense::UNEXPECTED_INEXACT_SEGMENT));
+            }
+            let end = lba.0.checked_add(length_bytes / block(unit));
+            if end.is_none_or(|end| end > unit.geometry.blocks()) {
+                return Err(aborted(AdditionalSense::NONE));
+            }
+        }
+        Ok(Run {
+            segment: number,
+            source: usize::from(segment.source),
+            destination: usize::from(segment.destination),
+            source_bytes: segment.source_lba.0 * block(source),
+            destination_bytes: segment.destination_lba.0 * block(destination),
+            length_bytes,
+        })
+    }
+}
+
+/// Lengths of the parts of a parameter list.
+struct Lengths {
+    header: usize,
+    cscds: u32,
+    segments: u32,
+    inline: u32,
+}
+
+impl Lengths {
+    /// The descriptors. One of the unit itself is added where a segment names it.
+    fn cut(&self, list: &[u8]) -> Result<(Vec<Cscd>, Vec<Segment>), Outcome> {
+        let long = |length| usize::try_from(length).unwrap_or(usize::MAX);
+        let (cscd_bytes, segment_bytes) = (long(self.cscds), long(self.segments));
+        let descriptors = cscd_bytes.saturating_add(segment_bytes);
+        if descriptors > DESCRIPTORS_BYTES_MAX || self.inline > 0 || cscd_bytes % CSCD_BYTES != 0 {
+            return Err(WRONG_LENGTH);
+        }
+        let cscds = list.get(self.header..self.header + cscd_bytes).ok_or(WRONG_LENGTH)?;
+        let rest = &list[self.header + cscd_bytes..];
+        let segments = rest.get(..segment_bytes).ok_or(WRONG_LENGTH)?;
+        if cscds.len() / CSCD_BYTES > CSCDS_MAX {
+            return Err(Outcome::illegal(AdditionalSense::TOO_MANY_TARGET_DESCRIPTORS));
+        }
+        let mut cscds: Vec<Cscd> =
+            cscds.chunks_exact(CSCD_BYTES).map(Cscd::read).collect::<Result<_, _>>()?;
+        let mut segments = Segment::read_all(segments)?;
+        let own = u16::try_from(cscds.len()).expect("bounded above");
+        let mut names_own = false;
+        for end in segments.iter_mut().flat_map(|one| [&mut one.source, &mut one.destination]) {
+            if *end == own {
+                // No descriptor has this number: it shall not come to mean the unit.
+                *end = OWN_CSCD - 1;
+            } else if *end == OWN_CSCD {
+                (*end, names_own) = (own, true);
+            }
+        }
+        cscds.extend(names_own.then(Cscd::own));
+        Ok((cscds, segments))
+    }
+}
+
+const WRONG_LENGTH: Outcome = Outcome::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
+
+/// LIST IDENTIFIER, which is at byte `at` of the list, under the LIST ID USAGE in `usage`.
+fn list_id(usage: u8, list_id: u32, at: u16) -> Result<Option<u32>, Outcome> {
+    match (usage >> 3 & 0b11, list_id) {
+        (NO_LIST_ID, 0) => Ok(None),
+        (NO_LIST_ID, _) => Err(Outcome::invalid_parameter(at, None)),
+        (_, list_id) => Ok(Some(list_id)),
     }
 }
 
 impl Cscd {
+    fn own() -> Self {
+        Self { is_own: true, code_set: 0, kind: 0, designator: Vec::new(), block_length: 0 }
+    }
+
     fn read(bytes: &[u8]) -> Result<Self, Outcome> {
         if bytes[0] != CSCD_IDENTIFICATION {
             return Err(Outcome::illegal(AdditionalSense::UNSUPPORTED_TARGET_DESCRIPTOR_TYPE));
@@ -192,6 +264,7 @@ impl Cscd {
         }
         let designator = bytes.get(8..8 + usize::from(bytes[7])).filter(|designator| designator.len() <= 20);
         Ok(Self {
+            is_own: false,
             code_set: bytes[4] & 0x0f,
             kind: bytes[5] & 0x0f,
             designator: designator.ok_or(aborted)?.to_vec(),
@@ -272,29 +345,16 @@ fn counts(reply: &mut Reply<'_>) {
     reply.be32(u32::try_from(DESCRIPTORS_BYTES_MAX).expect("bounded above"));
 }
 
-/// RECEIVE COPY STATUS (LID1) (SPC-4 §6.25): the bytes of it in `buffer`, cut at the ALLOCATION LENGTH.
-pub fn copy_status(record: &CopyRecord, allocation_length: u32, buffer: &mut [u8]) -> usize {
-    let mut reply = Reply::new(buffer, allocation_length);
-    reply.be32(8);
-    reply.byte(record.state as u8);
-    reply.be16(record.segments);
-    // TRANSFER COUNT UNITS: bytes, or KiB where four bytes do not count them.
-    let (units, count) = match u32::try_from(record.bytes) {
-        Ok(bytes) => (0x00, bytes),
-        Err(_) => (0x01, u32::try_from(record.bytes >> 10).unwrap_or(u32::MAX)),
-    };
-    reply.byte(units);
-    reply.be32(count);
-    reply.finish()
-}
-
-/// Bytes of [`copy_status`].
-pub const COPY_STATUS_BYTES: usize = 12;
-
 /// Third-party Copy VPD page, after its header.
 pub(crate) fn third_party_copy(reply: &mut Reply<'_>) {
     descriptor(reply, 0x0001, |reply| {
-        let commands = [0x83, 1, 0x00, 0x84, 2, 0x00, 0x03];
+        let mut commands = Vec::new();
+        for code in [0x83, 0x84] {
+            let actions = opcodes::rows(code).iter().filter_map(|row| row.service_action);
+            let actions: Vec<u8> = actions.filter_map(|action| u8::try_from(action).ok()).collect();
+            commands.extend([code, u8::try_from(actions.len()).expect("a short list")]);
+            commands.extend(actions);
+        }
         reply.byte(u8::try_from(commands.len()).expect("a short list"));
         reply.bytes(&commands);
     });
@@ -304,6 +364,10 @@ pub(crate) fn third_party_copy(reply: &mut Reply<'_>) {
         reply.bytes(&[0; 16]);
     });
     descriptor(reply, 0x0008, |reply| reply.bytes(&[2, SEGMENT_BLOCK_TO_BLOCK, CSCD_IDENTIFICATION]));
+    descriptor(reply, 0x000c, |reply| {
+        reply.be16(2);
+        reply.be16(OWN_CSCD);
+    });
     descriptor(reply, 0x8001, |reply| {
         reply.be32(u32::from(CONCURRENT_COPIES));
         reply.be32(u32::from(CONCURRENT_COPIES));

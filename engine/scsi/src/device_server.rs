@@ -14,6 +14,7 @@ use crate::block::{self, MediumCommand};
 use crate::capacity;
 use crate::cdb::{self, Command, LogSense, ModeSense, Sanitizing};
 use crate::copy::{self, ExtendedCopy};
+use crate::copy_results::CopyResults;
 use crate::inquiry;
 use crate::log;
 use crate::lun::Lun;
@@ -89,11 +90,18 @@ pub enum Action {
     Change(Change),
     /// Copy between the units that its nexus sees.
     Copy(ExtendedCopy),
-    /// Tell how a copy of this nexus stands: [`copy_status`](crate::copy::copy_status), or INVALID FIELD IN CDB at the LIST
-    /// IDENTIFIER where there is none.
-    CopyStatus {
+    /// End the copy of this nexus that has this LIST IDENTIFIER; INVALID FIELD IN CDB there if there is none.
+    AbortCopy {
         /// LIST IDENTIFIER.
-        list_id: u8,
+        list_id: u32,
+    },
+    /// Tell of a copy of this nexus: [`CopyRecord::tell`](crate::copy_results::CopyRecord::tell), or INVALID FIELD IN CDB at
+    /// the LIST IDENTIFIER where there is none.
+    CopyResults {
+        /// What.
+        results: CopyResults,
+        /// LIST IDENTIFIER.
+        list_id: u32,
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
@@ -115,7 +123,7 @@ enum Purpose {
     SetTargetPortGroups,
     Overwrite { immediate: bool, unrestricted: bool },
     Format { long_list: bool },
-    ExtendedCopy,
+    ExtendedCopy { long: bool },
 }
 
 /// Longest parameter list that is taken.
@@ -262,13 +270,9 @@ fn serve(
         Command::ModeSelect { long_header, save, parameter_list_length } => {
             mode_select(long_header, save, usize::from(parameter_list_length))?
         }
-        Command::ExtendedCopy { parameter_list_length } => {
-            let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
-            parameter_list(Purpose::ExtendedCopy, length)?
-        }
-        Command::ReceiveCopyStatus { list_id, allocation_length } => {
-            Action::CopyStatus { list_id, allocation_length }
-        }
+        Command::ExtendedCopy { .. }
+        | Command::CopyOperationAbort { .. }
+        | Command::ReceiveCopyResults { .. } => third_party(command)?,
         Command::SetTargetPortGroups { parameter_list_length } => {
             let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
             parameter_list(Purpose::SetTargetPortGroups, length)?
@@ -304,6 +308,21 @@ fn serve(
             Action::Reply { length }
         }
     })
+}
+
+/// Commands that are the copy manager's (SPC-4 §5.16).
+fn third_party(command: Command) -> Result<Action, Outcome> {
+    match command {
+        Command::ExtendedCopy { long, parameter_list_length } => {
+            let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
+            parameter_list(Purpose::ExtendedCopy { long }, length)
+        }
+        Command::CopyOperationAbort { list_id } => Ok(Action::AbortCopy { list_id }),
+        Command::ReceiveCopyResults { results, list_id, allocation_length } => {
+            Ok(Action::CopyResults { results, list_id, allocation_length })
+        }
+        other => unreachable!("{other:?} is none of the copy manager's"),
+    }
 }
 
 /// Commands that are the medium's: what is to be done there, if anything.
@@ -544,7 +563,7 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
                 Err(outcome) => Action::Finish(outcome),
             }
         }
-        Purpose::ExtendedCopy => match ExtendedCopy::read(data) {
+        Purpose::ExtendedCopy { long } => match ExtendedCopy::read_either(data, long) {
             Ok(copy) => Action::Copy(copy),
             Err(outcome) => Action::Finish(outcome),
         },

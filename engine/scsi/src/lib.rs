@@ -15,6 +15,7 @@ pub mod bits;
 pub mod block;
 pub mod cdb;
 pub mod copy;
+pub mod copy_results;
 pub mod device_server;
 pub mod identity;
 pub mod ledger;

@@ -50,7 +50,8 @@ pub(crate) enum Decoder {
     ReadCapacity16,
     ReportLuns,
     ExtendedCopy,
-    ReceiveCopyStatus,
+    CopyOperationAbort,
+    ReceiveCopyResults,
     ReceiveCopyOperatingParameters,
     ReportTargetPortGroups,
     SetTargetPortGroups,
@@ -575,10 +576,26 @@ pub static TABLE: &[Opcode] = &[
     .service_action(0x00)
     .needs_nothing(),
     row(
+        "EXTENDED COPY (LID4)",
+        &[0x83, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ExtendedCopy,
+    )
+    .service_action(0x01)
+    .needs_nothing(),
+    row(
+        "COPY OPERATION ABORT",
+        &[0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        Configure,
+        Decoder::CopyOperationAbort,
+    )
+    .service_action(0x1c)
+    .needs_nothing(),
+    row(
         "RECEIVE COPY STATUS (LID1)",
         &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Configure,
-        Decoder::ReceiveCopyStatus,
+        Decoder::ReceiveCopyResults,
     )
     .service_action(0x00)
     .needs_nothing(),
@@ -589,6 +606,22 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReceiveCopyOperatingParameters,
     )
     .service_action(0x03)
+    .needs_nothing(),
+    row(
+        "RECEIVE COPY FAILURE DETAILS (LID1)",
+        &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReceiveCopyResults,
+    )
+    .service_action(0x04)
+    .needs_nothing(),
+    row(
+        "RECEIVE COPY STATUS (LID4)",
+        &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReceiveCopyResults,
+    )
+    .service_action(0x05)
     .needs_nothing(),
     row(
         "READ (16)",

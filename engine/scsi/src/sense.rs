@@ -215,14 +215,23 @@ pub struct Sense {
     pub information: Option<u64>,
     /// The field that is wrong.
     pub pointer: Option<FieldPointer>,
+    /// What is particular to the sense key.
+    pub detail: Option<Detail>,
+}
+
+/// What sense data say besides, which no two keys do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
     /// PROGRESS INDICATION, parts of 65536, of a unit that is not ready for a while.
-    pub progress: Option<u16>,
+    Progress(u16),
+    /// The segment at which a copy ended: COMMAND-SPECIFIC INFORMATION (SPC-4 §5.16.7).
+    Segment(u16),
 }
 
 impl Sense {
     /// Sense data with neither INFORMATION nor anything that is specific to its key.
     pub const fn new(key: SenseKey, additional: AdditionalSense) -> Self {
-        Self { key, additional, information: None, pointer: None, progress: None }
+        Self { key, additional, information: None, pointer: None, detail: None }
     }
 
     /// The same with INFORMATION.
@@ -233,17 +242,26 @@ impl Sense {
 
     /// The same with PROGRESS INDICATION.
     pub(crate) const fn with_progress(mut self, progress: u16) -> Self {
-        self.progress = Some(progress);
+        self.detail = Some(Detail::Progress(progress));
+        self
+    }
+
+    /// The same with the segment of a copy.
+    pub const fn with_segment(mut self, segment: u16) -> Self {
+        self.detail = Some(Detail::Segment(segment));
         self
     }
 
     /// The sense-key-specific bytes: a field pointer or a progress indication (SPC-4 §4.5.2.4).
     fn specific(&self) -> Option<[u8; 3]> {
-        let progress = |progress: u16| {
-            let [high, low] = progress.to_be_bytes();
-            [0x80, high, low]
+        let progress = match self.detail {
+            Some(Detail::Progress(progress)) => {
+                let [high, low] = progress.to_be_bytes();
+                Some([0x80, high, low])
+            }
+            Some(Detail::Segment(_)) | None => None,
         };
-        self.pointer.map(FieldPointer::encode).or_else(|| self.progress.map(progress))
+        self.pointer.map(FieldPointer::encode).or(progress)
     }
 
     /// INVALID FIELD IN CDB, pointing at `byte` and at `bit` of it.
@@ -260,7 +278,7 @@ impl Sense {
         sense
     }
 
-    /// The bytes that travel, 18 in fixed format and 8 to 32 in descriptor format.
+    /// The bytes that travel, 18 in fixed format and 8 to [`SENSE_BYTES_MAX`] in descriptor format.
     pub fn encode(&self, format: SenseFormat) -> SenseData {
         match format {
             SenseFormat::Fixed => self.encode_fixed(),
@@ -278,6 +296,9 @@ impl Sense {
         }
         bytes[2] = self.key as u8;
         bytes[7] = 10;
+        if let Some(Detail::Segment(segment)) = self.detail {
+            bytes[10..12].copy_from_slice(&segment.to_be_bytes());
+        }
         bytes[12] = self.additional.code;
         bytes[13] = self.additional.qualifier;
         if let Some(specific) = self.specific() {
@@ -298,6 +319,12 @@ impl Sense {
             let at = usize::from(end);
             bytes[at..at + 4].copy_from_slice(&[0x00, 0x0a, 0x80, 0]);
             bytes[at + 4..at + 12].copy_from_slice(&information.to_be_bytes());
+            end += 12;
+        }
+        if let Some(Detail::Segment(segment)) = self.detail {
+            let at = usize::from(end);
+            bytes[at..at + 2].copy_from_slice(&[0x01, 0x0a]);
+            bytes[at + 10..at + 12].copy_from_slice(&segment.to_be_bytes());
             end += 12;
         }
         if let Some(specific) = self.specific() {
@@ -321,8 +348,9 @@ impl FieldPointer {
     }
 }
 
-/// Most bytes of sense data that this crate makes: header, an information and a sense-key-specific descriptor.
-pub const SENSE_BYTES_MAX: usize = 8 + 12 + 8;
+/// Most bytes of sense data that this crate makes: header, an information, a command-specific information and a
+/// sense-key-specific descriptor.
+pub const SENSE_BYTES_MAX: usize = 8 + 12 + 12 + 8;
 /// What SPC-4 §4.5.1 allows at most.
 const _: () = assert!(SENSE_BYTES_MAX <= 252);
 
@@ -383,6 +411,11 @@ impl Outcome {
     /// COPY ABORTED.
     pub const fn copy_aborted(additional: AdditionalSense) -> Self {
         Self::check(Sense::new(SenseKey::CopyAborted, additional))
+    }
+
+    /// COPY ABORTED at this segment.
+    pub const fn copy_failed(additional: AdditionalSense, segment: u16) -> Self {
+        Self::check(Sense::new(SenseKey::CopyAborted, additional).with_segment(segment))
     }
 
     /// INVALID FIELD IN PARAMETER LIST at `byte`, most significant wrong bit `bit`.

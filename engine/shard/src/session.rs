@@ -10,7 +10,7 @@ use portico_model::identity::{SessionId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
 use portico_model::message::{EndReason, Service};
 use portico_scsi::attention::{Attentions, UnitAttention};
-use portico_scsi::copy::CopyRecord;
+use portico_scsi::copy_results::CopyRecord;
 use portico_scsi::device_server::{Context, NexusState};
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::reservation::NexusId;
@@ -59,7 +59,7 @@ pub struct Session {
     pub spelt: Vec<Lun>,
     /// How it spells them.
     pub address_method: AddressMethod,
-    /// What RECEIVE COPY STATUS tells of its copies, the oldest first.
+    /// What RECEIVE COPY RESULTS tells of its copies, the oldest first.
     pub copies: Vec<CopyRecord>,
     /// RELATIVE TARGET PORT IDENTIFIER of its target port.
     pub relative_target_port: u16,

@@ -38,7 +38,7 @@ const ATOMIC_DATA_KEPT: usize = 16 << 10;
 pub struct Task {
     /// Whose.
     pub session: Key<Session>,
-    /// Its name in the iSCSI session.
+    /// Its name in the iSCSI session; nobody's in the background.
     pub name: TaskId,
     /// The index of its LUN in the session's map, where it addresses one.
     pub lun: Option<usize>,
@@ -131,6 +131,8 @@ pub enum Work {
     Atomic(Box<Atomic>),
     /// Copies between units. Boxed likewise.
     Copy(Box<Copying>),
+    /// Waits for a copy that it has ended.
+    CopyAbort(Key<Task>),
     /// Makes the medium durable.
     Flush,
     /// Waits for control.
@@ -286,7 +288,7 @@ impl Default for Atomic {
 #[derive(Debug)]
 pub struct Copying {
     /// Under which its status is asked for.
-    pub list_id: Option<u8>,
+    pub list_id: Option<u32>,
     /// The unit of each of its descriptors.
     pub ends: Vec<End>,
     /// What is left to copy, the run at hand last.
@@ -394,6 +396,12 @@ impl Task {
             pieces: VecDeque::with_capacity(PIECES_MAX),
             progressed: Moment::ORIGIN,
         }
+    }
+
+    /// Whether it goes on behind a command that has its status.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.name == TaskId::NOBODY
     }
 
     /// Makes a command that has just come of one that is gone, whose queues are empty and keep their memory.

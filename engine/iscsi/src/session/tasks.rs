@@ -136,7 +136,7 @@ impl Tasks {
 
     /// The task, if it has not been retired.
     pub(super) fn lookup(&self, id: TaskId) -> Option<&Task> {
-        let task = &self.slots[usize::from(id.slot)];
+        let task = self.slots.get(usize::from(id.slot))?;
         (task.generation == id.generation).then_some(task)
     }
 

@@ -9,6 +9,7 @@ use portico_scsi::alua::{AccessState, ChangedBy, TargetPortGroup, TargetPortGrou
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::block::MediumCommand;
 use portico_scsi::copy::ExtendedCopy;
+use portico_scsi::copy_results::CopyResults;
 use portico_scsi::device_server::{self, Action, Context, NexusState};
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
 use portico_scsi::ledger::{Ledger, NexusName};
@@ -28,7 +29,9 @@ pub(crate) enum Answer {
     /// Blocks are to be copied.
     Copy(ExtendedCopy),
     /// Whoever keeps count of copies answers.
-    CopyStatus(u8),
+    CopyResults(CopyResults, u32),
+    /// Whoever makes the copy ends it.
+    CopyAborted(u32),
     /// It ended so.
     Ended(Outcome),
 }
@@ -134,7 +137,8 @@ impl World {
                 Err(outcome) => Answer::Ended(outcome),
             },
             Action::Copy(copy) => Answer::Copy(copy),
-            Action::CopyStatus { list_id, .. } => Answer::CopyStatus(list_id),
+            Action::CopyResults { results, list_id, .. } => Answer::CopyResults(results, list_id),
+            Action::AbortCopy { list_id } => Answer::CopyAborted(list_id),
             Action::Parameters(_) => panic!("parameters are asked for once"),
         }
     }

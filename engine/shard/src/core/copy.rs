@@ -3,12 +3,15 @@
 //! The shard of the session has every unit's replica and queue, so the copy is made there. One piece at a time is read and
 //! written; each half is judged like a READ or a WRITE of this nexus at its unit, by the state of its moment, and after each
 //! piece others have their turn. A copy reaches the units of its session's map and no others.
+//!
+//! With IMMED it goes on in the background: as a task of its own that no request stands behind. It holds the unit like any
+//! other, and ends with its session.
 
 use portico_backstores::Request;
+use portico_iscsi::session::TaskId;
 use portico_ring::Segments;
-use portico_scsi::copy::{
-    CONCURRENT_COPIES, COPY_STATUS_BYTES, CopyRecord, CopyState, Cscd, ExtendedCopy, Run, copy_status,
-};
+use portico_scsi::copy::{CONCURRENT_COPIES, Cscd, ExtendedCopy, Run};
+use portico_scsi::copy_results::{CopyRecord, CopyResults, CopyState, RESULTS_BYTES_MAX};
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::{AdditionalSense, Outcome, SenseKey};
 use portico_scsi::unit::LogicalUnit;
@@ -17,6 +20,7 @@ use super::medium::Refused;
 use super::{Core, OpKind};
 use crate::budget::{Kind, Short};
 use crate::driver::Driver;
+use crate::management::Management;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
 use crate::task::{Copying, End, PIECE_BYTES_MAX, Task, Work};
@@ -26,12 +30,14 @@ impl<D: Driver> Core<D> {
     pub(super) fn begin_copy(&mut self, key: Key<Task>, copy: &ExtendedCopy) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let session = self.sessions.get_mut(task.session).expect("a task has a session");
-        let running = |record: &CopyRecord| record.state == CopyState::InProgress;
-        if copy.list_id.is_some_and(|id| session.copies.iter().any(|one| one.list_id == id && running(one))) {
-            return self.finish(key, Outcome::illegal(AdditionalSense::OPERATION_IN_PROGRESS));
+        if let Some(list_id) = copy.list_id
+            && let Err(outcome) = may_begin(session, list_id, copy.immediate)
+        {
+            return self.finish(key, outcome);
         }
+        let own = task.lun;
         let ends: Vec<Option<End>> =
-            copy.cscds.iter().map(|cscd| end_of(cscd, session, &self.units)).collect();
+            copy.cscds.iter().map(|cscd| end_of(cscd, session, own, &self.units)).collect();
         let state = |end: &Option<End>| -> Option<&LogicalUnit> {
             self.units.get(end.as_ref()?.unit).map(|unit| &*unit.state)
         };
@@ -42,11 +48,7 @@ impl<D: Driver> Core<D> {
         };
         runs.reverse();
         if let Some(list_id) = copy.list_id {
-            session.copies.retain(|record| record.list_id != list_id);
-            if session.copies.len() >= usize::from(CONCURRENT_COPIES) {
-                session.copies.remove(0);
-            }
-            session.copies.push(CopyRecord { list_id, state: CopyState::InProgress, segments: 0, bytes: 0 });
+            keep_record(session, CopyRecord::new(list_id, copy.service_action, copy.immediate));
         }
         let ends = ends.into_iter().map(|end| end.unwrap_or_default()).collect();
         task.work = Work::Copy(Box::new(Copying {
@@ -57,6 +59,7 @@ impl<D: Driver> Core<D> {
             read: None,
             durable: false,
         }));
+        let key = if copy.immediate { self.go_on_behind(key) } else { key };
         self.pump_copy(key);
     }
 
@@ -184,7 +187,10 @@ impl<D: Driver> Core<D> {
             copying.read = segments;
         } else {
             copying.at_bytes += length_bytes;
-            note(&mut self.sessions, *session, copying.list_id, |record| record.bytes += length_bytes);
+            note(&mut self.sessions, *session, copying.list_id, |record| {
+                record.bytes += length_bytes;
+                record.operations = record.operations.wrapping_add(1);
+            });
             self.let_go(segments);
             self.unbook(key, length_bytes);
         }
@@ -192,38 +198,181 @@ impl<D: Driver> Core<D> {
         self.note_released();
     }
 
-    /// What a copy ends with: an error of a unit is one of a third party. Whoever asks later is told.
+    /// What a copy ends with: an error of a unit is one of a third party, at this segment. Whoever asks later is told.
     pub(super) fn end_copy(&mut self, key: Key<Task>, outcome: Outcome) -> Outcome {
         let Some(Task { work: Work::Copy(copying), session, .. }) = self.tasks.get_mut(key) else {
             return outcome;
         };
-        let good = outcome == Outcome::GOOD;
-        let state = if good { CopyState::Completed } else { CopyState::Failed };
-        note(&mut self.sessions, *session, copying.list_id, |record| record.state = state);
+        let segment = copying.runs.last().map_or(0, |run| run.segment);
+        let (state, outcome) = match outcome.sense {
+            _ if outcome == Outcome::GOOD => (CopyState::Completed, outcome),
+            _ if outcome == Outcome::TASK_ABORTED => (CopyState::Aborted, outcome),
+            Some(sense) if sense.key == SenseKey::CopyAborted => {
+                (CopyState::Failed, Outcome::copy_failed(sense.additional, segment))
+            }
+            _ => {
+                let failure = AdditionalSense::THIRD_PARTY_DEVICE_FAILURE;
+                (CopyState::Failed, Outcome::copy_failed(failure, segment))
+            }
+        };
+        note(&mut self.sessions, *session, copying.list_id, |record| {
+            (record.state, record.outcome) = (state, outcome);
+        });
         let read = copying.read.take();
         self.pool.keep_list_if(read);
-        match outcome.sense {
-            Some(sense) if sense.key == SenseKey::CopyAborted => outcome,
-            _ if good => outcome,
-            _ => Outcome::copy_aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE),
+        outcome
+    }
+
+    /// RECEIVE COPY STATUS and the like.
+    pub(super) fn answer_copy_results(
+        &mut self,
+        key: Key<Task>,
+        results: CopyResults,
+        list_id: u32,
+        allocation_length: u32,
+    ) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("it came to a unit");
+        let scratch = &mut self.pool.scratch;
+        if scratch.len() < RESULTS_BYTES_MAX {
+            scratch.resize(RESULTS_BYTES_MAX, 0);
+        }
+        let record = session.copies.iter().find(|record| record.list_id == list_id);
+        let format = unit.state.sense_format();
+        match record.and_then(|record| record.tell(results, format, allocation_length, scratch)) {
+            Some(length) => self.reply(key, length),
+            None => self.finish(key, Outcome::invalid_cdb_field(2, None)),
         }
     }
 
-    /// RECEIVE COPY STATUS.
-    pub(super) fn answer_copy_status(&mut self, key: Key<Task>, list_id: u8, allocation_length: u32) {
-        let Some(task) = self.tasks.get(key) else { return };
-        let session = self.sessions.get(task.session).expect("a task has a session");
-        let record = session.copies.iter().find(|record| record.list_id == list_id).copied();
-        let Some(record) = record else {
+    /// COPY OPERATION ABORT: GOOD when nothing of the copy is at a medium any more.
+    pub(super) fn abort_copy(&mut self, key: Key<Task>, list_id: u32) {
+        let Some(&Task { session, .. }) = self.tasks.get(key) else { return };
+        let is_it = |task: &Task| {
+            let of_list = matches!(&task.work, Work::Copy(copying) if copying.list_id == Some(list_id));
+            of_list && task.session == session && task.ended.is_none()
+        };
+        let Some(copy) = self.tasks_where(is_it).pop() else {
             return self.finish(key, Outcome::invalid_cdb_field(2, None));
         };
-        let scratch = &mut self.pool.scratch;
-        if scratch.len() < COPY_STATUS_BYTES {
-            scratch.resize(COPY_STATUS_BYTES, 0);
+        self.finish(copy, Outcome::copy_aborted(AdditionalSense::NONE));
+        note(&mut self.sessions, session, Some(list_id), |record| record.state = CopyState::Aborted);
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.work = Work::CopyAbort(copy);
         }
-        let length = copy_status(&record, allocation_length, scratch);
-        self.reply(key, length);
+        self.pump_copy_abort(key);
     }
+
+    pub(super) fn pump_copy_abort(&mut self, key: Key<Task>) {
+        let Some(&Task { work: Work::CopyAbort(copy), .. }) = self.tasks.get(key) else { return };
+        if self.tasks.get(copy).is_some_and(|copy| copy.at_medium > 0) {
+            return self.wait_for(key, None, Short::Unit);
+        }
+        self.finish(key, Outcome::GOOD);
+    }
+
+    /// What is at a unit is aborted: copies that came to other units and lead there end, and their initiators hear of it.
+    /// `management` waits for their pieces.
+    pub(super) fn end_copies_at(
+        &mut self,
+        unit: Key<Unit>,
+        management: Option<Key<Management>>,
+        includes: impl Fn(&Task) -> bool,
+    ) {
+        let found = self.tasks_where(|task| {
+            let Work::Copy(copying) = &task.work else { return false };
+            let leads_there = copying.ends.iter().any(|end| end.unit == unit);
+            leads_there && task.unit != Some(unit) && task.ended.is_none() && includes(task)
+        });
+        for key in found {
+            self.await_pieces(key, management);
+            self.finish(key, Outcome::copy_aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE));
+        }
+    }
+
+    // --- In the background -----------------------------------------------------------------------------------------
+
+    /// The command ends well, and its copy goes on as another task.
+    fn go_on_behind(&mut self, key: Key<Task>) -> Key<Task> {
+        let task = self.tasks.get_mut(key).expect("the caller has it");
+        let work = std::mem::replace(&mut task.work, Work::None);
+        let Task { session, lun, unit, .. } = *task;
+        let (behind, task) = self.tasks.renew(Task::blank);
+        task.begin(session, TaskId::NOBODY, self.now);
+        (task.lun, task.unit, task.work) = (lun, unit, work);
+        if let Some(unit) = unit.and_then(|unit| self.units.get_mut(unit)) {
+            unit.tasks += 1;
+        }
+        if let Some(session) = self.sessions.get_mut(session)
+            && let Some(lun) = lun.and_then(|at| session.luns.get_mut(at))
+        {
+            lun.tasks += 1;
+        }
+        self.finish(key, Outcome::GOOD);
+        behind
+    }
+
+    /// A copy in the background has ended like this: there is nobody to be told.
+    pub(super) fn finish_behind(&mut self, key: Key<Task>, outcome: Outcome) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.ended = Some(outcome);
+            task.aborted = true;
+        }
+        self.settle(key);
+    }
+
+    /// Lets go of a copy in the background of which nothing is at a medium.
+    pub(super) fn release_behind(&mut self, key: Key<Task>) {
+        if self.tasks.get(key).is_some_and(|task| task.ended.is_none()) {
+            self.end_copy(key, Outcome::TASK_ABORTED);
+        }
+        self.stop_waiting(key);
+        self.unbook_all(key);
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let awaited_by = std::mem::take(&mut task.awaited_by);
+        task.end();
+        let Task { session, lun, unit, .. } = *task;
+        self.tasks.leave(key);
+        self.note_released();
+        if let Some(session) = self.sessions.get_mut(session)
+            && let Some(lun) = lun.and_then(|at| session.luns.get_mut(at))
+        {
+            lun.tasks -= 1;
+        }
+        for management in awaited_by {
+            self.management_task_done(management);
+        }
+        if let Some(key) = unit
+            && let Some(unit) = self.units.get_mut(key)
+        {
+            unit.tasks -= 1;
+            self.close_if_idle(key);
+        }
+    }
+}
+
+/// Whether the session may begin a copy under this identifier.
+fn may_begin(session: &Session, list_id: u32, immediate: bool) -> Result<(), Outcome> {
+    let running = |record: &&CopyRecord| record.is_running();
+    if session.copies.iter().filter(running).any(|record| record.list_id == list_id) {
+        return Err(Outcome::illegal(AdditionalSense::OPERATION_IN_PROGRESS));
+    }
+    // Of one in the background nothing else tells how it ended.
+    if immediate && session.copies.iter().filter(running).count() >= usize::from(CONCURRENT_COPIES) {
+        return Err(Outcome::TASK_SET_FULL);
+    }
+    Ok(())
+}
+
+/// Keeps a record, in the place of the oldest of copies that are over, where there is no other.
+fn keep_record(session: &mut Session, record: CopyRecord) {
+    session.copies.retain(|before| before.list_id != record.list_id);
+    if session.copies.len() >= usize::from(CONCURRENT_COPIES) {
+        let over = session.copies.iter().position(|record| !record.is_running());
+        session.copies.remove(over.unwrap_or(0));
+    }
+    session.copies.push(record);
 }
 
 /// The two units of a run.
@@ -232,8 +381,13 @@ struct Ends {
     destination: End,
 }
 
-/// The unit of the session's map that a descriptor names; none where two are.
-fn end_of(cscd: &Cscd, session: &Session, units: &Slab<Unit>) -> Option<End> {
+/// The unit of the session's map that a descriptor names, or that the command came to at `own`; none where two are.
+fn end_of(cscd: &Cscd, session: &Session, own: Option<usize>, units: &Slab<Unit>) -> Option<End> {
+    if cscd.is_own {
+        let lun = session.luns.get(own?)?;
+        let mut same = session.luns.iter().filter(|other| other.unit == lun.unit);
+        return Some(End { unit: lun.unit, read_only: same.all(|lun| lun.entry.read_only) });
+    }
     let named = |lun: &&crate::session::LunState| {
         units.get(lun.unit).is_some_and(|unit| cscd.names(&unit.state.identity))
     };
@@ -253,7 +407,7 @@ fn end_of(cscd: &Cscd, session: &Session, units: &Slab<Unit>) -> Option<End> {
 fn note(
     sessions: &mut Slab<Session>,
     session: Key<Session>,
-    list_id: Option<u8>,
+    list_id: Option<u32>,
     change: impl FnOnce(&mut CopyRecord),
 ) {
     let records = sessions.get_mut(session).map(|session| &mut session.copies);

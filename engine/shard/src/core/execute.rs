@@ -131,8 +131,9 @@ impl<D: Driver> Core<D> {
             Action::Medium(command) => self.begin_medium(key, command),
             Action::Change(change) => self.park(key, change),
             Action::Copy(copy) => self.begin_copy(key, &copy),
-            Action::CopyStatus { list_id, allocation_length } => {
-                self.answer_copy_status(key, list_id, allocation_length);
+            Action::AbortCopy { list_id } => self.abort_copy(key, list_id),
+            Action::CopyResults { results, list_id, allocation_length } => {
+                self.answer_copy_results(key, results, list_id, allocation_length);
             }
         }
     }
@@ -253,7 +254,12 @@ impl<D: Driver> Core<D> {
             Work::Series(_) => self.pump_series(key),
             Work::Atomic(_) => self.pump_atomic(key),
             // They want no data, or have not said yet how much.
-            Work::None | Work::Read(_) | Work::Copy(_) | Work::Flush | Work::Parked(_) => return,
+            Work::None
+            | Work::Read(_)
+            | Work::Copy(_)
+            | Work::CopyAbort(_)
+            | Work::Flush
+            | Work::Parked(_) => return,
         }
         self.list_r2t(key);
     }

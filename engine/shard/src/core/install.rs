@@ -13,6 +13,7 @@ use portico_scsi::unit::Readiness;
 use super::medium::Adapter;
 use super::{Core, Op};
 use crate::driver::Driver;
+use crate::session::Session;
 use crate::slab::Key;
 use crate::task::{Task, Work};
 use crate::unit::{Closing, Unit};
@@ -137,6 +138,13 @@ impl<D: Driver> Core<D> {
         for task in tasks {
             self.abort(task, None);
         }
+        let nexuses: Vec<Key<Session>> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| scope.includes(session.nexus))
+            .map(|(key, _)| key)
+            .collect();
+        self.end_copies_at(key, None, |task| nexuses.contains(&task.session));
     }
 
     /// Tells control of generations that nothing is waited for any more.

@@ -174,6 +174,7 @@ impl<D: Driver> Core<D> {
                 let waits = management.is_some() || !task.aborted;
                 waits
                     && task.session == session_key
+                    && !task.is_behind()
                     && Some(task.name) != except
                     && session.wire.seat_of_task(task.name) == seat
             })

@@ -115,6 +115,9 @@ impl<D: Driver> Core<D> {
     fn lingering(&self, session_key: Key<Session>, request: &TaskManagementRequest) -> Option<Key<Task>> {
         let session = self.sessions.get(session_key)?;
         let is_it = |task: &Task| {
+            if task.is_behind() {
+                return false;
+            }
             let command = session.wire.command(task.name);
             command.initiator_task_tag == request.referenced_task_tag && command.lun == request.lun
         };
@@ -134,6 +137,7 @@ impl<D: Driver> Core<D> {
         for task in tasks {
             self.abort(task, Some(management));
         }
+        self.end_copies_at(unit, Some(management), |task| task.session == session);
     }
 
     pub(super) fn tasks_where(&self, wanted: impl Fn(&Task) -> bool) -> Vec<Key<Task>> {
@@ -143,14 +147,8 @@ impl<D: Driver> Core<D> {
     /// Aborts a task: nothing of it is answered any more and nothing more goes to the medium. What is there already is
     /// waited for by `management`.
     pub(super) fn abort(&mut self, key: Key<Task>, management: Option<Key<Management>>) {
+        self.await_pieces(key, management);
         let Some(task) = self.tasks.get_mut(key) else { return };
-        if task.at_medium > 0
-            && let Some(management_key) = management
-            && let Some(management) = self.managements.get_mut(management_key)
-        {
-            task.awaited_by.push(management_key);
-            management.tasks += 1;
-        }
         if task.aborted {
             return;
         }
@@ -158,12 +156,23 @@ impl<D: Driver> Core<D> {
         task.inflow.clear();
         task.inflow_bytes = 0;
         task.outflow.clear();
-        let (session, name) = (task.session, task.name);
-        if let Some(session) = self.sessions.get_mut(session) {
+        let (session, name, is_behind) = (task.session, task.name, task.is_behind());
+        if let Some(session) = self.sessions.get_mut(session).filter(|_| !is_behind) {
             session.wire.abort(name);
             session.forget_sent(name);
         }
         self.settle(key);
+    }
+
+    /// `management` waits for the pieces of a task that are at the medium.
+    pub(super) fn await_pieces(&mut self, key: Key<Task>, management: Option<Key<Management>>) {
+        if let Some(task) = self.tasks.get_mut(key).filter(|task| task.at_medium > 0)
+            && let Some(management_key) = management
+            && let Some(management) = self.managements.get_mut(management_key)
+        {
+            task.awaited_by.push(management_key);
+            management.tasks += 1;
+        }
     }
 
     /// A request that was discarded as it came in: nothing of it is left.

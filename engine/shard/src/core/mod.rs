@@ -280,8 +280,12 @@ impl<D: Driver> Core<D> {
     /// initiator was going to send for it has come.
     pub fn finish(&mut self, key: Key<Task>, mut outcome: Outcome) {
         self.stop_waiting(key);
-        if let Some(Task { work: Work::Copy(_), ended: None, .. }) = self.tasks.get(key) {
+        if let Some(Task { work: Work::Copy(_), ended: None, name, .. }) = self.tasks.get(key) {
+            let is_behind = *name == TaskId::NOBODY;
             outcome = self.end_copy(key, outcome);
+            if is_behind {
+                return self.finish_behind(key, outcome);
+            }
         }
         let Some(task) = self.tasks.get_mut(key) else { return };
         if task.ended.is_none() && task.flush_due && outcome == Outcome::GOOD {
@@ -314,7 +318,9 @@ impl<D: Driver> Core<D> {
             self.give_back_claim(key);
             return self.settle(key);
         }
-        if task.aborted {
+        if task.aborted && task.is_behind() {
+            self.release_behind(key);
+        } else if task.aborted {
             self.release(key);
         } else if task.ended.is_some() && !task.listed {
             let session = self.sessions.get(task.session).expect("a task has a session");

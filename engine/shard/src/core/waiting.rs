@@ -195,6 +195,7 @@ impl<D: Driver> Core<D> {
             Work::Series(_) => self.pump_series(key),
             Work::Atomic(_) => self.pump_atomic(key),
             Work::Copy(_) => self.pump_copy(key),
+            Work::CopyAbort(_) => self.pump_copy_abort(key),
             Work::Flush => self.pump_flush(key),
             Work::None | Work::Parameters(_) | Work::Parked(_) => {}
         }

@@ -1,6 +1,6 @@
 //! EXTENDED COPY between two units of a session.
 
-use portico_scsi::copy::CopyState;
+use portico_scsi::copy_results::CopyState;
 use portico_scsi::reservation::Reservation;
 
 use super::*;
@@ -69,7 +69,7 @@ fn a_copy_goes_piece_by_piece_from_one_unit_to_the_other() {
     }
     assert_eq!((bench.heard(&peer), rest), (vec![Heard::Status(1, GOOD)], 0));
     let session = bench.shard.core.sessions.iter().next().expect("there is one").1;
-    let record = session.copies[0];
+    let record = &session.copies[0];
     assert_eq!((record.list_id, record.state), (1, CopyState::Completed));
     assert_eq!((record.segments, record.bytes), (1, 2 * PIECE as u64));
 }

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod copy;
+mod copy_behind;
 mod debts;
 mod exhaustive;
 mod fence;
