@@ -5,7 +5,7 @@
 mod rings;
 
 use portico_backstores::open::{
-    BlockOptions, FileOptions, Identity, OpenError, Warning, current_size_bytes, open_block, open_file,
+    BlockOptions, FileOptions, OpenError, Warning, current_size_bytes, open_block, open_file,
 };
 use portico_backstores::{
     Backstore, Medium, MediumError, MediumQueue, NullStore, Queue, QueueFull, RamStore, Request,
@@ -203,7 +203,7 @@ fn a_file_is_opened_by_one_and_the_error_names_the_holder() {
     assert!(matches!(open_file(&reader).unwrap_err(), OpenError::Held { .. }), "a writer excludes readers");
     drop(held);
     let (first, second) = (open_file(&reader).unwrap(), open_file(&reader).unwrap());
-    assert_eq!(first.identity, second.identity);
+    assert_eq!(first.store.geometry(), second.store.geometry());
     assert!(
         matches!(open_file(&options(&folder)).unwrap_err(), OpenError::Held { .. }),
         "readers exclude a writer"
@@ -223,13 +223,16 @@ fn the_lock_lasts_as_long_as_a_queue_is_open() {
 }
 
 #[test]
-fn one_medium_has_one_identity_whatever_its_name() {
-    let folder = Folder::new("identity");
-    let opened = open_file(&options(&folder)).unwrap();
-    let other_name = folder.0.join("link");
-    std::os::unix::fs::symlink(folder.0.join("medium"), &other_name).unwrap();
-    assert_eq!(Identity::of(&other_name).unwrap(), opened.identity);
-    assert_eq!(Identity::of(&folder.0.join("none")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+fn a_file_under_another_name_is_held_too() {
+    let folder = Folder::new("names");
+    let _held = open_file(&options(&folder)).unwrap();
+    let (medium, hard, soft) = (folder.0.join("medium"), folder.0.join("hard"), folder.0.join("soft"));
+    fs::hard_link(&medium, &hard).unwrap();
+    std::os::unix::fs::symlink(&medium, &soft).unwrap();
+    for path in [hard, soft] {
+        let other = FileOptions { path, ..options(&folder) };
+        assert!(matches!(open_file(&other).unwrap_err(), OpenError::Held { .. }));
+    }
 }
 
 #[test]

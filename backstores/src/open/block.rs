@@ -1,7 +1,7 @@
 //! Opening a block device: `HANDLER vdisk_blockio`. Always past the page cache.
 
 use super::error::OpenError;
-use super::{Identity, Opened, check_block_length, holder, is_rotational, store, system};
+use super::{Opened, check_block_length, holder, is_rotational, store, system};
 use crate::Geometry;
 use crate::file::{Caching, DEPTH_DEFAULT, PUNTED_DEFAULT};
 use std::fs::{self, OpenOptions};
@@ -103,7 +103,7 @@ pub fn open_block(options: &BlockOptions) -> Result<Opened, OpenError> {
         punted_max: options.punted_max,
     };
     let store = store(file, options.queues, geometry, caching).map_err(kernel("open"))?;
-    Ok(Opened { store, identity: Identity::from_metadata(&metadata), created: false, warnings: Vec::new() })
+    Ok(Opened { store, created: false, warnings: Vec::new() })
 }
 
 /// The whole blocks of a device of `found_bytes` that are served.

@@ -2,7 +2,7 @@
 //! thread, never on a shard.
 //!
 //! What is opened is ours alone: a block device by O_EXCL, a file by a lock on its open file description, shared where it
-//! is read-only. [`Identity`] lets the configuration find one medium under two names.
+//! is read-only. Where the configuration can see that two names are of one medium it says so before.
 
 mod block;
 mod error;
@@ -20,7 +20,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Least bytes of a logical block.
@@ -34,47 +33,10 @@ pub const BLOCK_LENGTH_MAX: u32 = 65_536;
 pub struct Opened {
     /// The medium.
     pub store: Arc<FileStore>,
-    /// Which one it is.
-    pub identity: Identity,
     /// Whether the file was made just now.
     pub created: bool,
     /// What is not as it was asked for.
     pub warnings: Vec<Warning>,
-}
-
-/// Which medium, whatever its name. Two writable logical units on one are an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Identity {
-    /// A file: its file system's device number and its inode.
-    File {
-        /// Of the file system.
-        device: u64,
-        /// Of the file.
-        inode: u64,
-    },
-    /// A block device, by its device number.
-    Block {
-        /// Major and minor, as the kernel packs them.
-        device: u64,
-    },
-}
-
-impl Identity {
-    /// Of the file or block device that `path` names now, without opening it.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none (a file that is yet to be created), and what else the kernel says.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self::from_metadata(&fs::metadata(path)?))
-    }
-
-    fn from_metadata(metadata: &fs::Metadata) -> Self {
-        if metadata.file_type().is_block_device() {
-            Self::Block { device: metadata.rdev() }
-        } else {
-            Self::File { device: metadata.dev(), inode: metadata.ino() }
-        }
-    }
 }
 
 /// The medium's size in bytes now, to find out that it was resized. `None` in a simulated world.

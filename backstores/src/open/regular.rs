@@ -1,7 +1,7 @@
 //! Opening a regular file, or a block device as if it were one: `HANDLER vdisk_fileio`.
 
 use super::error::{OpenError, Warning};
-use super::{Identity, Opened, check_block_length, holder, is_rotational, store, system};
+use super::{Opened, check_block_length, holder, is_rotational, store, system};
 use crate::Geometry;
 use crate::file::{Caching, DEPTH_DEFAULT, PUNTED_DEFAULT};
 use std::fs::{self, File, OpenOptions};
@@ -105,7 +105,7 @@ pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
         punted_max: options.punted_max,
     };
     let store = store(file, options.queues, geometry, caching).map_err(kernel("open"))?;
-    Ok(Opened { store, identity: Identity::from_metadata(&metadata), created: !existed, warnings })
+    Ok(Opened { store, created: !existed, warnings })
 }
 
 /// The unit of `st_blocks`, whatever the file system's blocks are.

@@ -5,11 +5,13 @@
 //! the file names, needs no root, and changes nothing. Input is bounded, and no secret is ever shown.
 //!
 //! `lexer` makes words of lines, `syntax` statements of words, `meaning` a [`Configuration`] of statements, with `schema`
-//! as the table of what there is; `render` shows a [`Diagnostic`], `summary` what a file would serve; `write` goes the other way.
+//! as the table of what there is, and `media` to tell one medium under two names; `render` shows a [`Diagnostic`], `summary`
+//! what a file would serve; `write` goes the other way.
 
 mod diagnostic;
 mod lexer;
 mod meaning;
+mod media;
 mod render;
 pub mod schema;
 mod summary;
@@ -68,9 +70,13 @@ pub struct NotInEffect {
     pub line: u32,
 }
 
-/// Reads a file's bytes. `name` stands in messages only.
+/// Reads a file's bytes, and looks at nothing else. `name` stands in messages only.
 #[must_use]
 pub fn parse(name: &str, bytes: &[u8]) -> Parsed {
+    parse_with(name, bytes, media::unseen)
+}
+
+fn parse_with(name: &str, bytes: &[u8], look: media::Look) -> Parsed {
     let mut diagnostics = diagnostic::Diagnostics::default();
     let whole = bytes.len() <= FILE_SIZE_BYTES_MAX;
     let content = if whole { String::from_utf8_lossy(bytes).into_owned() } else { String::new() };
@@ -89,7 +95,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Parsed {
             .hint("an empty file is not taken as an order to remove everything");
         diagnostics.push(error);
     }
-    let mut context = meaning::Context::new(&mut diagnostics);
+    let mut context = meaning::Context::new(&mut diagnostics, look);
     let configuration = meaning::configuration(&mut context, &statements);
     let not_in_effect = context.not_in_effect;
     let (errors, warnings) = (diagnostics.errors(), diagnostics.warnings());
@@ -131,7 +137,7 @@ fn report_not_utf8(bytes: &[u8], diagnostics: &mut diagnostic::Diagnostics) {
     diagnostics.push(error.hint("save the file as UTF-8"));
 }
 
-/// Reads the file at a path, within bounds.
+/// Reads the file at a path, within bounds, and looks whether two of its devices name one medium.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -140,7 +146,7 @@ pub fn load(path: &Path) -> io::Result<Parsed> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(FILE_SIZE_BYTES_MAX + 1).expect("the bound of a file fits");
     file.take(bound).read_to_end(&mut bytes)?;
-    Ok(parse(&path.to_string_lossy(), &bytes))
+    Ok(parse_with(&path.to_string_lossy(), &bytes, media::seen))
 }
 
 impl Parsed {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use portico_model::configuration::{
-    Configuration, Device, Group, LunMapping, NegotiatedKeys, Pattern, Secret, Target, UnservedLun, identity,
+    Configuration, Device, Group, Handler, LunMapping, NegotiatedKeys, Pattern, Secret, Target, UnservedLun,
+    identity,
 };
 
 use super::Context;
@@ -65,20 +66,36 @@ pub(super) fn devices(context: &mut Context<'_>, configuration: &Configuration, 
     }
 }
 
-/// One file in two devices that write to it: each would overwrite what the other believes is there.
+/// One medium in two devices that write to it: each would overwrite what the other believes is there. By its path, and by
+/// what the path names on this machine where that can be seen.
 fn shared_media<'a>(context: &mut Context<'_>, devices: impl Iterator<Item = (&'a Device, &'a DeviceSpans)>) {
-    let mut holders: HashMap<String, Span> = HashMap::new();
-    for (device, spans) in devices.filter(|(device, _)| !device.read_only) {
-        let (Some(filename), Some(span)) = (device.handler.filename(), spans.filename) else { continue };
-        if let Some(first) = holders.insert(plain_path(filename), span) {
-            let error =
-                Diagnostic::error(Code::SharedMedium, span, "two writable devices hold the same file")
-                    .label("again here")
-                    .related(first, "first held here")
-                    .hint("map one device as several LUNs instead, or make both devices `read_only 1`");
-            context.report(error);
+    let writers = devices.filter(|(device, _)| !device.read_only);
+    let (mut paths, mut local, mut spans) = (HashMap::new(), Vec::new(), Vec::new());
+    for (device, device_spans) in writers {
+        let (Some(filename), Some(span)) = (device.handler.filename(), device_spans.filename) else {
+            continue;
+        };
+        if let Some(first) = paths.insert(plain_path(filename), span) {
+            shared_medium(context, "the same file", "again here", (first, span));
+        } else if matches!(device.handler, Handler::FileIo { .. } | Handler::BlockIo { .. }) {
+            local.push(filename.to_owned());
+            spans.push(span);
         }
     }
+    let mut holders = HashMap::new();
+    for (identity, span) in (context.look)(local).into_iter().zip(spans) {
+        let Some(first) = identity.and_then(|identity| holders.insert(identity, span)) else { continue };
+        let what = "the same file under two names";
+        shared_medium(context, what, "again here, by a link or another path", (first, span));
+    }
+}
+
+fn shared_medium(context: &mut Context<'_>, what: &str, label: &str, (first, again): (Span, Span)) {
+    let error = Diagnostic::error(Code::SharedMedium, again, format!("two writable devices hold {what}"))
+        .label(label)
+        .related(first, "first held here")
+        .hint("map one device as several LUNs instead, or make both devices `read_only 1`");
+    context.report(error);
 }
 
 /// A file of reservations is one device's, and nobody's medium: it is replaced as a whole.

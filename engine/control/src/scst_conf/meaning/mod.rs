@@ -14,6 +14,7 @@ use portico_model::configuration::{Configuration, Core, ForeignSection, Portal};
 
 use super::NotInEffect;
 use super::diagnostic::{Code, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, nearest, quoted};
+use super::media::Look;
 use super::schema::{self, HandlerKind, Level};
 use super::syntax::Statement;
 use super::text::Span;
@@ -27,6 +28,8 @@ pub(super) struct Context<'a> {
     /// Devices that are in a DEVICE_GROUP, and where that says so.
     pub(super) grouped_devices: HashMap<String, Span>,
     devices: HashMap<String, KnownDevice>,
+    /// What paths name on this machine.
+    look: Look,
 }
 
 /// A name that a LUN may give.
@@ -47,9 +50,10 @@ impl KnownDevice {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(diagnostics: &'a mut Diagnostics) -> Self {
+    pub(super) fn new(diagnostics: &'a mut Diagnostics, look: Look) -> Self {
         Self {
             diagnostics,
+            look,
             not_in_effect: Vec::new(),
             grouped_devices: HashMap::new(),
             devices: HashMap::new(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use portico_model::configuration::{AluaState, Handler, identity};
 
 use super::{findings, parse, severities, warned};
-use crate::scst_conf::{Code, Colour, Severity, Verdict, check};
+use crate::scst_conf::{Code, Colour, Severity, Verdict, check, load};
 
 const PORTAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
 
@@ -164,4 +164,42 @@ fn all_five_files_end_without_an_error_on_windows_line_ends_too() {
         assert_eq!(unix.configuration, windows.configuration);
         assert!(severities(&unix).iter().all(|(severity, _)| *severity == Severity::Warning));
     }
+}
+
+/// Two devices of these handlers, which can write.
+fn two_devices(first: (&str, &Path), second: (&str, &Path)) -> String {
+    let device = |name: &str, (handler, path): (&str, &Path)| {
+        format!("HANDLER {handler} {{\n DEVICE {name} {{\n  filename {}\n }}\n}}\n", path.display())
+    };
+    device("a", first) + &device("b", second)
+}
+
+#[test]
+fn one_file_under_two_names_is_found_by_who_looks_at_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("disk"), "").unwrap();
+    std::fs::hard_link(at("disk"), at("hard")).unwrap();
+    std::os::unix::fs::symlink(at("disk"), at("soft")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), at("around")).unwrap();
+    let file = at("scst.conf");
+    for (first, second) in
+        [("disk", "hard"), ("disk", "soft"), ("around/disk", "disk"), ("new", "around/new")]
+    {
+        let text = two_devices(("vdisk_fileio", &at(first)), ("vdisk_blockio", &at(second)));
+        std::fs::write(&file, &text).unwrap();
+        let mut out = Vec::new();
+        let verdict = check(&file, &mut out, Colour::Off).unwrap();
+        let said = String::from_utf8(out).unwrap();
+        assert_eq!(verdict, Verdict::Refused { errors: 1, warnings: 0 }, "{said}");
+        assert!(said.contains("two writable devices hold the same file under two names"), "{said}");
+        assert!(said.contains("scst.conf:8:12") && said.contains("\n3 |   filename"), "both lines: {said}");
+        assert!(super::read(&text).configuration.is_some(), "the text alone does not say it");
+        let readers = text.replace(" }\n", "  read_only 1\n }\n");
+        std::fs::write(&file, readers).unwrap();
+        assert!(load(&file).unwrap().configuration.is_some(), "readers disturb nobody");
+    }
+    let others = two_devices(("vdisk_fileio", &at("disk")), ("vdisk_blockio", &at("new")));
+    std::fs::write(&file, others).unwrap();
+    assert!(load(&file).unwrap().configuration.is_some(), "two files");
 }
