@@ -12,7 +12,7 @@ mod matrix;
 mod measure;
 mod plan;
 mod plot;
-mod report;
+pub(crate) mod report;
 mod sample;
 mod statistics;
 

@@ -1,8 +1,10 @@
-//! SIGKILL under write load: whatever was answered with GOOD is there after a restart.
+//! SIGKILL and SIGTERM under write load: whatever was answered with GOOD is there after a restart.
 //!
-//! Each block of the unit carries the version of its last write. A block may hold the version that was answered last, or
-//! one that was on its way when the process died; nothing older, nothing else. (The page cache outlives the process, so
-//! this is half of what durability means; the other half, the loss of power, is the simulator's and the guest's.)
+//! Each block of the unit carries the version of its last write. After SIGKILL a block may hold the version that was
+//! answered last, or one that was on its way when the process died; nothing older, nothing else. After SIGTERM nothing is
+//! on its way: each command in flight was answered, GOOD or, if it came too late, BUSY; what was refused left no trace,
+//! and the process ended with status 0. (The page cache outlives the process, so this is half of what durability means;
+//! the other half, the loss of power after either, is the simulator's and the guest's.)
 
 use std::thread;
 use std::time::Duration;
@@ -20,6 +22,18 @@ pub(crate) struct Arguments {
     /// How often it is killed, for each medium
     #[arg(long, default_value_t = 10)]
     kills: u64,
+    /// How often it is told to end, for each medium, before that
+    #[arg(long, default_value_t = 5)]
+    terms: u64,
+}
+
+/// How often the gateway ends in each way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    /// By SIGTERM; these come first.
+    pub(crate) terms: u64,
+    /// By SIGKILL.
+    pub(crate) kills: u64,
 }
 
 /// How many media passed, failed, and were left out.
@@ -34,19 +48,20 @@ pub(crate) struct Sum {
 pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     let tree = Tree::find()?;
     super::ci::build_release(&tree)?;
-    let sum = run(&tree, arguments.kills, &mut |line| println!("{line}"))?;
+    let rounds = Rounds { terms: arguments.terms, kills: arguments.kills };
+    let sum = run(&tree, rounds, &mut |line| println!("{line}"))?;
     println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     Ok(sum.failed == 0)
 }
 
-/// All media, each killed so often.
-pub(crate) fn run(tree: &Tree, kills: u64, say: &mut dyn FnMut(&str)) -> Result<Sum> {
+/// All media, the gateway ended so often on each.
+pub(crate) fn run(tree: &Tree, rounds: Rounds, say: &mut dyn FnMut(&str)) -> Result<Sum> {
     let mut sum = Sum::default();
     for (name, attributes) in MEDIA {
-        judge(name, survives(tree, attributes, false, kills), &mut sum, say);
+        judge(name, survives(tree, attributes, false, rounds), &mut sum, say);
     }
     if is_root() {
-        judge("a loop device", survives(tree, &[], true, kills), &mut sum, say);
+        judge("a loop device", survives(tree, &[], true, rounds), &mut sum, say);
     } else {
         sum.skipped += 1;
         say("SKIPPED a loop device: needs root to set it up");
@@ -54,11 +69,14 @@ pub(crate) fn run(tree: &Tree, kills: u64, say: &mut dyn FnMut(&str)) -> Result<
     Ok(sum)
 }
 
-fn judge(name: &str, outcome: Result<u64>, sum: &mut Sum, say: &mut dyn FnMut(&str)) {
+fn judge(name: &str, outcome: Result<Writes>, sum: &mut Sum, say: &mut dyn FnMut(&str)) {
     match outcome {
-        Ok(writes) => {
+        Ok(Writes { answered, refused }) => {
             sum.passed += 1;
-            say(&format!("ok     {name}: all of {writes} answered writes were there after each kill"));
+            say(&format!(
+                "ok     {name}: all of {answered} answered writes were there after each SIGTERM and SIGKILL, none of the \
+                 {refused} that SIGTERM had refused"
+            ));
         }
         Err(failure) => {
             sum.failed += 1;
@@ -67,8 +85,17 @@ fn judge(name: &str, outcome: Result<u64>, sum: &mut Sum, say: &mut dyn FnMut(&s
     }
 }
 
-/// Kills, restarts and looks, again and again; how many writes were answered in all.
-fn survives(tree: &Tree, attributes: &[&str], loops: bool, kills: u64) -> Result<u64> {
+/// What became of writes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Writes {
+    /// With GOOD.
+    answered: u64,
+    /// With BUSY.
+    refused: u64,
+}
+
+/// Ends it, restarts it and looks, again and again; what became of the writes in all.
+fn survives(tree: &Tree, attributes: &[&str], loops: bool, rounds: Rounds) -> Result<Writes> {
     let mut gateway = Gateway::prepare(tree)?;
     let file = gateway.folder().join("medium.img");
     std::fs::File::create(&file).and_then(|file| file.set_len(UNIT_BYTES)).context(file.display())?;
@@ -83,20 +110,30 @@ fn survives(tree: &Tree, attributes: &[&str], loops: bool, kills: u64) -> Result
     gateway.configure(&gateway::configuration(&[Device { handler, name: "unit", attributes: lines }]))?;
     gateway.argue(&["--cores", "0,1"]);
     let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
-    for round in 0..kills {
+    for round in 0..rounds.terms + rounds.kills {
         gateway.start()?;
         writers.iter_mut().try_for_each(|writer| writer.check(&gateway))?;
-        write_until_killed(&mut gateway, &mut writers, Duration::from_millis(100 + 130 * (round % 5)))?;
+        let after = Duration::from_millis(100 + 130 * (round % 5));
+        if round < rounds.terms {
+            write_until_refused(&mut gateway, &mut writers, after)?;
+        } else {
+            write_until_killed(&mut gateway, &mut writers, after)?;
+        }
     }
     gateway.start()?;
     writers.iter_mut().try_for_each(|writer| writer.check(&gateway))?;
     gateway.check()?;
     gateway.stop()?;
-    Ok(writers.iter().map(|writer| writer.answered).sum())
+    Ok(writers.iter().fold(Writes::default(), |sum, Writer { writes, .. }| Writes {
+        answered: sum.answered + writes.answered,
+        refused: sum.refused + writes.refused,
+    }))
 }
 
 fn write_until_killed(gateway: &mut Gateway, writers: &mut [Writer], after: Duration) -> Result<()> {
     let mut initiators = writers.iter().map(|writer| writer.log_in(gateway)).collect::<Result<Vec<_>>>()?;
+    let refused = |writers: &[Writer]| writers.iter().map(|writer| writer.writes.refused).sum::<u64>();
+    let before = refused(writers);
     thread::scope(|scope| {
         for (writer, initiator) in writers.iter_mut().zip(&mut initiators) {
             scope.spawn(move || while writer.write(initiator).is_ok() {});
@@ -104,10 +141,37 @@ fn write_until_killed(gateway: &mut Gateway, writers: &mut [Writer], after: Dura
         thread::sleep(after);
         gateway.kill()
     })?;
-    if writers.iter().any(|writer| writer.refused) {
-        return Err(Failure::new("a write ended with another status than GOOD"));
+    if refused(writers) > before {
+        return Err(Failure::new("a write was refused"));
     }
-    Ok(())
+    nothing_else(writers)
+}
+
+/// SIGTERM: it ends with status 0, and no writer has lost its session before each of its commands was answered.
+fn write_until_refused(gateway: &mut Gateway, writers: &mut [Writer], after: Duration) -> Result<()> {
+    let initiators = writers.iter().map(|writer| writer.log_in(gateway)).collect::<Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        let at_work: Vec<_> = writers
+            .iter_mut()
+            .zip(initiators)
+            .map(|(writer, initiator)| scope.spawn(move || writer.write_until_refused(initiator)))
+            .collect();
+        thread::sleep(after);
+        let stopped = gateway.stop();
+        for work in at_work {
+            work.join().unwrap_or_else(|_| Err(Failure::new("a writer panicked")))?;
+        }
+        stopped
+    })?;
+    nothing_else(writers)
+}
+
+/// `Err` if a write ended in a way that no write may.
+fn nothing_else(writers: &[Writer]) -> Result<()> {
+    match writers.iter().find_map(|writer| writer.wrong) {
+        None => Ok(()),
+        Some(status) => Err(Failure::new(format!("a write ended with status {status:#04x}"))),
+    }
 }
 
 /// A session with cells of its own.
@@ -115,8 +179,9 @@ struct Writer {
     number: u16,
     random: Random,
     cells: Vec<Cell>,
-    answered: u64,
-    refused: bool,
+    writes: Writes,
+    /// A status that is neither GOOD nor BUSY.
+    wrong: Option<u8>,
 }
 
 /// What is known of a cell.
@@ -131,13 +196,22 @@ struct Cell {
 impl Writer {
     fn new(number: u16) -> Writer {
         let random = Random::new(number.into());
-        Writer { number, random, cells: vec![Cell::default(); CELLS], answered: 0, refused: false }
+        Writer { number, random, cells: vec![Cell::default(); CELLS], writes: Writes::default(), wrong: None }
     }
 
     fn log_in(&self, gateway: &Gateway) -> Result<Initiator> {
         let mut initiator = Initiator::log_in(gateway.portal(), initiator::plan(IQN, 1 + self.number))?;
         initiator.clear_attentions(0)?;
         Ok(initiator)
+    }
+
+    /// Batches until one is refused, which is the end of the session. `Err` if it ends before.
+    fn write_until_refused(&mut self, mut initiator: Initiator) -> Result<()> {
+        let before = self.writes.refused;
+        while self.writes.refused == before && self.wrong.is_none() {
+            self.write(&mut initiator).context("writes were not answered before the end")?;
+        }
+        Ok(())
     }
 
     /// One batch. `Err` when the target is gone; what was answered before that counts.
@@ -152,11 +226,18 @@ impl Writer {
             .collect();
         let outcome = initiator.run(&mut ios);
         for (cell, io) in (first..).zip(&ios) {
-            if io.is_good() {
-                self.cells[cell].answered = self.cells[cell].sent;
-                self.answered += 1;
-            } else if io.outcome.is_some() {
-                self.refused = true;
+            let known = &mut self.cells[cell];
+            match io.outcome {
+                Some((GOOD, _)) => {
+                    known.answered = known.sent;
+                    self.writes.answered += 1;
+                }
+                Some((BUSY, _)) => {
+                    known.sent -= 1;
+                    self.writes.refused += 1;
+                }
+                Some((status, _)) => self.wrong = Some(status),
+                None => {}
             }
         }
         outcome
@@ -218,6 +299,9 @@ const MEDIA: &[(&str, &[&str])] = &[
     ("a file that is written through", &["write_through 1"]),
     ("a file past the page cache", &["o_direct 1"]),
 ];
+/// SAM-5 §5.3.1.
+const GOOD: u8 = 0x00;
+const BUSY: u8 = 0x08;
 const WRITERS: u16 = 4;
 const CELLS: usize = 512;
 const CELL_BYTES: usize = 8192;

@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Instead of the round: let the OSD of an image hang under the guest's file system for a minute
     #[arg(long, conflicts_with_all = ["script", "kind", "peer"])]
     hang: bool,
+    /// Instead of the round: type what the gateway's start tells Linux to type when nobody configured it
+    #[arg(long, conflicts_with_all = ["script", "kind", "peer", "hang"])]
+    embedded: bool,
     /// Instead of the round: run this script in the guest, with the target's name and portal as its arguments
     #[arg(long)]
     script: Option<PathBuf>,
@@ -52,6 +55,11 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
         let tree = Tree::find()?;
         super::prepare(&tree, Peer::Portico)?;
         return Ok(hang(&tree, &mut |line| println!("{line}"))?.failed == 0);
+    }
+    if arguments.embedded {
+        let tree = Tree::find()?;
+        super::prepare(&tree, Peer::Portico)?;
+        return Ok(embedded(&tree, &mut |line| println!("{line}"))?.failed == 0);
     }
     if !arguments.kind.outlives_the_target() {
         return Err(Failure::new("the round restarts the target, and a RAM disk would be empty after it"));
@@ -139,6 +147,26 @@ fn until(mut question: impl FnMut() -> bool) -> Result<()> {
         halt::pause(Duration::from_millis(100))?;
     }
     Ok(())
+}
+
+/// What the start of a gateway that nobody configured tells Linux to type, as it stands there.
+pub(crate) fn embedded(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<Sum> {
+    let guest = Guest::make(tree, "guest-embedded")?;
+    let mut target = Target::start_embedded(tree, Place::Inside(Namespace::create()?))?;
+    let lines = target.commands().into_iter().filter(|(name, _)| name == "Linux");
+    let typed: String = lines.map(|(_, words)| words.join(" ") + "\n").collect();
+    fs::write(guest.share.path().join("typed"), typed).context("typed")?;
+    let finished = guest.run(&target, &format!("bash guest-embedded {}", target.iqn()))?;
+    say(finished.output.trim_end());
+    let passed = EMBEDDED_STEPS.iter().take_while(|step| did(&finished.output, "embedded", step)).count();
+    let mut sum = Sum { passed: count(passed), ..Sum::default() };
+    if passed < EMBEDDED_STEPS.len() || !finished.succeeded() {
+        sum.failed = 1;
+        let failed = EMBEDDED_STEPS.get(passed).unwrap_or(&"the end");
+        say(&format!("FAILED embedded: {failed} ({:?})", finished.end));
+    }
+    target.stop()?;
+    Ok(sum)
 }
 
 fn run_script(tree: &Tree, peer: Peer, kind: Kind, script: &Path) -> Result<bool> {
@@ -245,6 +273,7 @@ const HALVES: [(&str, &[&str]); 2] = [
     ("write", &["discovery", "login", "disk", "mkfs", "mount", "files", "unmount", "fsck", "logout"]),
     ("check", &["discovery", "login", "disk", "mount", "checksums", "unmount", "fsck", "logout"]),
 ];
+const EMBEDDED_STEPS: [&str; 5] = ["typed", "disks", "sizes", "data", "logout"];
 const HANG_STEPS: [&str; 7] = ["login", "mount", "busy", "on", "fsck", "files", "logout"];
 const HANG: Duration = Duration::from_secs(60);
 const UNIT_BYTES: u64 = 256 << 20;
@@ -273,6 +302,10 @@ mod tests {
         }
         let script = fs::read_to_string(tree.root.join("tools/lab/guest-hang")).unwrap();
         for step in HANG_STEPS {
+            assert!(script.contains(&format!("ok {step}\n")), "{step}");
+        }
+        let script = fs::read_to_string(tree.root.join("tools/lab/guest-embedded")).unwrap();
+        for step in EMBEDDED_STEPS {
             assert!(script.contains(&format!("ok {step}\n")), "{step}");
         }
     }

@@ -24,6 +24,7 @@ mod linear;
 mod linux;
 mod peers;
 mod power;
+mod record;
 mod reload;
 mod sessions;
 mod tidy;
@@ -46,7 +47,7 @@ enum Task {
     Tidy,
     /// Run everything: packages, style, tests, peers, conformance, guest
     Ci(ci::Arguments),
-    /// Let libiscsi's small tools look at the targets and units
+    /// Let libiscsi's tools and QEMU do what the start tells one to type, and hold its figures against it
     Peers(peers::Arguments),
     /// Send disk images through QEMU to a unit and back
     Images(images::Arguments),
@@ -72,7 +73,7 @@ enum Task {
     Sessions(sessions::Arguments),
     /// Histories of atomic commands from both shards, judged for whether they could have happened one at a time
     Linear(linear::Arguments),
-    /// Kill the gateway under write load; what was answered is there
+    /// End the gateway under write load, gently and not; what was answered is there
     Durability(durability::Arguments),
     /// RBD images of a real Ceph cluster, and the ways in which it fails
     Ceph(ceph::Arguments),

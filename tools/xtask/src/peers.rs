@@ -1,7 +1,9 @@
 //! The quick look: do initiators that we did not write see the targets and units that are there?
 //!
 //! libiscsi's `iscsi-ls`, `iscsi-inq` and `iscsi-readcapacity16` against one configured unit and, for the gateway,
-//! against what it serves when nobody tells it anything.
+//! a longer look at what it serves when nobody tells it anything (`embedded`).
+
+pub(crate) mod embedded;
 
 use std::process::Command;
 use std::time::Duration;
@@ -39,12 +41,7 @@ pub(crate) fn run(tree: &Tree, peer: Peer, say: &mut dyn FnMut(&str)) -> Result<
     }
     looks.push(("the target ends in order", target.stop()));
     if peer == Peer::Portico {
-        let mut target = Target::start_embedded(tree)?;
-        looks.push((
-            "without a configuration there are a file, a RAM disk and a null unit",
-            see_embedded(&target),
-        ));
-        looks.push(("and it ends in order too", target.stop()));
+        looks.extend(embedded::looks(tree)?);
     }
     let mut failed = 0;
     for (name, outcome) in &looks {
@@ -76,16 +73,6 @@ fn see_identity(target: &Target) -> Result<()> {
 fn see_size(target: &Target) -> Result<()> {
     let capacity = ask("iscsi-readcapacity16", &[&target.url()])?;
     contains(&capacity, &format!("Total size:{UNIT_BYTES}"))
-}
-
-fn see_embedded(target: &Target) -> Result<()> {
-    let listed = ask("iscsi-ls", &["-s", &format!("iscsi://{}", target.portal())])?;
-    contains(&listed, &format!("Target:{} ", target.iqn()))?;
-    for unit in ["Lun:0 ", "Lun:1 ", "Lun:2 "] {
-        let line = listed.lines().find(|line| line.starts_with(unit));
-        contains(line.unwrap_or(unit), "DIRECT_ACCESS")?;
-    }
-    Ok(())
 }
 
 fn ask(program: &str, words: &[&str]) -> Result<String> {

@@ -3,7 +3,8 @@
 //! The gateway runs inside the guest that `tools/lab/guest-build` makes, over devices whose writes and flushes
 //! dm-log-writes logs; `tools/lab/guest-power` is what happens there. Here the log is replayed to each mark with
 //! nothing but what was flushed (`log`), and compared with what was promised (`promises`). A file's medium is a file
-//! system, whose journal is replayed first, as at a mount. Units with `nv_cache 1` flush nothing by the
+//! system, whose journal is replayed first, as at a mount. What nobody asked to be durable is so when the gateway has ended
+//! in order. Units with `nv_cache 1` flush nothing by the
 //! administrator's own wish: they have to lose blocks here, or the check is blind.
 
 mod log;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use crate::lab::gateway::{self, Device};
 use crate::lab::{self, Context, Failure, Result, process};
 use crate::tree::Tree;
-use crate::{ci, guest};
+use crate::{ci, guest, record};
 use log::Log;
 use promises::{BLOCK_BYTES, Promises};
 
@@ -27,6 +28,27 @@ pub(crate) struct Arguments {
     /// Instead of the gateway of this tree: this program
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Look at a file system at every mark too, not at every tenth
+    #[arg(long)]
+    every_mark: bool,
+    /// Keep what came of it in perf-results
+    #[arg(long)]
+    record: bool,
+}
+
+impl Arguments {
+    fn look(&self) -> Look {
+        if self.every_mark { Look::EveryMark } else { Look::Often }
+    }
+}
+
+/// At which marks a file system is looked at: its journal takes a while to replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// At every [`FILE_MARKS_STEP`]th.
+    Often,
+    /// At all.
+    EveryMark,
 }
 
 /// The command line's way in; `true` if every scenario came out as it must.
@@ -40,29 +62,84 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     }
     let built = tree.target.join("release/porticod");
     let program = arguments.program.as_deref().unwrap_or(&built);
-    let (_, failed) = run(&tree, program, &mut |line| println!("{line}"))?;
-    Ok(failed == 0)
+    let seen = look(&tree, program, arguments.look(), &mut |line| println!("{line}"))?;
+    if arguments.record {
+        let folder = record::write(&tree, "power", "Power cuts under the gateway", &table(&seen))?;
+        println!("recorded in {}", folder.display());
+    }
+    Ok(seen.iter().all(|(_, judged)| judged.is_ok()))
 }
 
 /// All scenarios, in one guest; how many passed and failed.
 pub(crate) fn run(tree: &Tree, program: &Path, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> {
+    let seen = look(tree, program, Look::Often, say)?;
+    let failed = seen.iter().filter(|(_, judged)| judged.is_err()).count();
+    let count = |scenarios: usize| u32::try_from(scenarios).expect("a handful");
+    Ok((count(seen.len() - failed), count(failed)))
+}
+
+/// All scenarios, in one guest; what was seen of each, or why nothing was, and what that means.
+fn look(
+    tree: &Tree,
+    program: &Path,
+    look: Look,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<(Option<Seen>, Result<String>)>> {
     let share = tempfile::Builder::new().prefix("portico-power-").tempdir()?;
     let folder = share.path();
     write_in_guest(tree, program, folder, say)?;
-    let (mut passed, mut failed) = (0, 0);
+    let mut all = Vec::new();
     for scenario in &SCENARIOS {
-        match scenario.judge(folder) {
-            Ok(sentence) => {
-                passed += 1;
-                say(&format!("ok {}: {sentence}", scenario.name));
+        let (seen, judged) = match scenario.look(folder, look) {
+            Ok(seen) => {
+                let judged = scenario.judge(&seen);
+                (Some(seen), judged)
             }
-            Err(failure) => {
-                failed += 1;
-                say(&format!("FAILED {}: {failure}", scenario.name));
-            }
+            Err(failure) => (None, Err(failure)),
+        };
+        match &judged {
+            Ok(sentence) => say(&format!("ok {}: {sentence}", scenario.name)),
+            Err(failure) => say(&format!("FAILED {}: {failure}", scenario.name)),
         }
+        all.push((seen, judged));
     }
-    Ok((passed, failed))
+    Ok(all)
+}
+
+/// A row for each scenario.
+fn table(all: &[(Option<Seen>, Result<String>)]) -> String {
+    let mut text = String::from(
+        "The gateway runs in a guest over devices whose writes and flushes dm-log-writes logs. The power is cut at marks, each set\n\
+         right after a promise: the medium has then what was flushed before. A file system's journal is replayed first.\n\n\
+         | scenario | writer asks by | marks | power cuts | lost blocks | as it must be |\n|---|---|---|---|---|---|\n",
+    );
+    for (scenario, (seen, judged)) in SCENARIOS.iter().zip(all) {
+        let (marks, cuts, lost) =
+            seen.as_ref().map_or((0, 0, 0), |seen| (seen.marks, seen.cuts, seen.broken.len()));
+        let Scenario { name, way, .. } = scenario;
+        let verdict = match judged {
+            Ok(_) if scenario.outcome == Outcome::LosesSome => "yes: it flushes nothing",
+            Ok(_) => "yes",
+            Err(_) => "no",
+        };
+        text.push_str(&format!("| {name} | {way} | {marks} | {cuts} | {lost} | {verdict} |\n"));
+    }
+    text.push_str(
+        "\n`fua`: a bit of WRITE; `synchronize`: SYNCHRONIZE CACHE after a few WRITEs; `plain`: nothing but WRITE; `end`: nothing but\n\
+         WRITE, and the gateway is told to end by SIGTERM, one mark after it did. A lost block is one that was answered before a cut and\n\
+         is not on the medium after it; it is counted at each cut.\n",
+    );
+    text
+}
+
+/// What replaying a log showed.
+struct Seen {
+    /// In the log.
+    marks: usize,
+    /// Marks at which the medium was looked at.
+    cuts: usize,
+    /// Each answered block that was lost, at each cut.
+    broken: Vec<String>,
 }
 
 /// Leaves the log and the record of each scenario in `folder`.
@@ -131,25 +208,30 @@ impl Scenario {
         format!("{} {medium} {}", self.name, self.way)
     }
 
-    /// Replays the log; a sentence on what it showed, `Err` unless it is what has to come of it.
-    fn judge(&self, folder: &Path) -> Result<String> {
+    /// Replays the log. `Err` where it is not the log of what the guest did.
+    fn look(&self, folder: &Path, look: Look) -> Result<Seen> {
         let promises = fs::read_to_string(folder.join(format!("{}.acks", self.name)))?;
         let promises = Promises::parse(&promises)?;
         let log = Log::parse(fs::read(folder.join(format!("{}.log", self.name)))?)?;
-        let (mut cuts, mut broken) = (0_usize, Vec::new());
-        let mut marks = 0_usize;
+        let mut seen = Seen { marks: 0, cuts: 0, broken: Vec::new() };
         log.replay(DEVICE_BYTES, |mark, medium| {
-            marks += 1;
-            if self.is_looked_at(mark) {
-                cuts += 1;
-                broken.extend(self.broken_at(mark, medium, &promises, folder)?);
+            seen.marks += 1;
+            if look == Look::EveryMark || self.is_looked_at(mark) {
+                seen.cuts += 1;
+                seen.broken.extend(self.broken_at(mark, medium, &promises, folder)?);
             }
             Ok(())
         })?;
-        if marks < MARKS_MIN || marks != promises.marks() {
-            let recorded = promises.marks();
+        let marks_min = if self.way == AT_THE_END { 1 } else { MARKS_MIN };
+        if seen.marks < marks_min || seen.marks != promises.marks() {
+            let (marks, recorded) = (seen.marks, promises.marks());
             return Err(Failure::new(format!("{marks} marks in the log, {recorded} in the guest's record")));
         }
+        Ok(seen)
+    }
+
+    /// A sentence on what was seen, `Err` unless it is what has to come of it.
+    fn judge(&self, Seen { cuts, broken, .. }: &Seen) -> Result<String> {
         match (self.outcome, broken.first()) {
             (Outcome::KeepsAll, None) => {
                 Ok(format!("every answered block is there at each of {cuts} power cuts"))
@@ -168,9 +250,9 @@ impl Scenario {
         }
     }
 
-    /// A file system's journal takes a while to replay.
+    /// Where it is not looked at every mark.
     fn is_looked_at(&self, mark: u64) -> bool {
-        self.medium == Medium::Device || mark.is_multiple_of(FILE_MARKS_STEP)
+        self.medium == Medium::Device || self.way == AT_THE_END || mark.is_multiple_of(FILE_MARKS_STEP)
     }
 
     fn broken_at(&self, mark: u64, medium: &[u8], promises: &Promises, folder: &Path) -> Result<Vec<String>> {
@@ -205,7 +287,7 @@ fn file_in(medium: &[u8], folder: &Path) -> Result<Vec<u8>> {
 }
 
 /// Their order is that of the LUNs.
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 12] = [
     keeps("blockio-fua", Medium::Device, &[], "fua"),
     keeps("blockio-synchronize-cache", Medium::Device, &[], "synchronize"),
     keeps("blockio-write-through", Medium::Device, &["write_through 1"], "plain"),
@@ -214,7 +296,10 @@ const SCENARIOS: [Scenario; 9] = [
     keeps("fileio-synchronize-cache", Medium::File, &[], "synchronize"),
     keeps("fileio-write-through", Medium::File, &["write_through 1"], "plain"),
     keeps("fileio-o-direct", Medium::File, &["o_direct 1"], "synchronize"),
+    keeps("fileio-o-direct-fua", Medium::File, &["o_direct 1"], "fua"),
     loses("fileio-nv-cache", Medium::File, &["nv_cache 1"], "synchronize"),
+    keeps("blockio-sigterm", Medium::Device, &[], AT_THE_END),
+    keeps("fileio-sigterm", Medium::File, &[], AT_THE_END),
 ];
 
 const fn keeps(
@@ -240,6 +325,8 @@ const DEVICE_BYTES: usize = 32 << 20;
 const FILE_BYTES: usize = 16 << 20;
 /// Fewer marks than this would show little.
 const MARKS_MIN: usize = 100;
+/// The way of a writer whose one mark is set when the gateway has ended in order.
+const AT_THE_END: &str = "end";
 /// Every how many marks a file system is looked at; the last mark of all (120) is among them.
 const FILE_MARKS_STEP: u64 = 10;
 const GUEST_LIMIT: Duration = Duration::from_secs(400);

@@ -1,6 +1,9 @@
 //! SIGHUP while initiators are at work: what did not change is not touched, what is new is there, what is gone is gone
 //! unless somebody uses it, and a file with an error changes nothing and says why, at start, at SIGHUP and at `--check`
-//! alike.
+//! alike (`changes` has what ends something, and the files that change nothing). On a target that is the same in every file
+//! a session looks after each step: it never hears of anything.
+
+mod changes;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::lab::gateway::{self, Device, Gateway, IQN};
 use crate::lab::initiator::{self, BLOCK_BYTES, Initiator, Io, sense_of};
 use crate::lab::random::Random;
-use crate::lab::{Failure, Result, halt, process};
+use crate::lab::{Context, Failure, Result, halt, process};
 use crate::tree::Tree;
 
 /// `cargo xtask reload`.
@@ -36,6 +39,20 @@ struct Stage {
     tree: Tree,
     /// A session that does nothing but be there.
     idle: Initiator,
+    /// One on a target that nothing changes.
+    witness: Initiator,
+}
+
+impl Stage {
+    /// Sees the witness's block, and nothing else: not even a unit attention.
+    fn undisturbed(&mut self) -> Result<()> {
+        let seen = plainly(&mut self.witness, Io::read(0, 0, BLOCK_BYTES)).context("the witness")?;
+        if seen.data == [WITNESSED; BLOCK_BYTES] {
+            Ok(())
+        } else {
+            Err(Failure::new("the witness reads other bytes"))
+        }
+    }
 }
 
 /// All steps in their order, with a session at work on LUN 0; how many passed and failed.
@@ -47,7 +64,10 @@ pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> 
     let mut worker = Initiator::log_in(gateway.portal(), initiator::plan(IQN, 1))?;
     worker.clear_attentions(0)?;
     let idle = Initiator::log_in(gateway.portal(), initiator::plan(IQN, 2))?;
-    let mut stage = Stage { gateway, tree: tree.clone(), idle };
+    let mut witness = Initiator::log_in(gateway.portal(), initiator::plan(STILL, 11))?;
+    witness.clear_attentions(0)?;
+    plainly(&mut witness, Io::write(0, 0, vec![WITNESSED; BLOCK_BYTES]))?;
+    let mut stage = Stage { gateway, tree: tree.clone(), idle, witness };
     let stop = AtomicBool::new(false);
     let (mut passed, mut failed) = (0, 0);
     let mut judge = |name: &str, outcome: Result<()>| match outcome {
@@ -63,13 +83,14 @@ pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> 
     thread::scope(|scope| {
         let work = scope.spawn(|| work(&mut worker, &stop));
         for (name, step) in STEPS {
-            judge(name, step(&mut stage).and_then(|()| stage.gateway.check()));
+            let outcome = step(&mut stage).and_then(|()| stage.undisturbed());
+            judge(name, outcome.and_then(|()| stage.gateway.check()));
         }
         stop.store(true, Ordering::Relaxed);
         let worked = work.join().unwrap_or_else(|_| Err(Failure::new("the worker panicked")));
         judge("the session at work noticed nothing", worked);
     });
-    drop((worker, stage.idle));
+    drop((worker, stage.idle, stage.witness));
     judge("porticod ends in order", stage.gateway.stop());
     Ok((passed, failed))
 }
@@ -84,6 +105,12 @@ const STEPS: &[Step] = &[
     ("a portal of another group comes and goes, and who came through it stays", portals),
     ("a portal at every address of a port becomes one at a single address, and back", narrow),
     ("a device grows and shrinks, and its sessions are told", resize),
+    ("a LUN that comes is told once to who sees it", changes::add_lun),
+    ("a target that is disabled ends its sessions, and comes back as it was", changes::disable),
+    ("what is fixed while a device is open is named, and holds when it was opened anew", changes::reopen),
+    ("an empty file changes nothing, and says why", changes::empty),
+    ("a file that is not there changes nothing", changes::gone),
+    ("two writable devices on one file are refused, whatever its names", changes::share),
     ("a target that nobody uses goes away", remove),
 ];
 
@@ -93,37 +120,44 @@ enum Unit {
     Busy,
     Old,
     New,
+    Still,
 }
 
 impl Unit {
     fn device(self, gateway: &Gateway) -> Device {
         let size = format!("size {UNIT_BYTES}");
-        let file = gateway.folder().join("busy.img");
+        let file = |name, size| {
+            let path = gateway.folder().join(format!("{name}.img"));
+            let attributes = vec![format!("filename {}", path.display()), size];
+            Device { handler: "vdisk_fileio", name, attributes }
+        };
         match self {
-            Unit::Busy => Device {
-                handler: "vdisk_fileio",
-                name: "busy",
-                attributes: vec![format!("filename {}", file.display()), size],
-            },
+            Unit::Busy => file("busy", size),
+            Unit::Still => file("still", size),
             Unit::Old => Device { handler: "vdisk_ram", name: "old", attributes: vec![size] },
             Unit::New => Device { handler: "vdisk_ram", name: "new", attributes: vec![size] },
         }
     }
 }
 
-/// A configuration of these devices and LUNs.
+/// A configuration of these devices and LUNs, beside the witness's target.
 fn text(gateway: &Gateway, units: &[Unit], luns: &[(usize, Unit)]) -> String {
-    let devices: Vec<Device> = units.iter().map(|unit| unit.device(gateway)).collect();
+    let units = units.iter().chain(&[Unit::Still]);
+    let devices: Vec<Device> = units.map(|unit| unit.device(gateway)).collect();
     let luns: Vec<(usize, &str)> = luns.iter().map(|(lun, unit)| (*lun, unit.device(gateway).name)).collect();
-    gateway::configuration_with(&devices, &luns, &[])
+    with_target(&gateway::configuration_with(&devices, &luns, &[]), STILL, "still")
 }
 
 /// The full configuration, with a second target that has the new device, too.
 fn with_second(gateway: &Gateway) -> String {
     let luns = [(0, Unit::Busy), (1, Unit::Old), (2, Unit::New)];
-    let whole = text(gateway, &[Unit::Busy, Unit::Old, Unit::New], &luns);
+    with_target(&text(gateway, &[Unit::Busy, Unit::Old, Unit::New], &luns), SECOND, "new")
+}
+
+/// This configuration, and one more target, with this device as its LUN 0.
+fn with_target(whole: &str, target: &str, device: &str) -> String {
     let body = whole.strip_suffix("}\n").expect("it ends with the driver's section");
-    format!("{body}\tTARGET {SECOND} {{\n\t\tLUN 0 new\n\t\tenabled 1\n\t}}\n}}\n")
+    format!("{body}\tTARGET {target} {{\n\t\tLUN 0 {device}\n\t\tenabled 1\n\t}}\n}}\n")
 }
 
 fn add(stage: &mut Stage) -> Result<()> {
@@ -324,6 +358,14 @@ fn good(initiator: &mut Initiator, io: Io) -> Result<Io> {
     io.expect_good().map(|()| io)
 }
 
+/// Runs one command, which ends with GOOD at once.
+fn plainly(initiator: &mut Initiator, io: Io) -> Result<Io> {
+    let mut ios = [io];
+    initiator.run(&mut ios)?;
+    let [io] = ios;
+    io.expect_good().map(|()| io)
+}
+
 /// REPORTED LUNS DATA HAS CHANGED: what a session is told, and no error of what it does.
 fn is_about_luns(io: &Io) -> bool {
     matches!(&io.outcome, Some((2, sense)) if sense_of(sense) == (6, 0x3f, 0x0e))
@@ -361,5 +403,10 @@ fn until(mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 const SECOND: &str = "iqn.2026-11.test:second";
+const THIRD: &str = "iqn.2026-11.test:third";
+/// The same in every configuration.
+const STILL: &str = "iqn.2026-11.test:still";
+/// What fills the witness's block.
+const WITNESSED: u8 = 0x57;
 const UNIT_BYTES: u64 = 16 << 20;
 const LIMIT: Duration = Duration::from_secs(5);

@@ -11,23 +11,52 @@ use crate::ci;
 use crate::lab::gateway::{self, Device, Gateway, IQN};
 use crate::lab::process::Running;
 use crate::lab::{Context, Failure, Result, halt};
+use crate::record;
 use crate::tree::Tree;
 
 /// `cargo xtask sessions`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How long each of the four runs takes
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seconds: u64,
+    /// Keep what came of it in perf-results
+    #[arg(long)]
+    record: bool,
 }
 
 /// The command line's way in; `true` if all runs passed.
 pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     let tree = Tree::find()?;
     ci::build_release(&tree)?;
-    let (passed, failed) = run(&tree, arguments.seconds, &mut |line| println!("{line}"))?;
+    let mut said = String::new();
+    let (passed, failed) = run(&tree, arguments.seconds, &mut |line| {
+        println!("{line}");
+        said.push_str(line);
+        said.push('\n');
+    })?;
     println!("{passed} passed, {failed} failed");
+    if arguments.record {
+        let title = format!("{SESSIONS} sessions on one unit, over {SHARDS} shards");
+        let folder = record::write(&tree, "sessions", &title, &body(arguments.seconds, &said))?;
+        println!("recorded in {}", folder.display());
+    }
     Ok(failed == 0)
+}
+
+/// What is kept of what was said: of each run its sentence, what it did, and what its verification found.
+fn body(seconds: u64, said: &str) -> String {
+    let kept =
+        ["ok ", "FAILED ", "iscsi://", "rand", "read: ", "write: ", "verified: ", "not as they should be"];
+    let lines = said.lines().filter(|line| kept.iter().any(|begin| line.starts_with(begin)));
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    format!(
+        "Four runs of {seconds} s, on a file and in memory, each session in a part of its own and all in the same blocks; before \
+         them one\neach of {} s with {CONNECTIONS} connections in each session. 4 KiB, 8 commands outstanding in each session, \
+         porticod\nand generator on the same processors: what is shown is that nothing is wrong, not how fast it is. \
+         The sentence of a\nrun stands below its figures.\n\n```\n{lines}```\n",
+        seconds.div_ceil(4)
+    )
 }
 
 /// Disjoint and shared regions of a file and of memory; how many runs passed and failed.

@@ -190,14 +190,14 @@ fn median(
 }
 
 /// What a command says, on one line or none.
-pub(super) fn said(tree: &Tree, program: &str, words: &[&str]) -> Result<String> {
+pub(crate) fn said(tree: &Tree, program: &str, words: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(words).current_dir(&tree.root);
     Ok(process::run(&mut command, Duration::from_secs(30))?.expect_success(program)?.trim().to_owned())
 }
 
 /// The name of the first processor.
-pub(super) fn processor() -> Result<String> {
+pub(crate) fn processor() -> Result<String> {
     let text = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
     let line = text.lines().find(|line| line.starts_with("model name") || line.starts_with("CPU part"));
     let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());

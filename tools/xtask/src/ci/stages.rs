@@ -106,10 +106,10 @@ pub(super) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "peers",
-        what: "libiscsi's small tools see targets and units",
-        limit: minutes(5),
+        what: "what the start tells one to type, real I/O, and its figures",
+        limit: minutes(10),
         needs_root: None,
-        programs: &[LIBISCSI],
+        programs: &[LIBISCSI, ("dpkg-deb", "dpkg")],
         run: run_peers,
     },
     Stage {
@@ -186,7 +186,7 @@ pub(super) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "durability",
-        what: "SIGKILL under write load; what was answered is there",
+        what: "SIGTERM and SIGKILL under write load; what was answered is there",
         limit: minutes(5),
         needs_root: None,
         programs: &[],
@@ -389,7 +389,7 @@ fn run_linear(site: &mut Site) -> Result<Tally> {
 fn run_durability(site: &mut Site) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
-    let sum = durability::run(&tree, KILLS, &mut |line| site.say(line))?;
+    let sum = durability::run(&tree, ENDS, &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
 }
 
@@ -405,6 +405,8 @@ fn run_guest(site: &mut Site) -> Result<Tally> {
     let tree = site.tree.clone();
     let sum = guest::run(&tree, Peer::Portico, Kind::File, &mut |line| site.say(line))?;
     let mut tally = Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped };
+    let sum = guest::embedded(&tree, &mut |line| site.say(line))?;
+    tally.add(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped });
     let sum = guest::hang(&tree, &mut |line| site.say(line))?;
     tally.add(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped });
     Ok(tally)
@@ -446,7 +448,7 @@ const LINEAR_SECONDS: u64 = 15;
 
 /// Of each of four runs: 60 s in all.
 const SESSIONS_SECONDS: u64 = 15;
-const KILLS: u64 = 5;
+const ENDS: durability::Rounds = durability::Rounds { terms: 3, kills: 5 };
 const BAD_INPUT_SEED: u64 = 1;
 const LOOP: Option<&str> = Some("to set up a loop device");
 const LIBISCSI: (&str, &str) = ("iscsi-test-cu", "libiscsi-bin");

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::namespace::Namespace;
 use super::process::Running;
-use super::target::portico::ready_line;
+use super::target::portico::announcement;
 use super::{Context, Failure, Result, process};
 use crate::tree::Tree;
 
@@ -116,7 +116,7 @@ impl Cluster {
         let mut command = self.command(Path::new("/usr/bin/python3"));
         command.arg(self.scripts.join("rbd-lock-holder")).arg(self.conf()).arg(image);
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-        ready_line(&mut running)?;
+        announcement(&mut running)?;
         Ok(running)
     }
 

@@ -34,7 +34,8 @@ impl Floor {
         command.arg(way.name).args(["--size", &way.size_bytes.to_string()]);
         command.args(way.polls.then_some("--poll")).args(way.has_memory.then_some("--memory"));
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-        let line = super::target::portico::ready_line(&mut running)?;
+        let said = super::target::portico::announcement(&mut running)?;
+        let line = said.lines().last().unwrap_or_default().to_owned();
         let portal = line.strip_prefix("ready portal=").ok_or_else(|| Failure::new(line.clone()))?;
         Ok(Floor { running, portal: portal.trim().parse().context(&line)? })
     }

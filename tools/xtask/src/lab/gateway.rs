@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::initiator::{self, Initiator};
 use super::namespace::Namespace;
 use super::process::Running;
-use super::target::portico::{addresses, ready_line};
+use super::target::portico::{addresses, announcement};
 use super::{Context, Failure, Result, http};
 use crate::tree::Tree;
 
@@ -147,9 +147,9 @@ impl Gateway {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;
-        let line = ready_line(&mut running)
+        let said = announcement(&mut running)
             .map_err(|why| Failure::new(format!("porticod: {why}{}", self.last_words())))?;
-        (self.portal, self.metrics) = addresses(&line)?;
+        (self.portal, self.metrics) = addresses(&said)?;
         self.running = Some(running);
         Ok(())
     }
@@ -266,7 +266,7 @@ impl Gateway {
 }
 
 /// The sum of a metric's samples; `None` where the page has none.
-fn sum(page: &str, name: &str) -> Option<u64> {
+pub(crate) fn sum(page: &str, name: &str) -> Option<u64> {
     let samples = page.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let value = match rest.strip_prefix('{') {

@@ -63,9 +63,22 @@ impl Qemu {
         process::run(&mut command, LIMIT)
     }
 
+    /// A command line as somebody would type it: the name of one of QEMU's tools, and its words.
+    pub(crate) fn tool<S: AsRef<str>>(&self, line: &[S]) -> Result<String> {
+        let (name, words) = line.split_first().ok_or_else(|| Failure::new("an empty command line"))?;
+        let mut command = self.command_of(name.as_ref());
+        command.args(words.iter().map(AsRef::as_ref));
+        process::run(&mut command, LIMIT)?.expect_success(name.as_ref())
+    }
+
     fn command(&self, task: &str) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command_of("qemu-img");
         command.arg(task);
+        command
+    }
+
+    fn command_of(&self, name: &str) -> Command {
+        let mut command = Command::new(self.program.with_file_name(name));
         if let Some(modules) = &self.modules {
             command.env("QEMU_MODULE_DIR", modules);
         }

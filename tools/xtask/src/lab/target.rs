@@ -147,6 +147,7 @@ pub(crate) struct Target {
     running: Option<Running>,
     portal: SocketAddr,
     metrics: Option<SocketAddr>,
+    announcement: String,
     medium: Medium,
     place: Place,
     tuning: Tuning,
@@ -263,9 +264,9 @@ impl Target {
     }
 
     /// Starts the gateway without a configuration.
-    pub(crate) fn start_embedded(tree: &Tree) -> Result<Target> {
+    pub(crate) fn start_embedded(tree: &Tree, place: Place) -> Result<Target> {
         let folder = tempfile::Builder::new().prefix("portico-lab-").tempdir()?;
-        Target::over(tree, Peer::Portico, Medium::Embedded, Place::Loopback, Tuning::default(), folder)
+        Target::over(tree, Peer::Portico, Medium::Embedded, place, Tuning::default(), folder)
     }
 
     fn over(
@@ -278,8 +279,19 @@ impl Target {
     ) -> Result<Target> {
         let portal = SocketAddr::new(place.address(), 0);
         let tree = tree.clone();
-        let mut target =
-            Target { peer, tree, running: None, portal, metrics: None, medium, place, tuning, folder };
+        let announcement = String::new();
+        let mut target = Target {
+            peer,
+            tree,
+            running: None,
+            portal,
+            metrics: None,
+            announcement,
+            medium,
+            place,
+            tuning,
+            folder,
+        };
         target.resume()?;
         Ok(target)
     }
@@ -294,6 +306,7 @@ impl Target {
         self.running = Some(started.running);
         self.portal = started.portal;
         self.metrics = started.metrics;
+        self.announcement = started.announcement;
         self.wait_for_images()
     }
 
@@ -378,6 +391,16 @@ impl Target {
         if let Medium::Rbd(images) = &self.medium { Some(&images.cluster) } else { None }
     }
 
+    /// The commands by which it says that one connects: who understands them, and their words.
+    pub(crate) fn commands(&self) -> Vec<(String, Vec<String>)> {
+        commands(&self.announcement)
+    }
+
+    /// Where the metrics page is, if the peer has one that is in reach.
+    pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
     /// The process, for /proc.
     pub(crate) fn process_id(&self) -> Option<u32> {
         self.running.as_ref().map(Running::id)
@@ -413,6 +436,21 @@ impl Target {
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("target.log")
     }
+}
+
+/// The lines between `connect with` and the last one. One that names nobody goes on with the one above it.
+fn commands(announcement: &str) -> Vec<(String, Vec<String>)> {
+    let lines = announcement.lines().skip_while(|line| *line != "connect with").skip(1);
+    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+    for line in lines.take_while(|line| line.starts_with(' ')) {
+        let (name, words) = line.split_at(line.len().min(NAME_COLUMNS));
+        let name = match (name.trim(), commands.last()) {
+            ("", Some((above, _))) => above.clone(),
+            (name, _) => name.to_owned(),
+        };
+        commands.push((name, words.split_whitespace().map(str::to_owned).collect()));
+    }
+    commands
 }
 
 impl Medium {
@@ -469,6 +507,8 @@ struct Started {
     running: Running,
     portal: SocketAddr,
     metrics: Option<SocketAddr>,
+    /// What it said on standard output until it was ready.
+    announcement: String,
 }
 
 /// How long the gateway may take to finish what is in flight and to flush.
@@ -477,3 +517,26 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const READY_LIMIT: Duration = Duration::from_secs(20);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 20;
+/// The width of the names before the commands of [`commands`].
+const NAME_COLUMNS: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_of_an_announcement_are_those_that_it_indents() {
+        let said =
+            "data in /d\nconnect with\n  Linux     a -p 1\n            b -l\n  libiscsi  c\nready portal=x\n";
+        let command = |name: &str, words: &[&str]| {
+            (name.to_owned(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        };
+        let expected = [
+            command("Linux", &["a", "-p", "1"]),
+            command("Linux", &["b", "-l"]),
+            command("libiscsi", &["c"]),
+        ];
+        assert_eq!(commands(said), expected);
+        assert!(commands("ready portal=x\n").is_empty());
+    }
+}

@@ -31,12 +31,12 @@ pub(super) fn start(target: &Target) -> Result<Started> {
     }
     let log = File::options().create(true).append(true).open(target.log_path())?;
     let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log))?;
-    let line =
-        ready_line(&mut running).map_err(|why| Failure::new(format!("porticod: {why}{}", target.log())))?;
-    let (portal, metrics) = addresses(&line)?;
+    let announcement =
+        announcement(&mut running).map_err(|why| Failure::new(format!("porticod: {why}{}", target.log())))?;
+    let (portal, metrics) = addresses(&announcement)?;
     // In a namespace the page is on that namespace's loopback, where we are not.
     let metrics = matches!(target.place, Place::Loopback).then_some(metrics);
-    Ok(Started { running, portal, metrics })
+    Ok(Started { running, portal, metrics, announcement })
 }
 
 /// The configuration of one target with the one logical unit that `medium` is.
@@ -85,26 +85,28 @@ fn configuration_of(images: &Images) -> String {
     )
 }
 
-/// Waits for the line that begins with `ready `; what the process says afterwards is read and dropped.
-pub(in crate::lab) fn ready_line(running: &mut Running) -> Result<String> {
+/// What the process says up to the line that begins with `ready `, which it waits for; what comes afterwards is read and
+/// dropped.
+pub(in crate::lab) fn announcement(running: &mut Running) -> Result<String> {
     let stdout = running.stdout().ok_or_else(|| Failure::new("its standard output is not ours"))?;
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         let mut stdout = BufReader::new(stdout);
-        let line = stdout
-            .by_ref()
-            .lines()
-            .map_while(std::result::Result::ok)
-            .find(|line| line.starts_with("ready "));
+        let mut said = String::new();
+        let ready = stdout.by_ref().lines().map_while(std::result::Result::ok).any(|line| {
+            said.push_str(&line);
+            said.push('\n');
+            line.starts_with("ready ")
+        });
         // The receiver may have given up waiting.
-        let _ = sender.send(line);
+        let _ = sender.send(ready.then_some(said));
         let _ = std::io::copy(&mut stdout, &mut std::io::sink());
     });
     let start = Instant::now();
     while start.elapsed() < READY_LIMIT {
         halt::go_on()?;
         match receiver.recv_timeout(Duration::from_millis(20)) {
-            Ok(Some(line)) => return Ok(line),
+            Ok(Some(said)) => return Ok(said),
             Ok(None) => return Err(Failure::new("it ended before it was ready")),
             Err(_) => {}
         }
@@ -112,8 +114,9 @@ pub(in crate::lab) fn ready_line(running: &mut Running) -> Result<String> {
     Err(Failure::new(format!("not ready after {} s", READY_LIMIT.as_secs())))
 }
 
-/// `ready portal=ADDRESS:PORT metrics=ADDRESS:PORT`.
-pub(in crate::lab) fn addresses(line: &str) -> Result<(SocketAddr, SocketAddr)> {
+/// `ready portal=ADDRESS:PORT metrics=ADDRESS:PORT`, the last line of an announcement.
+pub(in crate::lab) fn addresses(announcement: &str) -> Result<(SocketAddr, SocketAddr)> {
+    let line = announcement.lines().last().unwrap_or_default();
     let field = |name: &str| {
         line.split_whitespace()
             .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
@@ -130,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_ready_line_gives_both_addresses() {
-        let (portal, metrics) = addresses("ready portal=127.0.0.1:4000 metrics=[::1]:5000").unwrap();
+        let (portal, metrics) =
+            addresses("data in /x\nready portal=127.0.0.1:4000 metrics=[::1]:5000\n").unwrap();
         assert_eq!(portal, "127.0.0.1:4000".parse().unwrap());
         assert_eq!(metrics, "[::1]:5000".parse().unwrap());
         assert!(addresses("ready portal=127.0.0.1:4000").is_err());

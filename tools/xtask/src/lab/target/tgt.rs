@@ -40,7 +40,7 @@ fn attempt(target: &Target) -> Result<Started> {
     }
     add_units(target)?;
     tgtadm(target, &["--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL"])?;
-    Ok(Started { running, portal, metrics: None })
+    Ok(Started { running, portal, metrics: None, announcement: String::new() })
 }
 
 fn add_units(target: &Target) -> Result<()> {
