@@ -256,7 +256,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Level::Target, "QueuedCommands", Kind::Number { min: 1, max: 2_048 }, "32"),
     row(Level::Target, "MaxSessions", COUNT, "0"),
     row(Level::Target, "MaxConnections", Kind::Number { min: 1, max: 8 }, "1"),
-    row(Level::Target, "ErrorRecoveryLevel", Kind::Number { min: 0, max: 1 }, "0"),
+    row(Level::Target, "ErrorRecoveryLevel", Kind::Number { min: 0, max: 2 }, "0"),
     row(Level::Target, "NopInInterval", Kind::Number { min: 0, max: 3_600 }, "30"),
     row(Level::Target, "NopInTimeout", Kind::Number { min: 1, max: 3_600 }, "30"),
     row(Level::Target, "RspTimeout", Kind::Number { min: 1, max: 3_600 }, "90"),

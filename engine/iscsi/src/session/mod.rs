@@ -340,7 +340,8 @@ impl Session {
         {
             return absorb;
         }
-        let segment = state.write.data_out(data, command.lun, task.ttt_base());
+        let recovers = self.parameters.error_recovery_level > 0;
+        let segment = state.write.data_out(data, command.lun, task.ttt_base(), recovers);
         self.connections.at_mut(seat).incoming = Some(Incoming { task, takes: None, is_data: true });
         Ok(Received::Data { task, segment })
     }

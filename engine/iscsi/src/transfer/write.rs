@@ -98,12 +98,20 @@ impl Write {
 
     /// What to do with the data of a Data-Out PDU. `ttt_base` marks this task's transfer tags: the tag of an R2T is this
     /// plus the low 16 bits of its R2TSN.
-    pub(crate) fn data_out(&mut self, pdu: &DataOut, lun: LunField, ttt_base: u32) -> Segment {
+    pub(crate) fn data_out(
+        &mut self,
+        pdu: &DataOut,
+        lun: LunField,
+        ttt_base: u32,
+        recovers: bool,
+    ) -> Segment {
         let unsolicited = pdu.target_transfer_tag.is_reserved();
         let verdict =
             if unsolicited { self.judge_unsolicited(pdu) } else { self.judge_solicited(pdu, lun, ttt_base) };
-        if let Err(fault) = verdict {
-            self.fail(fault);
+        match verdict {
+            Err(fault) if recovers && self.misses(pdu, fault, ttt_base) => {}
+            Err(fault) => self.fail(fault),
+            Ok(()) => {}
         }
         self.data_sn = self.data_sn.next();
         let segment = self.admit(pdu.buffer_offset, pdu.data_segment_length);
@@ -165,6 +173,32 @@ impl Write {
             return Err(TransferFault::OffsetOutOfOrder);
         }
         Ok(())
+    }
+
+    /// Whether a fault means that PDUs before this one are lost, above recovery level 0 (§7.9): their data are asked for again, as
+    /// those are whose digest was wrong.
+    fn misses(&mut self, pdu: &DataOut, fault: TransferFault, ttt_base: u32) -> bool {
+        if pdu.buffer_end() > self.expected || self.fault.is_some() {
+            return false;
+        }
+        match fault {
+            TransferFault::DataSnOutOfOrder | TransferFault::OffsetOutOfOrder => {}
+            // §13.19: sequences come in order, so that the end of those before it will not come.
+            TransferFault::R2tOutOfOrder => {
+                while self.front_tag(ttt_base) != pdu.target_transfer_tag {
+                    self.outstanding.pop();
+                }
+            }
+            _ => return false,
+        }
+        self.data_sn = pdu.data_sn;
+        self.recovering = true;
+        true
+    }
+
+    /// The tag of the first R2T that is outstanding.
+    fn front_tag(&self, ttt_base: u32) -> TargetTransferTag {
+        transfer_tag(ttt_base, R2tSn(self.r2t_sn.0.wrapping_sub(u32::from(self.outstanding.count))))
     }
 
     /// The first fault counts; the ones after it are its consequences.

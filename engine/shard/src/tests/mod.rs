@@ -197,6 +197,16 @@ impl Bench {
 
     /// A session with these LUNs and units, whose initiator says these keys; unit attentions are taken.
     fn log_in(&mut self, luns: &[(u16, u32)], keys: &str) -> Peer {
+        let mut peer = self.adopt(luns, keys);
+        for (lun, _) in luns {
+            self.command(&mut peer, *lun, 0xffff, [0; 16], 0, &[]);
+        }
+        self.world.borrow_mut().sockets[peer.socket].from_shard.clear();
+        peer
+    }
+
+    /// The same, but for the unit attentions.
+    fn adopt(&mut self, luns: &[(u16, u32)], keys: &str) -> Peer {
         self.sessions += 1;
         let number = self.sessions;
         let question = question(completed(number, keys));
@@ -217,12 +227,7 @@ impl Bench {
             },
             question,
         })));
-        let mut peer = Peer { socket, session: SessionId(number), cmd_sn: CmdSn(1) };
-        for (lun, _) in luns {
-            self.command(&mut peer, *lun, 0xffff, [0; 16], 0, &[]);
-        }
-        self.world.borrow_mut().sockets[socket].from_shard.clear();
-        peer
+        Peer { socket, session: SessionId(number), cmd_sn: CmdSn(1) }
     }
 
     /// Lets the shard take turns until it has nothing to do but wait.

@@ -62,7 +62,7 @@ fn answer(r2t_sn: u32, data_sn: u32, offset: u32, length: u32, is_final: bool) -
 
 /// Takes a PDU and its data.
 fn take(write: &mut Write, pdu: &DataOut) -> Progress {
-    write.data_out(pdu, LUN, TTT_BASE);
+    write.data_out(pdu, LUN, TTT_BASE, false);
     write.arrived()
 }
 
@@ -142,7 +142,7 @@ fn only_what_the_device_server_wants_is_kept_and_asked_for() {
 
     let (mut write, _) = Write::begin(&command(8192, 0, false), &lax());
     write.want(5000);
-    let segment = write.data_out(&burst(0, 0, 8192, true), LUN, TTT_BASE);
+    let segment = write.data_out(&burst(0, 0, 8192, true), LUN, TTT_BASE, false);
     assert_eq!(segment, Segment { offset_bytes: 0, keep_bytes: 5000, discard_bytes: 3192 });
 }
 
@@ -168,7 +168,7 @@ fn data_of_a_task_that_has_failed_is_discarded_until_the_f_bit() {
     let (mut write, _) = Write::begin(&command(8192, 0, false), &lax());
     write.discard();
     assert!(!write.progress().is_settled);
-    let segment = write.data_out(&burst(0, 0, 4096, false), LUN, TTT_BASE);
+    let segment = write.data_out(&burst(0, 0, 4096, false), LUN, TTT_BASE, false);
     assert_eq!((segment.keep_bytes, segment.discard_bytes), (0, 4096));
     assert!(!write.arrived().is_settled);
     let progress = take(&mut write, &burst(1, 4096, 4096, true));
@@ -218,7 +218,7 @@ fn each_wrong_data_out_pdu_has_its_own_fault_and_is_discarded() {
         let mut write = awaited(65_536, &lax());
         write.solicit(u32::MAX, &lax());
         write.solicit(u32::MAX, &lax());
-        let segment = write.data_out(&pdu, LUN, TTT_BASE);
+        let segment = write.data_out(&pdu, LUN, TTT_BASE, false);
         assert_eq!((segment.keep_bytes, segment.discard_bytes), (0, pdu.data_segment_length));
         let progress = write.arrived();
         assert_eq!(progress.fault, Some(fault));
@@ -285,6 +285,26 @@ fn two_data_out_pdus_in_reverse_order_fail_the_write() {
     }
 }
 
+/// RFC 7143 §7.9: above level 0 what was lost is asked for again, whether it was in a sequence or all of one.
+#[test]
+fn data_out_that_is_missing_is_asked_for_again_where_errors_are_recovered_from() {
+    let parameters = Parameters { max_burst_length: 8192, max_outstanding_r2t: 2, ..lax() };
+    let mut write = awaited(24_576, &parameters);
+    assert_eq!(write.solicit(u32::MAX, &parameters), r2t(0, 8192, 0));
+    assert_eq!(write.solicit(u32::MAX, &parameters), r2t(8192, 8192, 1));
+    let mut lacking = |pdu: &DataOut| {
+        let segment = write.data_out(pdu, LUN, TTT_BASE, true);
+        assert_eq!(segment.keep_bytes, 0);
+        write.arrived();
+        write.solicit(u32::MAX, &parameters)
+    };
+    // The first half of R2T 0's answer never came; nor does its end.
+    assert_eq!(lacking(&answer(0, 1, 4096, 2048, false)), None);
+    assert_eq!(lacking(&answer(1, 0, 8192, 4096, false)), None, "more is on its way");
+    assert_eq!(lacking(&answer(1, 1, 12_288, 4096, true)), r2t(0, 8192, 2));
+    assert_eq!(write.fault(), None);
+}
+
 #[test]
 fn an_empty_data_out_pdu_is_a_normal_case() {
     let (mut write, _) = Write::begin(&command(4096, 4096, false), &lax());
@@ -343,14 +363,16 @@ proptest! {
         prop_assert_eq!(progress, Progress { received_bytes: length, is_complete: true, is_settled: true, fault: None });
     }
 
-    /// Whatever comes: no panic, and nothing is kept beyond what the initiator announced.
+    /// Whatever comes, and however often the connection is lost: no panic, nothing is kept beyond what the initiator announced,
+    /// and what is kept is one run of bytes.
     #[test]
     fn any_sequence_of_data_out_pdus_is_survived(
         length in 0_u32..100_000, immediate in 0_u32..100_000, is_final: bool, wanted in 0_u64..200_000,
-        pdus: Vec<(u8, u8, u32, u16, bool)>,
+        pdus: Vec<(u8, u8, u32, u16, bool)>, recovers: bool,
     ) {
         let (mut write, segment) = Write::begin(&command(length, immediate, is_final), &lax());
         prop_assert!(segment.keep_bytes <= length);
+        let mut kept = segment.keep_bytes;
         write.arrived();
         write.want(wanted);
         for (tag, data_sn, offset, bytes, last) in pdus {
@@ -360,7 +382,16 @@ proptest! {
                 3 => burst(sn, offset, bytes, last),
                 tag => answer(u32::from(tag), sn, offset, bytes, last),
             };
-            let segment = write.data_out(&pdu, LUN, TTT_BASE);
+            let segment = write.data_out(&pdu, LUN, TTT_BASE, recovers);
+            if recovers && tag > 240 {
+                // Its data segment never comes.
+                write.suspend();
+                write.resume(sn);
+                prop_assert!(write.progress().is_settled);
+                continue;
+            }
+            prop_assert!(segment.keep_bytes == 0 || segment.offset_bytes == kept);
+            kept += segment.keep_bytes;
             prop_assert_eq!(segment.keep_bytes + segment.discard_bytes, bytes);
             prop_assert!(segment.keep_bytes == 0 || segment.offset_bytes + segment.keep_bytes <= length);
             let progress = write.arrived();
