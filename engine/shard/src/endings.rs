@@ -32,6 +32,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     fn left(&mut self, session_key: Key<Session>, seat: Seat, reason: EndReason) {
         let Some(session) = self.core.sessions.get(session_key) else { return };
         let over = session.over;
+        let session_fails = session.wire.fails_with_a_connection();
         let leaves = session.link(seat).is_some_and(|link| link.leaves);
         if over.is_none() && !leaves && self.core.recovers_connections(session_key) {
             self.core.suspend((session_key, seat), Loss::Failed);
@@ -43,9 +44,12 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return self.core.end_session(session_key, over.unwrap_or(reason));
         }
         self.core.leave((session_key, seat));
-        if over.is_none() && !leaves {
-            self.core.drop_session(session_key, reason);
+        // At level 2 the others go on even where nothing is kept of this one.
+        let fails = self.core.quiescing || session_fails;
+        if over.is_none() && !leaves && fails {
+            return self.core.drop_session(session_key, reason);
         }
+        self.serve_requests(session_key);
     }
 
     /// Control ends a session. Where that is no answer to something that its initiator did, it is told first.

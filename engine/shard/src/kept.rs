@@ -565,6 +565,62 @@ mod tests {
     }
 
     #[test]
+    fn what_is_about_to_be_sent_again_stays_until_it_has_been() {
+        let mut kept = Kept::default();
+        let length = u32::try_from(KEPT_BYTES_MAX / 2).unwrap();
+        let next = |kept: &mut Kept, data_sn: u32| {
+            let (header, data) = data_in(data_sn, data_sn * length, length, false);
+            kept.keep(&header, data);
+        };
+        next(&mut kept, 0);
+        next(&mut kept, 1);
+        let again = kept.run(TAG, 0, 2, length).unwrap();
+        kept.promise(&again);
+        next(&mut kept, 2);
+        assert!(again.iter().all(|header| kept.data_of(header).is_some()));
+        assert_eq!(kept.run(TAG, 2, 1, length), None, "there was no room for it");
+        again.iter().for_each(|header| kept.redeem(header));
+        next(&mut kept, 3);
+        assert!(kept.data_bytes <= KEPT_BYTES_MAX && kept.data_of(&again[0]).is_none());
+    }
+
+    /// BegRun and RunLength of 0 ask for everything: where some is not kept, what is left is not everything.
+    #[test]
+    fn zeroes_are_refused_where_something_was_let_go_of() {
+        let mut kept = Kept::default();
+        let pdus = u32::try_from(KEPT_PDUS_MAX).unwrap();
+        for data_sn in 0..=pdus {
+            let (header, data) = data_in(data_sn, data_sn, 1, false);
+            kept.keep(&header, data);
+        }
+        assert_eq!(kept.run(TAG, 0, 0, 1), None);
+        assert!(kept.take(TAG, 0, 1, false).is_torn, "nor is a command that is reassigned whole");
+        for stat_sn in 0..=pdus {
+            kept.keep(&response(stat_sn, 0), Vec::new());
+        }
+        assert_eq!(kept.statuses(StatSn(0), 0), None);
+        kept.acknowledged(StatSn(1));
+        assert_eq!(kept.statuses(StatSn(0), 0).map(|found| found.len()), Some(KEPT_PDUS_MAX));
+        assert_eq!(kept.data_bytes, 0);
+    }
+
+    /// DataSN counts other PDUs once the data were cut anew.
+    #[test]
+    fn a_data_ack_of_before_an_r_data_snack_says_nothing_of_what_came_after() {
+        let mut kept = Kept::default();
+        let transfer = TargetTransferTag(3 << 16);
+        for (data_sn, offset) in [(0, 0), (1, 4)] {
+            let (header, data) = data_in_of(TAG, transfer, (data_sn, offset), 4, true);
+            kept.keep(&header, data);
+        }
+        kept.resegment(TAG, 2, 7).unwrap();
+        kept.data_acknowledged(transfer, 2);
+        assert_eq!(kept.run(TAG, 0, 0, 4).map(|found| found.len()), Some(4));
+        kept.data_acknowledged(TargetTransferTag(3 << 16 | 1), 2);
+        assert_eq!(parts(&kept, &kept.run(TAG, 2, 0, 4).unwrap()), [(2, 4, 2, false), (3, 6, 2, true)]);
+    }
+
+    #[test]
     fn the_data_of_any_pdu_count_against_the_bound() {
         const PDUS: u32 = 20;
         let mut kept = Kept::default();

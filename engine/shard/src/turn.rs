@@ -271,6 +271,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         if self.quiesce == Quiesce::Finishing && !self.core.is_idle() && self.quiesce_until <= self.core.now {
             // Who sends no data, or reads no status, does not keep the others' writes from the medium.
             self.close_all(EndReason::Shutdown);
+            self.core.expire_lost(true);
         }
         // Initiators that leave when they are asked to have nothing to recover from.
         let have_left = self.leave_until <= self.core.now || !self.has_normal_sessions();

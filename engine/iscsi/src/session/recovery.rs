@@ -55,6 +55,12 @@ impl Session {
         self.parameters.error_recovery_level >= CONNECTION_RECOVERY && self.parameters.default_time2retain > 0
     }
 
+    /// Whether the session fails with any of its connections (§7.14).
+    #[must_use]
+    pub const fn fails_with_a_connection(&self) -> bool {
+        self.parameters.error_recovery_level < CONNECTION_RECOVERY
+    }
+
     /// How long a lost connection's state is kept.
     fn retention(&self) -> Duration {
         let (wait, retain) = (self.parameters.default_time2wait, self.parameters.default_time2retain);

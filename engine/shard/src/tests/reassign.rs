@@ -305,10 +305,16 @@ fn where_others_are_connected_only_the_tasks_end_and_their_numbers_stay_used() {
 }
 
 #[test]
-fn a_session_of_which_nothing_is_to_be_kept_ends_with_its_connection() {
+fn a_session_of_which_nothing_is_to_be_kept_ends_with_its_last_connection() {
     let (mut bench, mut first) = bench(&format!("{LEVEL_2}DefaultTime2Retain=0|"));
     bench.write(&mut first, 0, 9, 4096, &[]);
+    let mut second = rejoin(&mut bench, &first, 1);
+    second.cmd_sn = first.cmd_sn;
     cut(&mut bench, &first);
+    bench.command(&mut second, 0, 11, [0; 16], 0, &[]);
+    assert_eq!(bench.heard(&second), [Heard::Status(11, GOOD)], "the other goes on");
+    assert_eq!(reassign(&mut bench, &second, 9, 0).0, TaskManagementResult::ReassignmentNotSupported);
+    cut(&mut bench, &second);
     assert_eq!(ended(&bench), Some(EndReason::ConnectionLost));
 }
 

@@ -176,11 +176,12 @@ struct Crowd {
     seats: Vec<Seat>,
     incoming: [Option<TaskId>; 3],
     delivered: Vec<TaskId>,
+    parameters: Parameters,
 }
 
 impl Crowd {
-    fn new() -> Self {
-        let parameters = Parameters { max_connections: 3, ..parameters() };
+    fn new(error_recovery_level: u8) -> Self {
+        let parameters = Parameters { max_connections: 3, error_recovery_level, ..parameters() };
         let mut session = Session::new(Start { parameters, ..start() });
         for cid in 1..3 {
             let (stat_sn, now) = (StatSn(900), Moment::ORIGIN);
@@ -188,7 +189,46 @@ impl Crowd {
             session.join(&joining).expect("there is room");
         }
         let seats = session.seats().collect();
-        Self { session, seats, incoming: [None; 3], delivered: vec![] }
+        Self { session, seats, incoming: [None; 3], delivered: vec![], parameters }
+    }
+
+    /// A connection is lost, and comes again.
+    fn lose(&mut self, at: usize, is_logged_out: bool) {
+        if let Some(oldest) = self.session.crowded_out() {
+            self.forget(oldest);
+        }
+        let (seat, cid) = (self.seats[at], self.session.cid(self.seats[at]));
+        let loss = if is_logged_out { Loss::LoggedOut(None) } else { Loss::Failed };
+        let suspended = self.session.suspend(seat, loss, Moment::ORIGIN);
+        self.incoming[at] = None;
+        assert_eq!(self.session.may_reassign_from(suspended.seat), is_logged_out);
+        for task in suspended.ended {
+            self.delivered.retain(|other| *other != task);
+            self.session.retire(task);
+        }
+        self.session.leave(seat);
+        let joining =
+            Joining { cid, stat_sn: StatSn(900), parameters: &self.parameters, now: Moment::ORIGIN };
+        self.seats[at] = self.session.join(&joining).expect("there is room");
+        self.delivered.extend(core::iter::from_fn(|| self.session.next_request()));
+    }
+
+    fn forget(&mut self, lost: Seat) {
+        for tag in 0..3 {
+            let task = self.session.task_by_itt(InitiatorTaskTag(tag));
+            if let Some(task) = task.filter(|task| self.session.seat_of_task(*task) == lost) {
+                self.end(task);
+            }
+        }
+        self.session.forget_lost(lost);
+    }
+
+    /// A command that waits goes on with a connection.
+    fn take_over(&mut self, at: usize, task: TaskId, expected: u32) {
+        let waits_at = self.session.seat_of_task(task);
+        if self.session.lost().any(|(lost, _)| lost == waits_at) {
+            self.session.reassign(task, self.seats[at], DataSn(expected), None);
+        }
     }
 
     /// A header comes in on a connection, or the data segment of the one before it, which may be spoilt.
@@ -233,11 +273,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn no_interleaving_of_connections_breaks_a_session(
-        steps in proptest::collection::vec((0_usize..3, any_pdu(), any::<(u8, u8)>()), 1..80),
+        steps in proptest::collection::vec((0_usize..3, any_pdu(), any::<(u8, u8)>()), 1..80), recovers: bool,
     ) {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(if recovers { 2 } else { 0 });
         for (at, bhs, (luck, tag)) in steps {
             crowd.advance(at, &bhs, luck % 4 == 0);
+            if recovers && luck % 7 == 0 {
+                crowd.lose(at, tag % 2 == 0);
+            }
+            if luck % 6 == 0
+                && let Some(task) = crowd.session.task_by_itt(InitiatorTaskTag(u32::from(tag % 3)))
+            {
+                crowd.take_over(at, task, u32::from(tag % 4));
+            }
             if luck % 3 == 0 && let Some(&task) = crowd.delivered.first() {
                 crowd.end(task);
             }
