@@ -69,7 +69,9 @@ impl<D: Driver> Core<D> {
 
     fn tasks_at(&self, (session_key, seat): Place) -> Vec<Key<Task>> {
         let Some(session) = self.sessions.get(session_key) else { return Vec::new() };
-        self.tasks_where(|task| task.session == session_key && session.wire.seat_of_task(task.name) == seat)
+        // What goes on in the background came by no connection that is left.
+        let came = |task: &Task| !task.is_behind() && session.wire.seat_of_task(task.name) == seat;
+        self.tasks_where(|task| task.session == session_key && came(task))
     }
 
     /// A recovery logout whose turn it is (§11.14): of a connection that is there, whose commands wait from now on, or of one
