@@ -1,5 +1,8 @@
 //! What shards say to each other about the blocks of a logical unit, so that a command can have some of them for itself on
-//! all shards (COMPARE AND WRITE, SBC-3 §5.2). Nobody else says anything from shard to shard.
+//! all shards (COMPARE AND WRITE, SBC-3 §5.2), and about tokens that stand for some of them. Nobody else says anything from shard to shard.
+
+use portico_scsi::sense::AdditionalSense;
+use portico_scsi::token::{Range, TokenBytes};
 
 use crate::identity::{ShardId, UnitId};
 
@@ -36,6 +39,65 @@ pub enum Word {
     Yield(Stamp),
     /// I want them no more.
     Open(Stamp),
+    /// Something about a token that stands for blocks of the unit.
+    Token(TokenWord),
+}
+
+/// What is said about tokens (SPC-4 §5.16.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenWord {
+    /// A token of mine stands for these blocks.
+    Watch {
+        /// Which.
+        name: TokenName,
+        /// The first block.
+        lba: u64,
+        /// How many.
+        blocks: u64,
+    },
+    /// I am about to change blocks of your token, and do not before you have said `Forget`.
+    Touch(TokenName),
+    /// A token of mine is no more.
+    Forget(TokenName),
+    /// What does this token of yours stand for?
+    Redeem {
+        /// Comes back with the answer.
+        question: u64,
+        /// As it came.
+        token: Box<TokenBytes>,
+    },
+    /// For this, or why it is no good.
+    Redeemed {
+        /// From the question.
+        question: u64,
+        /// The answer.
+        answer: Result<Vec<Range>, AdditionalSense>,
+    },
+    /// Is this token of yours good still?
+    Vouch {
+        /// Comes back with the answer.
+        question: u64,
+        /// Which.
+        name: TokenName,
+    },
+    /// It is, or why it is not.
+    Vouched {
+        /// From the question.
+        question: u64,
+        /// The answer.
+        answer: Result<(), AdditionalSense>,
+    },
+    /// Nobody wants this token of yours any more.
+    Delete(TokenName),
+}
+
+/// Names a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenName {
+    /// The shard that made it.
+    pub home: ShardId,
+    /// Which of its tokens.
+    pub serial: u64,
 }
 
 /// Blocks that a shard wants for itself.

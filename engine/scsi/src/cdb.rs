@@ -267,6 +267,20 @@ pub enum Command {
         /// PARAMETER LIST LENGTH.
         parameter_list_length: u32,
     },
+    /// POPULATE TOKEN.
+    PopulateToken {
+        /// LIST IDENTIFIER.
+        list_id: u32,
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u32,
+    },
+    /// WRITE USING TOKEN.
+    WriteUsingToken {
+        /// LIST IDENTIFIER.
+        list_id: u32,
+        /// PARAMETER LIST LENGTH.
+        parameter_list_length: u32,
+    },
     /// COPY OPERATION ABORT.
     CopyOperationAbort {
         /// LIST IDENTIFIER.
@@ -414,6 +428,8 @@ pub(crate) fn decode(row: &Opcode, cdb: &[u8]) -> Result<Command, Outcome> {
         }
         Decoder::ReportLuns => Command::ReportLuns { select: cdb[2], allocation_length: be32(cdb, 6) },
         Decoder::ExtendedCopy
+        | Decoder::PopulateToken
+        | Decoder::WriteUsingToken
         | Decoder::CopyOperationAbort
         | Decoder::ReceiveCopyResults
         | Decoder::ReceiveCopyOperatingParameters => third_party(row, cdb),
@@ -613,18 +629,25 @@ fn third_party(row: &Opcode, cdb: &[u8]) -> Command {
         Decoder::ExtendedCopy => {
             Command::ExtendedCopy { long: cdb[1] & 0x1f == 0x01, parameter_list_length: be32(cdb, 10) }
         }
+        Decoder::PopulateToken => {
+            Command::PopulateToken { list_id: be32(cdb, 6), parameter_list_length: be32(cdb, 10) }
+        }
+        Decoder::WriteUsingToken => {
+            Command::WriteUsingToken { list_id: be32(cdb, 6), parameter_list_length: be32(cdb, 10) }
+        }
         Decoder::CopyOperationAbort => Command::CopyOperationAbort { list_id: be32(cdb, 2) },
         Decoder::ReceiveCopyResults => receive_copy_results(cdb),
         _ => Command::ReceiveCopyOperatingParameters { allocation_length: be32(cdb, 10) },
     }
 }
 
-/// SPC-4 §6.22 to §6.25.
+/// SPC-4 §6.22 to §6.26.
 fn receive_copy_results(cdb: &[u8]) -> Command {
     let (results, list_id) = match cdb[1] & 0x1f {
         0x00 => (CopyResults::Status, cdb[2].into()),
         0x04 => (CopyResults::FailureDetails, cdb[2].into()),
-        _ => (CopyResults::LongStatus, be32(cdb, 2)),
+        0x05 => (CopyResults::LongStatus, be32(cdb, 2)),
+        _ => (CopyResults::RodTokens, be32(cdb, 2)),
     };
     Command::ReceiveCopyResults { results, list_id, allocation_length: be32(cdb, 10) }
 }

@@ -10,6 +10,7 @@ use crate::identity::Identity;
 use crate::opcodes;
 use crate::reply::Reply;
 use crate::sense::{AdditionalSense, Outcome};
+use crate::token;
 use crate::unit::{Lba, LogicalUnit};
 
 /// CSCD descriptors that one command may have.
@@ -27,7 +28,7 @@ const DESCRIPTORS_BYTES_MAX: usize = CSCDS_MAX * CSCD_BYTES + SEGMENTS_MAX * SEG
 
 const _: () = assert!(LONG_HEADER_BYTES + DESCRIPTORS_BYTES_MAX <= crate::device_server::PARAMETER_BYTES_MAX);
 
-const CSCD_IDENTIFICATION: u8 = 0xe4;
+pub(crate) const CSCD_IDENTIFICATION: u8 = 0xe4;
 const SEGMENT_BLOCK_TO_BLOCK: u8 = 0x02;
 /// Blocks are copied in multiples of 512 bytes.
 const GRANULARITY_LOG2: u8 = 9;
@@ -252,7 +253,7 @@ impl Cscd {
         Self { is_own: true, code_set: 0, kind: 0, designator: Vec::new(), block_length: 0 }
     }
 
-    fn read(bytes: &[u8]) -> Result<Self, Outcome> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Outcome> {
         if bytes[0] != CSCD_IDENTIFICATION {
             return Err(Outcome::illegal(AdditionalSense::UNSUPPORTED_TARGET_DESCRIPTOR_TYPE));
         }
@@ -346,7 +347,8 @@ fn counts(reply: &mut Reply<'_>) {
 }
 
 /// Third-party Copy VPD page, after its header.
-pub(crate) fn third_party_copy(reply: &mut Reply<'_>) {
+pub(crate) fn third_party_copy(reply: &mut Reply<'_>, block: u64) {
+    descriptor(reply, 0x0000, |reply| token::limits(reply, block));
     descriptor(reply, 0x0001, |reply| {
         let mut commands = Vec::new();
         for code in [0x83, 0x84] {
@@ -368,6 +370,8 @@ pub(crate) fn third_party_copy(reply: &mut Reply<'_>) {
         reply.be16(2);
         reply.be16(OWN_CSCD);
     });
+    descriptor(reply, 0x0106, token::features);
+    descriptor(reply, 0x0108, token::types);
     descriptor(reply, 0x8001, |reply| {
         reply.be32(u32::from(CONCURRENT_COPIES));
         reply.be32(u32::from(CONCURRENT_COPIES));

@@ -5,6 +5,7 @@
 
 use crate::reply::Reply;
 use crate::sense::{Outcome, SenseFormat};
+use crate::token::{TOKEN_BYTES, TokenBytes};
 
 /// What of a copy is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum CopyResults {
     FailureDetails,
     /// RECEIVE COPY STATUS (LID4).
     LongStatus,
+    /// RECEIVE ROD TOKEN INFORMATION.
+    RodTokens,
 }
 
 /// What is kept of a copy.
@@ -36,6 +39,10 @@ pub struct CopyRecord {
     pub operations: u16,
     /// What it ended with.
     pub outcome: Outcome,
+    /// Bytes of a block, where TRANSFER COUNT counts them.
+    pub block_bytes: Option<u32>,
+    /// The token that it made.
+    pub token: Option<Box<TokenBytes>>,
 }
 
 /// How a copy stands.
@@ -63,6 +70,8 @@ impl CopyRecord {
             bytes: 0,
             operations: 0,
             outcome: Outcome::GOOD,
+            block_bytes: None,
+            token: None,
         }
     }
 
@@ -85,7 +94,15 @@ impl CopyRecord {
             CopyResults::Status => self.short_status(&mut reply),
             CopyResults::FailureDetails if self.is_running() => return None,
             CopyResults::FailureDetails => self.failure_details(format, &mut reply),
-            CopyResults::LongStatus => self.long_status(format, &mut reply),
+            CopyResults::LongStatus => {
+                self.long_status(format, &mut reply);
+                count_available(&mut reply);
+            }
+            CopyResults::RodTokens => {
+                self.long_status(format, &mut reply);
+                self.rod_tokens(&mut reply);
+                count_available(&mut reply);
+            }
         }
         Some(reply.finish())
     }
@@ -126,8 +143,7 @@ impl CopyRecord {
         let sense = self.outcome.sense_data(format);
         let sense = sense.as_ref().map_or(&[][..], |sense| sense.as_bytes());
         let length = u8::try_from(sense.len()).expect("sense data are short");
-        let start = reply.position();
-        reply.be32(0); // AVAILABLE DATA, below
+        reply.be32(0); // AVAILABLE DATA: [`count_available`]
         reply.byte(self.service_action);
         reply.byte(match (self.state, self.background) {
             (CopyState::Completed, _) => 0x01,
@@ -140,21 +156,41 @@ impl CopyRecord {
         reply.be32(if self.is_running() { UPDATE_DELAY_MS } else { 0 });
         reply.byte(if self.is_running() { 0 } else { self.outcome.status as u8 });
         reply.bytes(&[length, length]);
-        reply.byte(0); // TRANSFER COUNT UNITS: bytes
-        reply.be64(self.bytes);
+        // TRANSFER COUNT UNITS: bytes, or blocks.
+        let (units, count) = match self.block_bytes {
+            None => (0x00, self.bytes),
+            Some(block_bytes) => (0xf1, self.bytes / u64::from(block_bytes)),
+        };
+        reply.byte(units);
+        reply.be64(count);
         reply.be16(self.segments);
         reply.bytes(&[0; 6]);
         reply.bytes(sense);
-        let available = u32::try_from(reply.position() - start - 4).expect("a short reply");
-        reply.patch(start, &available.to_be_bytes());
     }
+
+    fn rod_tokens(&self, reply: &mut Reply<'_>) {
+        match &self.token {
+            Some(token) => {
+                reply.be32(2 + u32::try_from(TOKEN_BYTES).expect("a small number"));
+                reply.be16(0);
+                reply.bytes(&token[..]);
+            }
+            None => reply.be32(0),
+        }
+    }
+}
+
+/// AVAILABLE DATA: what follows the field.
+fn count_available(reply: &mut Reply<'_>) {
+    let available = u32::try_from(reply.position() - 4).expect("a short reply");
+    reply.patch(0, &available.to_be_bytes());
 }
 
 /// ESTIMATED STATUS UPDATE DELAY of a copy that goes on.
 const UPDATE_DELAY_MS: u32 = 100;
 
 /// Bytes of what [`CopyRecord::tell`] writes.
-pub const RESULTS_BYTES_MAX: usize = 60 + crate::sense::SENSE_BYTES_MAX;
+pub const RESULTS_BYTES_MAX: usize = 60 + crate::sense::SENSE_BYTES_MAX + 6 + TOKEN_BYTES;
 
 #[cfg(test)]
 mod tests {

@@ -26,6 +26,7 @@ use crate::reply::{REPLY_BYTES_MAX, Reply};
 use crate::report;
 use crate::reservation::{CommandClass, NexusId};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
+use crate::token::{PopulateToken, WriteUsingToken};
 use crate::unit::{LogicalUnit, ModeChange, Readiness};
 use crate::vpd;
 use crate::work::{self, Fill, Work, WorkKind};
@@ -90,6 +91,10 @@ pub enum Action {
     Change(Change),
     /// Copy between the units that its nexus sees.
     Copy(ExtendedCopy),
+    /// Make a token.
+    Populate(PopulateToken),
+    /// Write what a token stands for.
+    WriteUsingToken(WriteUsingToken),
     /// End the copy of this nexus that has this LIST IDENTIFIER; INVALID FIELD IN CDB there if there is none.
     AbortCopy {
         /// LIST IDENTIFIER.
@@ -124,6 +129,8 @@ enum Purpose {
     Overwrite { immediate: bool, unrestricted: bool },
     Format { long_list: bool },
     ExtendedCopy { long: bool },
+    PopulateToken { list_id: u32 },
+    WriteUsingToken { list_id: u32 },
 }
 
 /// Longest parameter list that is taken.
@@ -271,6 +278,8 @@ fn serve(
             mode_select(long_header, save, usize::from(parameter_list_length))?
         }
         Command::ExtendedCopy { .. }
+        | Command::PopulateToken { .. }
+        | Command::WriteUsingToken { .. }
         | Command::CopyOperationAbort { .. }
         | Command::ReceiveCopyResults { .. } => third_party(command)?,
         Command::SetTargetPortGroups { parameter_list_length } => {
@@ -312,10 +321,16 @@ fn serve(
 
 /// Commands that are the copy manager's (SPC-4 §5.16).
 fn third_party(command: Command) -> Result<Action, Outcome> {
+    let list = |purpose, length: u32| parameter_list(purpose, usize::try_from(length).unwrap_or(usize::MAX));
     match command {
         Command::ExtendedCopy { long, parameter_list_length } => {
-            let length = usize::try_from(parameter_list_length).unwrap_or(usize::MAX);
-            parameter_list(Purpose::ExtendedCopy { long }, length)
+            list(Purpose::ExtendedCopy { long }, parameter_list_length)
+        }
+        Command::PopulateToken { list_id, parameter_list_length } => {
+            list(Purpose::PopulateToken { list_id }, parameter_list_length)
+        }
+        Command::WriteUsingToken { list_id, parameter_list_length } => {
+            list(Purpose::WriteUsingToken { list_id }, parameter_list_length)
         }
         Command::CopyOperationAbort { list_id } => Ok(Action::AbortCopy { list_id }),
         Command::ReceiveCopyResults { results, list_id, allocation_length } => {
@@ -565,6 +580,14 @@ pub fn parameters(unit: &LogicalUnit, list: ParameterList, data: &[u8]) -> Actio
         }
         Purpose::ExtendedCopy { long } => match ExtendedCopy::read_either(data, long) {
             Ok(copy) => Action::Copy(copy),
+            Err(outcome) => Action::Finish(outcome),
+        },
+        Purpose::PopulateToken { list_id } => match PopulateToken::read(unit, list_id, data) {
+            Ok(populate) => Action::Populate(populate),
+            Err(outcome) => Action::Finish(outcome),
+        },
+        Purpose::WriteUsingToken { list_id } => match WriteUsingToken::read(unit, list_id, data) {
+            Ok(write) => Action::WriteUsingToken(write),
             Err(outcome) => Action::Finish(outcome),
         },
         Purpose::SetTargetPortGroups => match alua::wanted_states(data) {

@@ -29,6 +29,7 @@ pub mod report;
 pub mod reservation;
 pub mod sense;
 pub mod space;
+pub mod token;
 pub mod unit;
 pub mod work;
 

@@ -50,6 +50,8 @@ pub(crate) enum Decoder {
     ReadCapacity16,
     ReportLuns,
     ExtendedCopy,
+    PopulateToken,
+    WriteUsingToken,
     CopyOperationAbort,
     ReceiveCopyResults,
     ReceiveCopyOperatingParameters,
@@ -584,6 +586,20 @@ pub static TABLE: &[Opcode] = &[
     .service_action(0x01)
     .needs_nothing(),
     row(
+        "POPULATE TOKEN",
+        &[0x83, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::PopulateToken,
+    )
+    .service_action(0x10),
+    row(
+        "WRITE USING TOKEN",
+        &[0x83, 0x11, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Write,
+        Decoder::WriteUsingToken,
+    )
+    .service_action(0x11),
+    row(
         "COPY OPERATION ABORT",
         &[0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         Configure,
@@ -622,6 +638,14 @@ pub static TABLE: &[Opcode] = &[
         Decoder::ReceiveCopyResults,
     )
     .service_action(0x05)
+    .needs_nothing(),
+    row(
+        "RECEIVE ROD TOKEN INFORMATION",
+        &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Configure,
+        Decoder::ReceiveCopyResults,
+    )
+    .service_action(0x07)
     .needs_nothing(),
     row(
         "READ (16)",

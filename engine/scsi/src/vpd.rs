@@ -151,8 +151,8 @@ const GRANULARITY_BYTES: u32 = 4096;
 /// The UNMAP GRANULARITY ALIGNMENT field counts: from block 0.
 const UGAVALID: u32 = 1 << 31;
 
-fn third_party_copy(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
-    copy::third_party_copy(reply);
+fn third_party_copy(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
+    copy::third_party_copy(reply, unit.geometry.block_length().into());
 }
 
 /// SBC-3 §6.6.4. Limits of commands that are not served are zero, "not reported".

@@ -122,7 +122,11 @@ proptest! {
             }
             Action::Reply { length } => prop_assert!(length <= reply.len()),
             Action::Medium(command) => within(&unit, &command),
-            Action::Copy(_) | Action::AbortCopy { .. } | Action::CopyResults { .. } => {}
+            Action::Copy(_)
+            | Action::Populate(_)
+            | Action::WriteUsingToken(_)
+            | Action::AbortCopy { .. }
+            | Action::CopyResults { .. } => {}
             Action::Change(_) => {}
             Action::Parameters(list) => {
                 prop_assert!((1..=device_server::PARAMETER_BYTES_MAX).contains(&list.length));

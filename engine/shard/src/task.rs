@@ -9,20 +9,21 @@ use portico_iscsi::moment::Moment;
 use portico_iscsi::session::TaskId;
 use portico_model::identity::Ticket;
 use portico_model::meter::Operation;
-use portico_model::peer::Stamp;
+use portico_model::peer::{Stamp, TokenName};
 use portico_ring::{Buffer, Segments};
 use portico_scsi::block::AtomicOperation;
 use portico_scsi::copy::Run;
 use portico_scsi::device_server::ParameterList;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::Outcome;
+use portico_scsi::token::WriteUsingToken;
 
 use crate::budget::Kind;
 use crate::core::{PASSES_MAX, Wait};
 use crate::management::Management;
 use crate::session::Session;
 use crate::slab::Key;
-use crate::unit::Unit;
+use crate::unit::{Blocks, Unit};
 
 /// Bytes that one request to a medium moves at most.
 pub const PIECE_BYTES_MAX: usize = 256 << 10;
@@ -255,6 +256,17 @@ pub struct Atomic {
     pub at_bytes: u64,
 }
 
+impl Work {
+    /// The claim of a command that claims blocks.
+    pub fn claim(&mut self) -> Option<&mut Option<Stamp>> {
+        match self {
+            Self::Atomic(atomic) => Some(&mut atomic.claim),
+            Self::Copy(copying) => copying.populates.as_mut().map(|populates| &mut populates.claim),
+            _ => None,
+        }
+    }
+}
+
 impl Atomic {
     /// Lets go of its memory, but for what a short command's data take.
     pub fn clear(&mut self) {
@@ -284,8 +296,8 @@ impl Default for Atomic {
     }
 }
 
-/// EXTENDED COPY.
-#[derive(Debug)]
+/// EXTENDED COPY, POPULATE TOKEN, WRITE USING TOKEN.
+#[derive(Debug, Default)]
 pub struct Copying {
     /// Under which its status is asked for.
     pub list_id: Option<u32>,
@@ -299,6 +311,64 @@ pub struct Copying {
     pub read: Option<Segments>,
     /// Whether the piece at the destination's medium is stable when it is written.
     pub durable: bool,
+    /// The token that is made.
+    pub populates: Option<Populating>,
+    /// The token whose blocks are copied.
+    pub using: Option<Using>,
+    /// What is written.
+    pub fill: Fill,
+    /// Blocks were cleared that a volatile cache may hold.
+    pub unstable: bool,
+}
+
+/// What a copy writes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// What its source has.
+    #[default]
+    Blocks,
+    /// Nothing: the blocks become zeroes.
+    Clear {
+        /// Their space is given back.
+        deallocate: bool,
+    },
+    /// Zeroes.
+    Zeroes,
+}
+
+/// POPULATE TOKEN.
+#[derive(Debug)]
+pub struct Populating {
+    /// The token.
+    pub name: TokenName,
+    /// Blocks that it does not stand for yet, the next ones last.
+    pub ranges: Vec<Blocks>,
+    /// How many it stands for.
+    pub blocks: u64,
+    /// The claim of the next ones, granted or not.
+    pub claim: Option<Stamp>,
+}
+
+/// WRITE USING TOKEN.
+#[derive(Debug)]
+pub struct Using {
+    /// The token.
+    pub name: TokenName,
+    /// How it stands with its home.
+    pub asked: Asked,
+    /// What was asked for.
+    pub write: WriteUsingToken,
+}
+
+/// Whether the home of a token has vouched for the piece at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It is to be asked.
+    Not,
+    /// It has not answered.
+    Waits,
+    /// The token was good when the piece had been read.
+    Good,
 }
 
 /// A copy source or destination.

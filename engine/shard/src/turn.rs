@@ -536,6 +536,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.core.expire_lost(false);
         self.core.expire_managements();
         self.core.expire_announcements();
+        self.core.expire_tokens();
         self.core.compact_inflows();
         self.expire_connections();
         self.expire_debts();

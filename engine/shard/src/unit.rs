@@ -17,6 +17,7 @@ use crate::budget::Share;
 use crate::core::{Job, Lines};
 use crate::drain::Drains;
 use crate::slab::Key;
+use crate::tokens::Tokens;
 
 /// The medium of a unit as this shard reaches it.
 pub type Queue = MediumQueue<Segments>;
@@ -45,6 +46,8 @@ pub struct Unit {
     pub orphans: Arc<[Orphan]>,
     /// Which blocks some command has for itself, here or on another shard.
     pub arbiter: Arbiter,
+    /// Tokens that stand for blocks of it.
+    pub tokens: Tokens,
     /// The medium lends its memory from then on.
     pub lends_from: Moment,
     /// Requests of this shard at the medium.
@@ -82,6 +85,7 @@ impl Unit {
             drains: Drains::default(),
             orphans: Arc::from([]),
             arbiter: Arbiter::new(shard, shards),
+            tokens: Tokens::default(),
             lends_from: Moment::ORIGIN,
             at_medium: 0,
             is_at_work: false,

@@ -17,6 +17,7 @@ use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::original::{Installment, Original};
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense};
+use portico_scsi::token::{PopulateToken, WriteUsingToken};
 use portico_scsi::unit::{Geometry, LogicalUnit, WriteCache};
 
 /// What an initiator sees of a command.
@@ -30,6 +31,10 @@ pub(crate) enum Answer {
     Copy(ExtendedCopy),
     /// Whoever keeps count of copies answers.
     CopyResults(CopyResults, u32),
+    /// A token is to be made.
+    Populate(PopulateToken),
+    /// What a token stands for is to be written.
+    WriteUsing(WriteUsingToken),
     /// Whoever makes the copy ends it.
     CopyAborted(u32),
     /// It ended so.
@@ -138,6 +143,8 @@ impl World {
             },
             Action::Copy(copy) => Answer::Copy(copy),
             Action::CopyResults { results, list_id, .. } => Answer::CopyResults(results, list_id),
+            Action::Populate(populate) => Answer::Populate(populate),
+            Action::WriteUsingToken(write) => Answer::WriteUsing(write),
             Action::AbortCopy { list_id } => Answer::CopyAborted(list_id),
             Action::Parameters(_) => panic!("parameters are asked for once"),
         }
@@ -254,7 +261,7 @@ pub(crate) fn rw16(code: u8, flags: u8, lba: u64, blocks: u32) -> [u8; 16] {
 }
 
 pub(crate) fn inquiry_page(page: u8) -> [u8; 6] {
-    [0x12, 1, page, 0, 255, 0]
+    [0x12, 1, page, 4, 0, 0]
 }
 
 pub(crate) fn illegal(additional: AdditionalSense) -> Answer {

@@ -13,6 +13,7 @@
 use portico_model::identity::{ShardId, ShardSet};
 use portico_model::peer::{self, Stamp, Word};
 
+use crate::tokens;
 use crate::unit::Blocks;
 
 #[cfg(test)]
@@ -34,6 +35,8 @@ pub struct Arbiter {
     /// Claims yielded to since there was last something to do here.
     idle_yields: u32,
     is_open: bool,
+    /// Some blocks are a token's: whoever changes them looks first.
+    is_watched: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,14 +87,33 @@ impl Arbiter {
             claims: Vec::new(),
             idle_yields: 0,
             is_open,
+            is_watched: false,
         }
     }
 
-    /// Whether any piece may be handed to the medium: this shard is a member, and nobody claims anything.
+    /// Whether any piece may be handed to the medium: this shard is a member, nobody claims anything, and there is no token.
     #[must_use]
     #[inline]
     pub fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Whether there are tokens of the unit: none of its pieces goes past them unseen.
+    pub fn watch(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
+        self.look();
+    }
+
+    /// Whether this shard neither touches the medium nor is about to.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.standing == Standing::Absent
+    }
+
+    /// Other shards that touch the medium, as far as this member knows.
+    #[must_use]
+    pub fn members(&self) -> ShardSet {
+        self.members
     }
 
     /// Whether this shard may touch the medium where nothing is claimed.
@@ -186,6 +208,7 @@ impl Arbiter {
                 }
             }
             Word::Open(stamp) => self.claims.retain(|claim| claim.stamp != stamp),
+            Word::Token(_) => {}
         }
         self.look();
     }
@@ -287,7 +310,7 @@ impl Arbiter {
     }
 
     fn look(&mut self) {
-        self.is_open = self.claims.is_empty() && self.is_member();
+        self.is_open = self.claims.is_empty() && self.is_member() && !self.is_watched;
     }
 }
 
@@ -310,6 +333,7 @@ pub fn answer_for_nobody(from: ShardId, word: &Word, words: &mut Words) {
             words.push((from, Word::Welcome { is_member: false, clock: 0, claims: Vec::new() }));
         }
         Word::Claim(claim) => words.push((from, Word::Yield(claim.stamp))),
+        Word::Token(word) => tokens::answer_for_nobody(from, word, words),
         Word::Welcome { .. } | Word::Leave | Word::Yield(_) | Word::Open(_) => {}
     }
 }

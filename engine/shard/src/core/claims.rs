@@ -11,22 +11,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use portico_backstores::Queue as _;
-use portico_model::identity::{ShardId, UnitId};
+use portico_model::identity::{ShardId, ShardSet, UnitId};
 use portico_model::peer::{PeerLetter, Word};
 
-use super::Core;
+use super::{Core, OpKind};
 use crate::arbiter::{self, Words};
 use crate::connection::Connection;
 use crate::driver::Driver;
 use crate::slab::{Key, Slab};
 use crate::task::{Task, Work};
+use crate::tokens::Out;
 use crate::unit::{Blocks, Unit};
 
 /// Mail for other shards that their queues have not taken yet.
 #[derive(Debug)]
 pub struct PeerMail {
     me: ShardId,
-    words: Words,
+    pub(super) words: Words,
     /// To whom, and what.
     pub letters: VecDeque<(ShardId, PeerLetter)>,
 }
@@ -37,7 +38,7 @@ impl PeerMail {
     }
 
     /// Puts words about a unit into letters.
-    fn post(&mut self, unit: UnitId) {
+    pub(super) fn post(&mut self, unit: UnitId) {
         let from = self.me;
         let letter = |(to, word)| (to, PeerLetter { from, unit, word });
         self.letters.extend(self.words.drain(..).map(letter));
@@ -58,17 +59,38 @@ const LENDS_AFTER: Duration = Duration::from_secs(10);
 
 /// Whether a claim is in the way of a piece of `task`, or this shard may not touch the medium yet.
 #[cold]
-pub(super) fn is_closed(task: &Task, unit: &mut Unit, blocks: Blocks, mail: &mut PeerMail) -> bool {
+pub(super) fn is_closed(
+    task: &Task,
+    unit: &mut Unit,
+    (kind, blocks): (OpKind, Blocks),
+    (mail, shards): (&mut PeerMail, usize),
+) -> bool {
     let own = match &task.work {
         Work::Atomic(atomic) => atomic.claim,
         _ => None,
     };
-    if blocks.count == 0 || unit.arbiter.admits(own, blocks) {
+    if blocks.count == 0 {
         return false;
+    }
+    if unit.arbiter.admits(own, blocks) {
+        return kind.modifies() && waits_for_token(unit, blocks, mail, shards);
     }
     unit.arbiter.join(&mut mail.words);
     mail.post(unit.id);
     true
+}
+
+/// Whether a token stands for some of these blocks, which are about to change, and its home has to give it up first.
+fn waits_for_token(unit: &mut Unit, blocks: Blocks, mail: &mut PeerMail, shards: usize) -> bool {
+    if unit.tokens.is_empty() {
+        return false;
+    }
+    let mut others = ShardSet::first(shards);
+    others.remove(mail.me);
+    let waits = unit.tokens.touch(blocks, &mut Out { others, words: &mut mail.words });
+    unit.arbiter.watch(!unit.tokens.is_empty());
+    mail.post(unit.id);
+    waits
 }
 
 /// Whether the medium is memory that READs are sent from.
@@ -81,6 +103,9 @@ impl<D: Driver> Core<D> {
     /// What another shard says.
     pub fn hear_peer(&mut self, letter: PeerLetter) {
         let PeerLetter { from, unit: id, word } = letter;
+        if let Word::Token(word) = word {
+            return self.hear_of_token(from, id, word);
+        }
         let Some(&key) = self.unit_keys.get(&id) else {
             arbiter::answer_for_nobody(from, &word, &mut self.peer_mail.words);
             return self.peer_mail.post(id);
@@ -95,11 +120,19 @@ impl<D: Driver> Core<D> {
         }
         let may_be_sending = self.may_be_sending(key);
         let unit = self.units.get_mut(key).expect("a unit with a name is there");
+        if word == Word::Join {
+            // Before it is welcome.
+            unit.tokens.tell(from, &mut self.peer_mail.words);
+        }
         unit.arbiter.hear(from, word, &mut self.peer_mail.words);
         if unit.tasks > 0 || unit.at_medium > 0 {
             unit.arbiter.note_work();
         } else if unit.arbiter.is_bored() && !may_be_sending {
             unit.arbiter.leave(&mut self.peer_mail.words);
+            if unit.arbiter.is_absent() {
+                unit.tokens.leave();
+                unit.arbiter.watch(!unit.tokens.is_empty());
+            }
         }
         self.advance_arbiter(key);
         // Blocks may be open again, or this shard a member.
@@ -124,7 +157,7 @@ impl<D: Driver> Core<D> {
     /// Whether these blocks are this task's alone; it claims them first, and waits.
     pub(super) fn has_claim(&mut self, key: Key<Task>, blocks: Blocks) -> bool {
         let Some(task) = self.tasks.get_mut(key) else { return false };
-        let Work::Atomic(atomic) = &mut task.work else { return false };
+        let Some(claim) = task.work.claim() else { return false };
         let unit_key = task.unit.expect("only commands of a unit claim blocks");
         let unit = self.units.get_mut(unit_key).expect("a unit stays while it has tasks");
         if !unit.arbiter.is_member() {
@@ -132,11 +165,11 @@ impl<D: Driver> Core<D> {
             self.peer_mail.post(unit.id);
             return false;
         }
-        if let Some(stamp) = atomic.claim {
+        if let Some(stamp) = *claim {
             return unit.arbiter.is_granted(stamp);
         }
         let stamp = unit.arbiter.claim(blocks, &mut self.peer_mail.words);
-        atomic.claim = Some(stamp);
+        *claim = Some(stamp);
         self.stop_lending(unit_key);
         self.advance_arbiter(unit_key);
         self.units.get(unit_key).is_some_and(|unit| unit.arbiter.is_granted(stamp))
@@ -144,12 +177,16 @@ impl<D: Driver> Core<D> {
 
     /// A task that had blocks for itself has ended, and nothing of it is at the medium.
     pub(super) fn give_back_claim(&mut self, key: Key<Task>) {
-        let Some(Task { work: Work::Atomic(atomic), unit: Some(unit_key), .. }) = self.tasks.get_mut(key)
-        else {
-            return;
-        };
-        atomic.buffers.clear();
-        let (claim, unit_key) = (atomic.claim.take(), *unit_key);
+        if let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get_mut(key) {
+            atomic.buffers.clear();
+        }
+        self.open_claim(key);
+    }
+
+    /// The blocks are everybody's again.
+    pub(super) fn open_claim(&mut self, key: Key<Task>) {
+        let Some(Task { work, unit: Some(unit_key), .. }) = self.tasks.get_mut(key) else { return };
+        let (claim, unit_key) = (work.claim().and_then(Option::take), *unit_key);
         if let (Some(stamp), Some(unit)) = (claim, self.units.get_mut(unit_key)) {
             unit.arbiter.open(stamp, &mut self.peer_mail.words);
             self.advance_arbiter(unit_key);

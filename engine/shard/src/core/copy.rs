@@ -23,7 +23,7 @@ use crate::driver::Driver;
 use crate::management::Management;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
-use crate::task::{Copying, End, PIECE_BYTES_MAX, Task, Work};
+use crate::task::{Asked, Copying, End, Fill, PIECE_BYTES_MAX, Task, Work};
 use crate::unit::{Blocks, Unit};
 
 impl<D: Driver> Core<D> {
@@ -51,14 +51,7 @@ impl<D: Driver> Core<D> {
             keep_record(session, CopyRecord::new(list_id, copy.service_action, copy.immediate));
         }
         let ends = ends.into_iter().map(|end| end.unwrap_or_default()).collect();
-        task.work = Work::Copy(Box::new(Copying {
-            list_id: copy.list_id,
-            ends,
-            runs,
-            at_bytes: 0,
-            read: None,
-            durable: false,
-        }));
+        task.work = Work::Copy(Box::new(Copying { list_id: copy.list_id, ends, runs, ..Copying::default() }));
         let key = if copy.immediate { self.go_on_behind(key) } else { key };
         self.pump_copy(key);
     }
@@ -70,19 +63,67 @@ impl<D: Driver> Core<D> {
         if task.ended.is_some() || task.aborted || task.at_medium > 0 || task.waits.is_some() {
             return;
         }
+        if copying.populates.is_some() {
+            return self.pump_populate(key);
+        }
+        if copying.using.as_ref().is_some_and(|using| using.asked == Asked::Waits) {
+            return;
+        }
         while copying.runs.last().is_some_and(|run| run.length_bytes == copying.at_bytes) {
             copying.runs.pop();
             copying.at_bytes = 0;
-            note(&mut self.sessions, task.session, copying.list_id, |record| record.segments += 1);
+            note(&mut self.sessions, task.session, copying.list_id, |record| {
+                record.segments += u16::from(record.block_bytes.is_none());
+            });
         }
         let Some(run) = copying.runs.last().copied() else {
+            return self.end_of_runs(key);
+        };
+        let handed = match (copying.fill, copying.read.is_some()) {
+            (_, true) => {
+                if !self.is_vouched_for(key) {
+                    return;
+                }
+                match self.take_read(key) {
+                    Some(segments) => self.write_copy(key, &run, segments),
+                    None => return,
+                }
+            }
+            (Fill::Blocks, false) => self.read_to_copy(key, &run),
+            (Fill::Clear { deallocate }, false) => self.clear_copy(key, &run, deallocate),
+            (Fill::Zeroes, false) => self.zeroes_to_copy(key, &run),
+        };
+        self.see_to_copy(key, handed);
+    }
+
+    fn take_read(&mut self, key: Key<Task>) -> Option<Segments> {
+        match self.tasks.get_mut(key).map(|task| &mut task.work) {
+            Some(Work::Copy(copying)) => copying.read.take(),
+            _ => None,
+        }
+    }
+
+    /// All is written: GOOD, once it is stable where it must be.
+    fn end_of_runs(&mut self, key: Key<Task>) {
+        let Some(Task { work: Work::Copy(copying), unit: Some(unit), .. }) = self.tasks.get_mut(key) else {
+            return;
+        };
+        let (unstable, unit) = (std::mem::take(&mut copying.unstable), *unit);
+        if !unstable || !self.must_be_stable(unit) {
+            self.delete_token(key);
             return self.finish(key, Outcome::GOOD);
-        };
-        let refused = match copying.read.take() {
-            None => self.read_to_copy(key, &run),
-            Some(segments) => self.write_copy(key, &run, segments),
-        };
-        match refused {
+        }
+        let handed = self.hand_over(key, OpKind::Flush, Blocks { lba: 0, count: 0 }, Request::Flush);
+        if handed.is_err()
+            && let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get_mut(key)
+        {
+            copying.unstable = true;
+        }
+        self.see_to_copy(key, handed);
+    }
+
+    fn see_to_copy(&mut self, key: Key<Task>, handed: Result<(), Refused>) {
+        match handed {
             Ok(()) => {}
             Err(Refused::Ends(outcome)) => self.finish(key, outcome),
             Err(refused) => {
@@ -124,7 +165,12 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    fn write_copy(&mut self, key: Key<Task>, run: &Run, segments: Segments) -> Result<(), Refused> {
+    pub(super) fn write_copy(
+        &mut self,
+        key: Key<Task>,
+        run: &Run,
+        segments: Segments,
+    ) -> Result<(), Refused> {
         let (ends, place, length) = self.piece(key, run);
         let End { unit: destination, read_only } = ends.destination;
         if read_only {
@@ -144,13 +190,15 @@ impl<D: Driver> Core<D> {
 
     /// The units of a run, and the piece that is next: where it begins in the run, and its length. Of a copy to a later place of
     /// the same blocks the last piece comes first, so that nothing is read that was written.
-    fn piece(&self, key: Key<Task>, run: &Run) -> (Ends, u64, usize) {
+    pub(super) fn piece(&self, key: Key<Task>, run: &Run) -> (Ends, u64, usize) {
         let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get(key) else {
             unreachable!("the caller has seen it")
         };
         let ends = Ends { source: copying.ends[run.source], destination: copying.ends[run.destination] };
         let length = (run.length_bytes - copying.at_bytes).min(PIECE_BYTES_MAX as u64);
-        let backwards = ends.source.unit == ends.destination.unit && run.destination_bytes > run.source_bytes;
+        let backwards = copying.using.is_none()
+            && ends.source.unit == ends.destination.unit
+            && run.destination_bytes > run.source_bytes;
         let place = if backwards { run.length_bytes - copying.at_bytes - length } else { copying.at_bytes };
         (ends, place, usize::try_from(length).expect("a piece is small"))
     }
@@ -187,6 +235,9 @@ impl<D: Driver> Core<D> {
             copying.read = segments;
         } else {
             copying.at_bytes += length_bytes;
+            if let Some(using) = &mut copying.using {
+                using.asked = Asked::Not;
+            }
             note(&mut self.sessions, *session, copying.list_id, |record| {
                 record.bytes += length_bytes;
                 record.operations = record.operations.wrapping_add(1);
@@ -203,10 +254,13 @@ impl<D: Driver> Core<D> {
         let Some(Task { work: Work::Copy(copying), session, .. }) = self.tasks.get_mut(key) else {
             return outcome;
         };
+        let of_token = copying.populates.is_some() || copying.using.is_some() || copying.fill != Fill::Blocks;
         let segment = copying.runs.last().map_or(0, |run| run.segment);
         let (state, outcome) = match outcome.sense {
             _ if outcome == Outcome::GOOD => (CopyState::Completed, outcome),
             _ if outcome == Outcome::TASK_ABORTED => (CopyState::Aborted, outcome),
+            // Of a token's copy the source and the destination are what the command is about, and no third party.
+            _ if of_token => (CopyState::Failed, outcome),
             Some(sense) if sense.key == SenseKey::CopyAborted => {
                 (CopyState::Failed, Outcome::copy_failed(sense.additional, segment))
             }
@@ -220,6 +274,7 @@ impl<D: Driver> Core<D> {
         });
         let read = copying.read.take();
         self.pool.keep_list_if(read);
+        self.end_populate(key, outcome == Outcome::GOOD);
         outcome
     }
 
@@ -294,7 +349,7 @@ impl<D: Driver> Core<D> {
     // --- In the background -----------------------------------------------------------------------------------------
 
     /// The command ends well, and its copy goes on as another task.
-    fn go_on_behind(&mut self, key: Key<Task>) -> Key<Task> {
+    pub(super) fn go_on_behind(&mut self, key: Key<Task>) -> Key<Task> {
         let task = self.tasks.get_mut(key).expect("the caller has it");
         let work = std::mem::replace(&mut task.work, Work::None);
         let Task { session, lun, unit, .. } = *task;
@@ -353,7 +408,7 @@ impl<D: Driver> Core<D> {
 }
 
 /// Whether the session may begin a copy under this identifier.
-fn may_begin(session: &Session, list_id: u32, immediate: bool) -> Result<(), Outcome> {
+pub(super) fn may_begin(session: &Session, list_id: u32, immediate: bool) -> Result<(), Outcome> {
     let running = |record: &&CopyRecord| record.is_running();
     if session.copies.iter().filter(running).any(|record| record.list_id == list_id) {
         return Err(Outcome::illegal(AdditionalSense::OPERATION_IN_PROGRESS));
@@ -366,7 +421,7 @@ fn may_begin(session: &Session, list_id: u32, immediate: bool) -> Result<(), Out
 }
 
 /// Keeps a record, in the place of the oldest of copies that are over, where there is no other.
-fn keep_record(session: &mut Session, record: CopyRecord) {
+pub(super) fn keep_record(session: &mut Session, record: CopyRecord) {
     session.copies.retain(|before| before.list_id != record.list_id);
     if session.copies.len() >= usize::from(CONCURRENT_COPIES) {
         let over = session.copies.iter().position(|record| !record.is_running());
@@ -376,13 +431,13 @@ fn keep_record(session: &mut Session, record: CopyRecord) {
 }
 
 /// The two units of a run.
-struct Ends {
+pub(super) struct Ends {
     source: End,
     destination: End,
 }
 
 /// The unit of the session's map that a descriptor names, or that the command came to at `own`; none where two are.
-fn end_of(cscd: &Cscd, session: &Session, own: Option<usize>, units: &Slab<Unit>) -> Option<End> {
+pub(super) fn end_of(cscd: &Cscd, session: &Session, own: Option<usize>, units: &Slab<Unit>) -> Option<End> {
     if cscd.is_own {
         let lun = session.luns.get(own?)?;
         let mut same = session.luns.iter().filter(|other| other.unit == lun.unit);
@@ -404,7 +459,7 @@ fn end_of(cscd: &Cscd, session: &Session, own: Option<usize>, units: &Slab<Unit>
 }
 
 /// Changes what is kept of a copy.
-fn note(
+pub(super) fn note(
     sessions: &mut Slab<Session>,
     session: Key<Session>,
     list_id: Option<u32>,

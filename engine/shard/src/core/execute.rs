@@ -131,6 +131,8 @@ impl<D: Driver> Core<D> {
             Action::Medium(command) => self.begin_medium(key, command),
             Action::Change(change) => self.park(key, change),
             Action::Copy(copy) => self.begin_copy(key, &copy),
+            Action::Populate(populate) => self.begin_populate(key, &populate),
+            Action::WriteUsingToken(write) => self.begin_using(key, write),
             Action::AbortCopy { list_id } => self.abort_copy(key, list_id),
             Action::CopyResults { results, list_id, allocation_length } => {
                 self.answer_copy_results(key, results, list_id, allocation_length);

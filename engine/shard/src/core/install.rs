@@ -43,6 +43,7 @@ impl<D: Driver> Core<D> {
             }
             unit.state = Arc::clone(&opening.state);
             unit.generation = opening.generation;
+            self.with_tokens(key, |tokens, out| tokens.give_up_all(out));
         }
         let shares = self.units.iter().map(|(_, unit)| &unit.share);
         self.budget.set_units(self.units.len() as u64, shares, self.arena_bytes);
@@ -69,9 +70,15 @@ impl<D: Driver> Core<D> {
         }
         let work = |readiness: Readiness| matches!(readiness, Readiness::UnderWay(..));
         let work_begins = work(install.state.readiness) && !work(unit.state.readiness);
+        let stays =
+            install.state.readiness == Readiness::Ready && install.state.geometry == unit.state.geometry;
         unit.state = Arc::clone(&install.state);
         unit.generation = install.generation;
         unit.install_orphans(&install.orphans, self.shard);
+        if !stays {
+            // Another medium, or work on all of it: no token stands for what it was.
+            self.with_tokens(key, |tokens, out| tokens.give_up_all(out));
+        }
         self.attract_attention(key, install);
         let fenced = self.mark_fenced(key, install, work_begins);
         let unit = self.units.get_mut(key).expect("a unit with a name is there");

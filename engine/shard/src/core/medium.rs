@@ -174,7 +174,9 @@ impl<D: Driver> Core<D> {
             self.drop_request(request);
             return Err(Refused::Ends(outcome));
         }
-        if !unit.arbiter.is_open() && is_closed(task, unit, blocks, &mut self.peer_mail) {
+        if !unit.arbiter.is_open()
+            && is_closed(task, unit, (kind, blocks), (&mut self.peer_mail, self.shards))
+        {
             return Err(Refused::Closed(list_of(request)));
         }
         let Some(queue) = &mut unit.queue else {

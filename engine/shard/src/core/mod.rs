@@ -19,6 +19,8 @@ mod recovery;
 mod series;
 mod sessions;
 mod snack;
+mod tokens;
+mod using;
 mod verify;
 mod waiting;
 mod work;
@@ -142,6 +144,8 @@ pub struct Core<D> {
     /// byte in a chunk of its own at worst, so that what a WRITE has may be all there is.
     last_chunk: Option<Buffer>,
     gathering: Gathering,
+    /// What tokens that were made here are known by, once there are any.
+    seal: Option<tokens::Seal>,
 }
 
 const _: () = assert!(PIECE_BYTES_MAX <= Class::Large.bytes(), "a piece fits into the last chunk");
@@ -167,6 +171,7 @@ impl<D: Driver> Core<D> {
             shard,
             last_chunk: driver.arena().take(Class::Large),
             gathering: Gathering::new(arena.total_bytes()),
+            seal: None,
             driver,
             now: Moment::ORIGIN,
             configuration,

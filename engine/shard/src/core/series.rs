@@ -242,6 +242,9 @@ impl<D: Driver> Core<D> {
     /// The medium cannot clear ranges: zeroes are written, from where the series stands.
     pub(super) fn write_zeroes_instead(&mut self, key: Key<Task>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
+        if let Work::Copy(_) = &task.work {
+            return self.copy_zeroes_instead(key);
+        }
         if let Work::Series(series) = &mut task.work {
             series.data.clear();
             series.data_bytes = 0;

@@ -308,6 +308,7 @@ impl<D: Driver> Core<D> {
                 write.stored_bytes += u32::try_from(length_bytes).expect("a piece is small");
             }
             Some(Work::Series(_)) => return self.series_stored(key, length_bytes),
+            Some(Work::Copy(_)) => return self.copy_cleared(key, length_bytes),
             _ => {}
         }
         self.list_r2t(key);

@@ -14,6 +14,7 @@ mod scarcity;
 mod series;
 mod several;
 mod space;
+mod tokens;
 mod verify;
 mod work;
 mod world;
