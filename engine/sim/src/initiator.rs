@@ -622,7 +622,10 @@ fn offer(hub: &mut Hub) -> Offer {
     let outstanding = ["1", "2", "8"][hub.random.index(3)];
     let mut digest = || ["None", "CRC32C,None"][hub.random.index(2)];
     let offer = offer.with("HeaderDigest", digest()).with("DataDigest", digest());
+    // At level 2 a session outlives its connection, and ends where its initiator logs in anew.
+    let level = ["0", "1", "2"][hub.random.index(3)];
     offer
+        .with("ErrorRecoveryLevel", level)
         .with("MaxRecvDataSegmentLength", segment)
         .with("MaxBurstLength", burst)
         .with("FirstBurstLength", first)

@@ -102,20 +102,31 @@ fn wherever_the_connection_is_cut_everything_ends_once() {
     everywhere(Fate::Cut, 16);
 }
 
-/// At level 2, in the middle of the recovery from the first cut as well.
+/// The fault at every pair of positions, at level 2: the second may come in the middle of the recovery from the first.
+fn twice(dialogue: &'static Dialogue, fate: Fate) -> usize {
+    let (mut position, mut pairs) = (0, 0);
+    while Play::new(dialogue, 2, fate, position).run() {
+        let mut after = 0;
+        while Play::new(dialogue, 2, fate, position).and_again(after).run() {
+            after += 1;
+        }
+        pairs += after;
+        position += 1;
+    }
+    pairs
+}
+
+/// `SHARD_PAIRS=all cargo test -p portico-shard exhaustive` plays the long dialogues so, too.
 #[test]
 fn wherever_the_connections_are_cut_twice_everything_ends_once() {
     for fate in [Fate::Cut, Fate::Abandoned] {
-        let (mut position, mut pairs) = (0, 0);
-        while Play::new(&SHORT, 2, fate, position).run() {
-            let mut after = 0;
-            while Play::new(&SHORT, 2, fate, position).and_again(after).run() {
-                after += 1;
+        assert!(twice(&SHORT, fate) >= 64);
+        if std::env::var_os("SHARD_PAIRS").is_some() {
+            for dialogue in DIALOGUES {
+                let pairs = twice(dialogue, fate);
+                assert!(pairs >= 200, "{}: {pairs} pairs", dialogue.name);
             }
-            pairs += after;
-            position += 1;
         }
-        assert!(position >= 8 && pairs >= 64, "{pairs} pairs of {position} positions");
     }
 }
 
