@@ -481,19 +481,39 @@ impl Fence {
             | Errand::WorkEnded(_) => {}
         }
         let ends_work = matches!(errand, Errand::WorkEnded(_));
-        let comes = matches!(errand, Errand::NexusFound(..));
+        let Some(errand) = self.move_nexus(errand, effects) else { return };
         let judged = judge::errand(&self.original, &self.attached, errand);
         let Judged { original, installment, verdict } = judged;
         match installment {
-            // Nobody waits for it: it takes nothing from anybody who has a session.
-            Some(installment) if comes => drop(self.install(original, installment, effects)),
-            // Nor for what no shard sees: it may happen beside a drain.
+            // Nobody waits for what no shard sees: it may happen beside a drain.
             None => self.original = original,
             _ => self.begin(None, None, Judged { original, installment, verdict }, now, effects),
         }
         if ends_work && let Some(running) = &mut self.running {
             let waiting = self.awaiting_work.drain(..).map(|(_, asker)| asker);
             running.joined.extend(waiting.map(|asker| Joined { asker, deadline: Moment::NEVER }));
+        }
+    }
+
+    /// Nexuses that come, and those that go without a RESERVE, at once and not on a clone: it would be one of thousands of
+    /// names for each of thousands. Gives back any other errand.
+    fn move_nexus(&mut self, errand: Errand, effects: &mut Vec<Effect>) -> Option<Errand> {
+        match errand {
+            Errand::NexusFound(nexus, name) => {
+                // Nobody waits for it: it takes nothing from anybody who has a session.
+                if let Some(installment) = self.original.attach(nexus, name) {
+                    self.install(self.original.clone(), installment, effects);
+                }
+                None
+            }
+            Errand::NexusLost(nexus)
+                if !matches!(self.original.unit().reservation, Reservation::Exclusive { .. }) =>
+            {
+                let seen = self.original.nexus_lost(nexus);
+                assert!(seen.is_none(), "it held nothing");
+                None
+            }
+            other => Some(other),
         }
     }
 

@@ -146,7 +146,8 @@ impl Ledger {
     /// # Panics
     /// When `id` is attached already, or when `name` is, by a session whose loss was not told.
     pub fn attach(&mut self, id: NexusId, name: NexusName) -> Reservation {
-        assert!(!self.attached.values().any(|other| *other == name), "{name} is attached twice");
+        // Not in what is shipped: with thousands of nexuses each new one would look at all.
+        debug_assert!(!self.attached.values().any(|other| *other == name), "{name} is attached twice");
         let before = self.attached.insert(id, name);
         assert!(before.is_none(), "{id:?} is attached twice");
         self.view()
