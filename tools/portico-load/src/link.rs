@@ -229,6 +229,11 @@ impl Link {
         self.tsih
     }
 
+    /// Its half of the session, for connections that join.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The parts, for the ring.
     pub(crate) fn into_parts(self) -> (OwnedFd, Session, Inbound) {
         (self.stream.into(), self.session, self.inbound)

@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, alias = "numjobs", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=SESSIONS_MAX))]
     pub(crate) sessions: u32,
     /// Connections of each session (MaxConnections); each is counted, and numbered, as a session is that has one.
-    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "reconnect", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
     pub(crate) connections: u32,
     /// The ErrorRecoveryLevel that is offered: at 1, data are acknowledged that the target wants acknowledged.
     #[arg(long, default_value_t = 0, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -88,8 +88,8 @@ pub(crate) struct Options {
     /// read; at the end reads back all that was written.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Makes lost connections again, each for so long; without it the loss of one ends the load. What was on its way is counted,
-    /// not sent again; verification takes such writes for done or not done.
+    /// Makes lost connections again, each for so long; without it the loss of one ends the load. A session of several is lost with
+    /// any of them. What was on its way is counted, not sent again; verification takes such writes for done or not done.
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_time)]
     pub(crate) reconnect: Option<Duration>,
     /// Writes the result to this file as JSON; `-` is standard output, and the text then goes to standard error.

@@ -1,4 +1,5 @@
-//! Making a lost session again, on a thread of its own: connecting and logging in block, and nobody else shall wait for that.
+//! Making a lost session again, with all of its connections, on a thread of its own: connecting and logging in block, and nobody
+//! else shall wait for that.
 //!
 //! The session has the ISID that it had, so that a target that still holds the old one ends that first (RFC 7143 §6.3.5).
 
@@ -54,10 +55,26 @@ impl Recipe {
     }
 }
 
+/// The connections of a session, the leading one first.
+///
+/// # Errors
+/// Why there is no session, or not all of it.
+fn make_all(recipes: &[Recipe]) -> Result<Vec<Link>, String> {
+    let mut links: Vec<Link> = Vec::with_capacity(recipes.len());
+    for (cid, recipe) in (0..).zip(recipes) {
+        let link = match links.first() {
+            None => recipe.clone().make(),
+            Some(first) => recipe.clone().join(first.session(), first.tsih(), cid),
+        };
+        links.push(link?);
+    }
+    Ok(links)
+}
+
 /// A session that is being made. Dropped, it is given up.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    outcome: Receiver<Result<Link, String>>,
+    outcome: Receiver<Result<Vec<Link>, String>>,
     is_given_up: Arc<AtomicBool>,
 }
 
@@ -66,14 +83,14 @@ impl Attempt {
     ///
     /// # Errors
     /// If there is no thread for it.
-    pub(crate) fn start(recipe: Recipe, until: Instant) -> Result<Self, String> {
+    pub(crate) fn start(recipes: Vec<Recipe>, until: Instant) -> Result<Self, String> {
         let (sender, outcome) = sync_channel(1);
         let is_given_up = Arc::new(AtomicBool::new(false));
         let given_up = Arc::clone(&is_given_up);
         let work = move || {
             let mut pause = PAUSE_MIN;
             while !given_up.load(Ordering::SeqCst) {
-                let made = recipe.clone().make();
+                let made = make_all(&recipes);
                 if made.is_ok() || Instant::now() >= until {
                     // Nobody may want it any more.
                     let _ = sender.send(made);
@@ -88,8 +105,8 @@ impl Attempt {
         Ok(Self { outcome, is_given_up })
     }
 
-    /// The session, or why there is none; `None`: not yet.
-    pub(crate) fn poll(&self) -> Option<Result<Link, String>> {
+    /// The session's connections, or why there are none; `None`: not yet.
+    pub(crate) fn poll(&self) -> Option<Result<Vec<Link>, String>> {
         match self.outcome.try_recv() {
             Ok(outcome) => Some(outcome),
             Err(TryRecvError::Empty) => None,

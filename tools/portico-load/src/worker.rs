@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -216,9 +217,9 @@ struct Worker<'a> {
     now_ns: u64,
 }
 
-/// A connection that was lost.
+/// A session that was lost, with all of its connections.
 struct Down {
-    local: usize,
+    locals: Range<usize>,
     since: Instant,
     attempt: Option<Attempt>,
 }
@@ -523,33 +524,50 @@ impl<'a> Worker<'a> {
             Failure::Lost(why) | Failure::Fault(why) => return Err(format!("session {number}: {why}")),
         };
         tally.tell_loss(|| format!("session {number}: {why}"));
-        connection.lose(tally);
-        self.ring.close(connection.fd);
-        self.down.push(Down { local, since: Instant::now(), attempt: None });
-        self.field.gauges.down.fetch_add(1, Ordering::Relaxed);
+        let locals = self.of_session(local);
+        for connection in &mut self.connections[locals.clone()] {
+            connection.lose(tally);
+            self.ring.close(connection.fd);
+            self.field.gauges.down.fetch_add(1, Ordering::Relaxed);
+        }
+        self.down.push(Down { locals, since: Instant::now(), attempt: None });
         Ok(())
+    }
+
+    /// All connections of a connection's session: they have neighbouring numbers, and places.
+    fn of_session(&self, local: usize) -> Range<usize> {
+        let count = self.field.connections;
+        let place = |number: u32| usize::try_from(number).expect("32 bits");
+        let first = local - place(self.connections[local].number % count);
+        first..first + place(count)
+    }
+
+    /// Whether nothing of what the session's old connections were doing is under way.
+    fn is_over(&self, mut locals: Range<usize>) -> bool {
+        locals.all(|local| self.buffers[local].is_some() && self.connections[local].has_message())
     }
 
     /// Takes lost connections a step further.
     fn mend(&mut self, tally: &mut Tally) -> Result<(), String> {
         for mut down in std::mem::take(&mut self.down) {
-            let local = down.local;
-            let number = self.connections[local].number;
+            let locals = down.locals.clone();
+            let number = self.connections[locals.start].number;
             let of_session = |why| format!("session {number}: not connected again: {why}");
             match down.attempt.as_ref().and_then(Attempt::poll) {
                 Some(made) => {
-                    self.attach(local, made.map_err(of_session)?);
+                    for (local, link) in locals.zip(made.map_err(of_session)?) {
+                        self.attach(local, link);
+                    }
                     tally.lost.longest = tally.lost.longest.max(down.since.elapsed());
                     continue;
                 }
-                // What the old connection was doing is to be over first.
-                None if down.attempt.is_none()
-                    && self.buffers[local].is_some()
-                    && self.connections[local].has_message() =>
-                {
-                    let unit = &self.field.units[self.connections[local].unit];
+                None if down.attempt.is_none() && self.is_over(locals.clone()) => {
+                    let recipe = |connection: &Connection| {
+                        self.field.recipe(connection.number, &self.field.units[connection.unit])
+                    };
                     let until = down.since + self.field.reconnect.unwrap_or_default();
-                    let attempt = Attempt::start(self.field.recipe(number, unit), until);
+                    let recipes = self.connections[locals].iter().map(recipe).collect();
+                    let attempt = Attempt::start(recipes, until);
                     down.attempt = Some(attempt.map_err(of_session)?);
                 }
                 None => {}
@@ -677,7 +695,7 @@ fn arena(units: &[Unit], sessions: &[u32], receive: Class) -> Option<ArenaOption
     let mut options = ArenaOptions { small: 0, medium: 0, large: 0 };
     let mut add = |class, chunks: u32| {
         let place = match class {
-            Class::Small => &mut options.small,
+            Class::Tiny | Class::Small => &mut options.small,
             Class::Medium => &mut options.medium,
             Class::Large => &mut options.large,
         };
