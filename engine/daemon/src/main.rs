@@ -5,6 +5,7 @@ mod allocations;
 mod cli;
 mod devices;
 mod host;
+mod limits;
 mod shards;
 
 use std::fs::{File, TryLockError};
@@ -66,6 +67,7 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     let boot = boot_id(&boot).ok_or_else(|| format!("{BOOT_ID}: not a boot id: {boot:?}"))?;
     let ledgers = LedgerStore::new(folder("ledgers")?, boot);
 
+    limits::raise_open_files();
     look_at_machine()?;
     let (mailbox, post, inbox) = mailboxes(cores.len());
     let plan = shards::Plan {

@@ -21,6 +21,8 @@ use std::rc::Rc;
 /// The size of a chunk. Its bytes are aligned to that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
+    /// 512 bytes: what a connection receives into that is idle. Not for data.
+    Tiny,
     /// 4 KiB.
     Small,
     /// 64 KiB.
@@ -30,12 +32,13 @@ pub enum Class {
 }
 
 impl Class {
-    /// All classes, the smallest first.
+    /// All classes for data, the smallest first.
     pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
 
     /// Bytes in a chunk of this class.
     pub const fn bytes(self) -> usize {
         match self {
+            Self::Tiny => 512,
             Self::Small => 4 << 10,
             Self::Medium => 64 << 10,
             Self::Large => 256 << 10,
@@ -52,6 +55,7 @@ impl Class {
             Self::Small => 0,
             Self::Medium => 1,
             Self::Large => 2,
+            Self::Tiny => 3,
         }
     }
 }
@@ -59,7 +63,7 @@ impl Class {
 /// How many chunks of each class an arena reserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArenaOptions {
-    /// Chunks of 4 KiB.
+    /// Chunks of 4 KiB. Beside them there are twice as many tiny ones, which count nowhere.
     pub small: u32,
     /// Chunks of 64 KiB.
     pub medium: u32,
@@ -75,6 +79,7 @@ impl ArenaOptions {
 
     const fn chunks(&self, class: Class) -> u32 {
         match class {
+            Class::Tiny => self.small.saturating_mul(2),
             Class::Small => self.small,
             Class::Medium => self.medium,
             Class::Large => self.large,
@@ -108,7 +113,9 @@ impl Arena {
     /// # Errors
     /// What `mmap` says, or `InvalidInput` where the sizes do not fit the address space.
     pub fn new(options: ArenaOptions) -> io::Result<Self> {
-        let length = usize::try_from(options.total_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let tiny_bytes = u64::from(options.chunks(Class::Tiny)) * Class::Tiny.bytes() as u64;
+        let length = usize::try_from(options.total_bytes() + tiny_bytes);
+        let length = length.map_err(|_| io::ErrorKind::InvalidInput)?;
         let mapping = Mapping::new(length.max(HUGE_PAGE))?;
         // Largest first, so that the start of each class is aligned to its own size.
         let mut offset = 0;
@@ -118,7 +125,8 @@ impl Arena {
             area
         };
         let (large, medium, small) = (area(Class::Large), area(Class::Medium), area(Class::Small));
-        Ok(Self(Rc::new(Inner { mapping, areas: [small, medium, large] })))
+        let tiny = area(Class::Tiny);
+        Ok(Self(Rc::new(Inner { mapping, areas: [small, medium, large, tiny] })))
     }
 
     /// A free chunk of `class`, whole, or `None` where all of them are taken. Other classes are not asked.
@@ -141,7 +149,7 @@ impl Arena {
         Usage { used: total - area.free.get(), total }
     }
 
-    /// Whether less than a quarter of its bytes is free.
+    /// Whether less than a quarter of its bytes for data is free.
     #[inline]
     pub fn is_short(&self) -> bool {
         let (mut free, mut total) = (0, 0);
@@ -176,7 +184,7 @@ impl fmt::Debug for Arena {
 
 struct Inner {
     mapping: Mapping,
-    areas: [Area; 3],
+    areas: [Area; 4],
 }
 
 /// The chunks of one class.

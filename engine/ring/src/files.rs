@@ -39,13 +39,22 @@ struct Entry {
     /// Raised at each reuse, so that an old `Fd` is found out.
     generation: u32,
     in_flight: u32,
+    /// The slot of the last receive that was started.
+    receive: u32,
     closing: bool,
     next_free: u32,
 }
 
 impl Files {
     pub(crate) fn new(files_max: u32) -> Self {
-        let entry = |next_free| Entry { file: None, generation: 0, in_flight: 0, closing: false, next_free };
+        let entry = |next_free| Entry {
+            file: None,
+            generation: 0,
+            in_flight: 0,
+            receive: 0,
+            closing: false,
+            next_free,
+        };
         Self { entries: (1..=files_max).map(entry).collect(), first_free: 0, open: 0 }
     }
 
@@ -78,6 +87,16 @@ impl Files {
 
     pub(crate) fn started(&mut self, index: u32) {
         self.entries[index as usize].in_flight += 1;
+    }
+
+    /// A receive was started in this slot.
+    pub(crate) fn receives(&mut self, index: u32, slot: u32) {
+        self.entries[index as usize].receive = slot;
+    }
+
+    /// The slot of the last receive that was started.
+    pub(crate) fn receive(&self, index: u32) -> u32 {
+        self.entries[index as usize].receive
     }
 
     /// An operation on the file of this index has ended. Gives the file out where that was the last, and it is to be

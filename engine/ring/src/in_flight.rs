@@ -201,6 +201,14 @@ impl InFlight {
         }
     }
 
+    /// What is in flight in this slot, if something is.
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        match self.slots.get_mut(index as usize)? {
+            Entry::Taken(slot) => Some(slot),
+            Entry::Free { .. } => None,
+        }
+    }
+
     pub(crate) fn remove(&mut self, index: u32) -> Slot {
         let freed = std::mem::replace(&mut self.slots[index as usize], Entry::Free { next: self.first_free });
         let Entry::Taken(slot) = freed else { panic!("operation {index} ended twice") };

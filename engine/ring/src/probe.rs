@@ -108,6 +108,7 @@ pub fn probe() -> Vec<Feature> {
     let mut features = vec![kernel_version(), ring_setup()];
     features.extend(operations());
     features.push(huge_pages());
+    features.push(open_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default()));
     features
 }
 
@@ -159,6 +160,19 @@ fn huge_pages() -> Feature {
         "write madvise to /sys/kernel/mm/transparent_hugepage/enabled".to_owned()
     })
 }
+
+/// One descriptor for each connection. What counts is the hard limit: a process raises its own to that.
+fn open_files(limits: &str) -> Feature {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("unknown");
+    let present = hard.parse::<u64>().map_or(hard == "unlimited", |hard| hard >= OPEN_FILES_GOOD);
+    Feature::new("12,000 open files", present, false, format!("at most {hard}"), || {
+        "for 10,000 sessions raise the hard limit (`ulimit -Hn`, LimitNOFILE of a systemd unit)".to_owned()
+    })
+}
+
+/// 10,000 sessions, their media, and what a process has anyway.
+const OPEN_FILES_GOOD: u64 = 12_000;
 
 impl Feature {
     fn new(
@@ -217,6 +231,21 @@ mod tests {
         said.clear();
         tell_missing(&features[..1], &mut said).expect("memory takes everything");
         assert_eq!(String::from_utf8_lossy(&said), "this machine has all that it needs\n");
+    }
+
+    #[test]
+    fn too_few_open_files_are_told() {
+        let of = |hard: &str| {
+            open_files(&format!(
+                "Limit  Soft Limit  Hard Limit  Units\nMax open files   1024   {hard}   files\n"
+            ))
+        };
+        let few = of("4096");
+        assert!(!few.present && !few.required, "{few:?}");
+        assert_eq!(few.found, "at most 4096");
+        assert!(of("524288").present && of("unlimited").present);
+        let here = open_files(&fs::read_to_string("/proc/self/limits").unwrap());
+        assert_ne!(here.found, "at most unknown");
     }
 
     #[test]

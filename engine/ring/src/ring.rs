@@ -83,6 +83,10 @@ pub struct Errno(pub i32);
 impl Errno {
     /// The operation was cancelled.
     pub const CANCELED: Self = Self(libc::ECANCELED);
+    /// The process has as many open files as it may.
+    pub const TOO_MANY_FILES: Self = Self(libc::EMFILE);
+    /// The machine has.
+    pub const TOO_MANY_FILES_IN_ALL: Self = Self(libc::ENFILE);
 }
 
 impl fmt::Debug for Errno {
@@ -294,7 +298,9 @@ impl Ring {
     /// Where `fd` was closed or released.
     pub fn close(&mut self, fd: Fd) {
         assert!(self.files.file(fd).is_some(), "an Fd is not used after close or release");
-        self.cancel_where(|slot| slot.file == Some(fd));
+        if self.files.in_flight(fd.index()) > 0 {
+            self.cancel_where(|slot| slot.file == Some(fd));
+        }
         if self.files.close(fd).is_some() {
             self.forget_fixed(fd.index());
         }
@@ -458,6 +464,25 @@ impl Ring {
         self.cancel_where(|slot| slot.file.is_some() && slot.tag == tag)
     }
 
+    /// Asks for the last receive on `fd` back, if it is still in flight: it completes with `ECANCELED`, or with the bytes that
+    /// came first. Takes as long however many operations there are.
+    ///
+    /// # Panics
+    /// Where `fd` was closed or released.
+    pub fn recall(&mut self, fd: Fd) {
+        assert!(self.files.file(fd).is_some(), "an Fd is not used after close or release");
+        let index = self.files.receive(fd.index());
+        if let Some(slot) = self.in_flight.get_mut(index)
+            && slot.file == Some(fd)
+            && matches!(slot.operation, Operation::Receive(_))
+            && !slot.cancelled
+        {
+            slot.cancelled = true;
+            let builder = types::CancelBuilder::user_data(u64::from(index));
+            self.push(opcode::AsyncCancel2::new(builder).build().user_data(IGNORED));
+        }
+    }
+
     /// Makes another ring known, once, so that [`Ring::wake`] can name it.
     ///
     /// # Errors
@@ -608,6 +633,9 @@ impl Ring {
         self.files.started(fd.index());
         let slot = Slot { tag, file: Some(fd), cancelled: false, operation };
         let (index, slot) = self.in_flight.insert(slot);
+        if let Operation::Receive(_) = slot.operation {
+            self.files.receives(fd.index(), index);
+        }
         let entry = submission(slot, index, &self.files, self.fixed_files, &self.registered);
         self.push(entry);
         Ok(())

@@ -15,6 +15,7 @@ use portico_iscsi::wire::{BHS_BYTES, Bhs};
 use portico_model::message::EndReason;
 use portico_ring::Fd;
 
+use crate::full_feature::RARE_MAX;
 use crate::inbound::{Expectation, Frame, Inbound};
 use crate::purpose::Purpose;
 use crate::session::Session;
@@ -51,6 +52,10 @@ pub struct Connection {
     pub replies: Vec<(Bhs, Vec<u8>)>,
     /// A receive is in flight.
     pub receiving: bool,
+    /// That receive is asked back, since nothing came for long: its places are given up.
+    pub recalled: bool,
+    /// When bytes came last.
+    pub heard_at: Moment,
     /// A send is in flight.
     pub sending: bool,
     /// Since when, or when the last one began.
@@ -59,6 +64,10 @@ pub struct Connection {
     pub closing: Option<EndReason>,
     /// It has more to send than it may, since the initiator does not read: nothing more is understood until it does.
     pub stalled: bool,
+    /// Rare PDUs that it may send before the next tick.
+    pub rare_left: u16,
+    /// It has sent as many: nothing more is understood before the next tick.
+    pub is_tired: bool,
     /// It stands in the list of those to advance.
     pub listed: bool,
     /// When the login is given up.
@@ -132,10 +141,14 @@ impl Connection {
             checked: Checked::default(),
             replies: Vec::new(),
             receiving: false,
+            recalled: false,
+            heard_at: Moment::ORIGIN,
             sending: false,
             sent_at: Moment::ORIGIN,
             closing: None,
             stalled: false,
+            rare_left: RARE_MAX,
+            is_tired: false,
             listed: false,
             login_deadline,
             judged_at: None,
@@ -275,6 +288,17 @@ impl Connection {
             Phase::FullFeature(session, seat) => Some((session, seat)),
             Phase::Login(_) | Phase::Leaving(_) => None,
         }
+    }
+
+    /// Whether it holds places for much, has brought nothing since `before`, and nothing of it is under way.
+    #[must_use]
+    pub fn could_rest(&self, before: Moment) -> bool {
+        self.receiving
+            && !self.recalled
+            && !self.sending
+            && self.heard_at <= before
+            && matches!(self.pdu, Pdu::Header)
+            && self.inbound.could_rest()
     }
 
     /// Whether it wants to receive.

@@ -58,11 +58,15 @@ pub trait Driver {
     /// # Errors
     /// No room for another operation.
     fn accept(&mut self, fd: Fd, tag: u64) -> Result<(), Full<()>>;
+    /// Asks for the end of the operations with this tag: each completes with `ECANCELED`, or as it would have.
+    fn cancel(&mut self, tag: u64);
     /// Receives at least one byte into the list.
     ///
     /// # Errors
     /// The list, when there is no room for another operation.
     fn receive(&mut self, fd: Fd, tag: u64, segments: Segments) -> Result<(), Full<Segments>>;
+    /// Asks for the receive back that is in flight on the descriptor: it ends with `ECANCELED`, or with what came first.
+    fn recall(&mut self, fd: Fd);
     /// Sends all of the message.
     ///
     /// # Errors
@@ -185,9 +189,17 @@ impl Driver for Reactor {
         self.ring.accept(fd, tag)
     }
 
+    fn cancel(&mut self, tag: u64) {
+        self.ring.cancel(tag);
+    }
+
     #[inline]
     fn receive(&mut self, fd: Fd, tag: u64, segments: Segments) -> Result<(), Full<Segments>> {
         self.ring.receive(fd, tag, segments)
+    }
+
+    fn recall(&mut self, fd: Fd) {
+        self.ring.recall(fd);
     }
 
     #[inline]

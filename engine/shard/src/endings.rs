@@ -2,16 +2,24 @@
 
 use std::time::Duration;
 
+use portico_iscsi::moment::Moment;
 use portico_iscsi::session::{Loss, Seat};
 use portico_model::message::EndReason;
 use portico_ring::Message;
 
 use crate::connection::{Connection, LOGIN_PATIENCE_S, Phase};
 use crate::driver::Driver;
+use crate::full_feature::{RARE_MAX, RARE_PER_TICK};
 use crate::outgoing::Rare;
 use crate::session::Session;
 use crate::slab::Key;
 use crate::turn::{LOGOUT_PATIENCE_S, Mailbox, Shard};
+
+/// After so long without a byte a connection gives up what it has to receive into, but for a few headers' room.
+const REST_AFTER_NS: u64 = 5_000_000_000;
+
+/// Connections that do so at a time.
+const RESTS_PER_TICK: usize = 64;
 
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Closes a connection now, and mostly ends its session with it.
@@ -136,9 +144,18 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
 
     /// Logins that take too long, and initiators that do not answer.
     pub(crate) fn expire_connections(&mut self) {
+        let before = self.core.now.0.checked_sub(REST_AFTER_NS).map(Moment);
+        let mut rests = RESTS_PER_TICK;
         for index in 0..self.connections.places() {
             let Some(key) = self.connections.key_at(index) else { continue };
             let connection = self.connections.get_mut(key).expect("it was just found");
+            connection.rare_left = (connection.rare_left + RARE_PER_TICK).min(RARE_MAX);
+            let was_tired = std::mem::take(&mut connection.is_tired);
+            if rests > 0 && before.is_some_and(|before| connection.could_rest(before)) {
+                connection.recalled = true;
+                self.core.driver.recall(connection.fd);
+                rests -= 1;
+            }
             match connection.phase {
                 // Its peer does not read what it is waiting for.
                 _ if connection.closing.is_some() && connection.login_deadline <= self.core.now => {
@@ -154,6 +171,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                         self.make_ready(key);
                     }
                 }
+            }
+            if was_tired {
+                self.make_ready(key);
             }
         }
     }

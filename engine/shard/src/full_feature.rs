@@ -7,7 +7,7 @@ use portico_iscsi::session::KeepaliveTimes;
 use portico_iscsi::session::{Expired, Received, Request, Seat, Spoilt, Start, TaskId};
 use portico_iscsi::violation::{Answer, Violation};
 use portico_iscsi::wire::ahs::AdditionalHeaders;
-use portico_iscsi::wire::{Bhs, InitiatorPdu, RejectReason, ScsiCommand, Tsih, opcode};
+use portico_iscsi::wire::{Bhs, DataOut, InitiatorPdu, RejectReason, ScsiCommand, Tsih, opcode};
 use portico_model::message::{EndReason, Service};
 
 use crate::connection::{Connection, Framed, Pdu, Phase};
@@ -20,6 +20,11 @@ use crate::turn::{Mailbox, Shard};
 
 /// PDUs of one connection that one turn understands, so that its neighbours get their turn.
 const PDUS_PER_TURN: usize = 128;
+
+/// PDUs other than SCSI commands and their data, and wrong ones, that a connection may send in a tenth of a second, and how many
+/// it may save: whoever sends more is heard later, so that pings and texts without end cost others nothing.
+pub(crate) const RARE_PER_TICK: u16 = 100;
+pub(crate) const RARE_MAX: u16 = 400;
 
 /// PDUs that wait to be sent on one connection, after which it is not read any further: an initiator that asks and never
 /// reads costs so much. More than any window's commands.
@@ -53,6 +58,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                         connection.stalled = true;
                         return;
                     }
+                    if connection.rare_left == 0 {
+                        connection.is_tired = true;
+                        return;
+                    }
                     let limit = state.wire.own_segment_bytes_max(seat);
                     match connection.frame(limit) {
                         Ok(Framed::Incomplete) => return,
@@ -62,6 +71,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                                 continue;
                             }
                             let Some(connection) = self.connections.get_mut(key) else { return };
+                            let is_rare = !matches!(opcode(&bhs), ScsiCommand::OPCODE | DataOut::OPCODE);
+                            connection.rare_left -= u16::from(is_rare);
                             let ahs = std::mem::take(&mut connection.ahs);
                             let purpose = match self.understand((session, seat), &bhs, &ahs) {
                                 Ok(purpose) => purpose,
@@ -243,8 +254,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         bhs: &Bhs,
         violation: &Violation,
     ) -> Purpose {
-        if let Some(connection) = self.connections.get(key) {
-            tracing::info!(peer = %connection.peer, %violation, "protocol violation");
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.rare_left = connection.rare_left.saturating_sub(1);
+            if self.core.may_complain() {
+                tracing::info!(peer = %connection.peer, %violation, "protocol violation");
+            }
         }
         match violation.answer() {
             Answer::Reject(reason) => {

@@ -94,7 +94,7 @@ pub struct Expectation {
 }
 
 impl Inbound {
-    /// Nothing arrived; staging of the smallest class until there is traffic.
+    /// Nothing arrived; staging of a few headers until there is traffic.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Inbound {
             unfilled: VecDeque::new(),
             is_predicted: false,
             staging: None,
-            staging_class: Class::Small,
+            staging_class: Class::Tiny,
             staging_planned: false,
             large_hold: 0,
             streak: Streak::default(),
@@ -255,7 +255,7 @@ impl Inbound {
 
     /// `ahead` bytes come before the next header.
     fn plan_staging(&mut self, arena: &Arena, ahead: usize, list: &mut Segments) {
-        let class = if arena.is_short() { Class::Small } else { self.staging_class };
+        let class = if arena.is_short() { self.staging_class.min(Class::Small) } else { self.staging_class };
         let mut staging = self.staging.take();
         if let Some(buffer) = &mut staging {
             let spent = !buffer.reclaim() && buffer.len() < STAGING_TAIL_MIN;
@@ -313,6 +313,7 @@ impl Inbound {
     fn adapt_staging(&mut self, full: bool) {
         if full && self.staging_planned && self.large_hold == 0 {
             self.staging_class = match self.staging_class {
+                Class::Tiny => Class::Small,
                 Class::Small => Class::Medium,
                 Class::Medium | Class::Large => Class::Large,
             };
@@ -326,6 +327,31 @@ impl Inbound {
             None => Some(buffer),
         };
         self.arrived.extend(apart);
+    }
+
+    /// Whether the next receive has one place, or two.
+    #[must_use]
+    pub fn plans_little(&self, expected: Expectation) -> bool {
+        let predicts = expected.aligned && self.streak.length >= STREAK_MIN;
+        expected.missing_bytes == 0 && self.unfilled.is_empty() && !predicts
+    }
+
+    /// Whether it holds more than one that has just begun, and nothing of a PDU.
+    #[must_use]
+    pub fn could_rest(&self) -> bool {
+        self.is_empty() && (self.staging_class > Class::Tiny || !self.unfilled.is_empty())
+    }
+
+    /// Lets go of all places, and begins again with staging of a few headers. No receive is under way.
+    pub fn rest(&mut self) {
+        debug_assert!(self.is_empty(), "what has come is lost");
+        self.unfilled.clear();
+        self.is_predicted = false;
+        self.staging = None;
+        self.staging_class = Class::Tiny;
+        self.staging_planned = false;
+        self.large_hold = 0;
+        self.streak = Streak::default();
     }
 
     /// Large data will come, behind up to [`LARGE_HOLD`] headers.

@@ -10,6 +10,11 @@ use crate::task::Atomic;
 /// Parts of one message.
 pub const MESSAGE_PARTS: usize = 512;
 
+/// Segments of a list for a receive into few places.
+const SHORT_SEGMENTS: usize = 2;
+
+const _: () = assert!(SHORT_SEGMENTS < RECEIVE_SEGMENTS, "the lists are told apart by their room");
+
 /// Bytes of headers of one message.
 pub const MESSAGE_HEADER_BYTES: usize = 256 * 48;
 
@@ -19,6 +24,7 @@ pub struct Pool {
     messages: Vec<Message>,
     lists: Vec<Segments>,
     receive_lists: Vec<Segments>,
+    short_lists: Vec<Segments>,
     #[expect(clippy::vec_box, reason = "the box is what is kept")]
     atomics: Vec<Box<Atomic>>,
     /// Meters on their way to control.
@@ -60,6 +66,11 @@ impl Pool {
         }
     }
 
+    /// An empty list for a receive into few places: what thousands of idle connections have.
+    pub fn short_receive_list(&mut self) -> Segments {
+        self.short_lists.pop().unwrap_or_else(|| Segments::with_capacity(SHORT_SEGMENTS))
+    }
+
     /// An empty list for a receive.
     pub fn receive_list(&mut self) -> Segments {
         self.receive_lists.pop().unwrap_or_else(|| Segments::with_capacity(RECEIVE_SEGMENTS))
@@ -68,7 +79,11 @@ impl Pool {
     /// Takes a list of a receive back.
     pub fn keep_receive_list(&mut self, mut list: Segments) {
         list.clear();
-        self.receive_lists.push(list);
+        if list.capacity() < RECEIVE_SEGMENTS {
+            self.short_lists.push(list);
+        } else {
+            self.receive_lists.push(list);
+        }
     }
 
     /// A command that has its blocks for itself, with the memory of one before it.

@@ -46,7 +46,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             }
             Err(violation) => {
                 self.core.counters.violations += 1;
-                tracing::info!(peer = %connection.peer, %violation, "text refused");
+                if self.core.may_complain() {
+                    tracing::info!(peer = %connection.peer, %violation, "text refused");
+                }
                 self.core.answer_rare(session_key, Rare::RejectText { name, violation });
             }
         }

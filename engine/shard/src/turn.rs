@@ -16,10 +16,10 @@ use portico_model::configuration::Configuration;
 use portico_model::identity::ShardId;
 use portico_model::message::{EndReason, ToControl, ToShard};
 use portico_model::peer::PeerLetter;
-use portico_ring::{ArenaOptions, Completion, Fd, Payload, Wait};
+use portico_ring::{ArenaOptions, Completion, Errno, Fd, Payload, Wait};
 
 use crate::connection::{Connection, Phase};
-use crate::core::Core;
+use crate::core::{COMPLAINTS_PER_TICK, Core};
 use crate::driver::Driver;
 use crate::logins::logins_max;
 use crate::slab::{Key, Slab};
@@ -48,8 +48,13 @@ pub trait Mailbox {
 const LETTERS_PER_TURN: usize = 64;
 /// Completions that one turn handles before it sends what came of them.
 const COMPLETIONS_PER_TURN: usize = 512;
+/// Messages that one turn sends: where thousands have something to hear at once, so many messages are made and no more.
+const MESSAGES_PER_TURN: usize = 256;
 /// The longest that a turn sleeps, so that timers of any kind are at most so late.
 const SLEEP_MS_MAX: u64 = 200;
+/// Connections that a shard accepts in a tenth of a second: a flood of them leaves the processor to those that are there. 10,000
+/// initiators that come at once are all there after four seconds, divided by the number of shards.
+const ACCEPTS_PER_TICK: u32 = 250;
 /// How long a shutdown waits for commands in hand before their connections are closed.
 const QUIESCE_PATIENCE_S: u64 = 10;
 /// How long a shutdown gives initiators to log out that were asked to.
@@ -99,6 +104,8 @@ pub struct Shard<D, M> {
     next_tick: Moment,
     /// When it is looked next at what initiators owe.
     pub(crate) next_dunning: Moment,
+    /// Connections that are accepted before the next tick.
+    accepts_left: u32,
     /// Connections that may be there without having logged in.
     pub(crate) logins_max: usize,
     spare_connections: Vec<Key<Connection>>,
@@ -139,6 +146,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             spin: settings.spin,
             next_tick: Moment::ORIGIN,
             next_dunning: Moment::ORIGIN,
+            accepts_left: ACCEPTS_PER_TICK,
             logins_max: logins_max(settings.arena),
             spare_connections: Vec::with_capacity(256),
         }
@@ -334,8 +342,18 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         if let Payload::Accepted(socket) = completion.payload {
             self.core.counters.accepted += 1;
             self.greet(socket);
+            if self.accepts_left == 1 {
+                // The others wait in the kernel's line.
+                for index in self.listeners.keys() {
+                    self.core.driver.cancel(tag::of_accept(*index));
+                }
+            }
+            self.accepts_left = self.accepts_left.saturating_sub(1);
         } else if let Err(error) = completion.result {
-            tracing::debug!(?error, "accept");
+            let is_out = matches!(error, Errno::TOO_MANY_FILES | Errno::TOO_MANY_FILES_IN_ALL);
+            if is_out && self.core.may_complain() {
+                tracing::warn!("no descriptor is left for another connection: raise the limit of open files");
+            }
         }
         if !completion.more {
             // Out of descriptors, perhaps: not again at once.
@@ -378,8 +396,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         };
         connection.receiving = false;
+        let was_recalled = std::mem::take(&mut connection.recalled);
         match completion.result {
             Ok(bytes) if bytes > 0 => {
+                connection.heard_at = self.core.now;
                 self.core.counters.received_bytes += u64::from(bytes);
                 connection.inbound.fill(&mut list, bytes as usize);
                 self.core.counters.copied_bytes += connection.inbound.copied_bytes();
@@ -388,6 +408,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 {
                     session.wire.heard(seat, self.core.now);
                 }
+                self.make_ready(key);
+            }
+            Err(Errno::CANCELED) if was_recalled => {
+                list.clear();
+                connection.inbound.rest();
                 self.make_ready(key);
             }
             Ok(_) | Err(_) => {
@@ -445,7 +470,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Arms the next receive.
     pub(crate) fn arm(&mut self, key: Key<Connection>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.wants_bytes() || connection.listed || connection.stalled {
+        if !connection.wants_bytes() || connection.listed || connection.stalled || connection.is_tired {
             return;
         }
         let mut aligned = false;
@@ -457,8 +482,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 connection.inbound.expect_large_data();
             }
         }
-        let mut list = self.core.pool.receive_list();
-        connection.inbound.plan(self.core.driver.arena(), connection.expectation(aligned), &mut list);
+        let expected = connection.expectation(aligned);
+        let little = connection.inbound.plans_little(expected);
+        let pool = &mut self.core.pool;
+        let mut list = if little { pool.short_receive_list() } else { pool.receive_list() };
+        connection.inbound.plan(self.core.driver.arena(), expected, &mut list);
         self.core.counters.copied_bytes += connection.inbound.copied_bytes();
         if list.length_bytes() == 0 {
             // No memory at all: it tries again when some has come back.
@@ -482,9 +510,12 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.core.to_flush.append(&mut self.core.unsent);
         let mut list = std::mem::take(&mut self.core.to_flush);
         std::mem::swap(&mut self.core.to_flush, &mut self.spare_connections);
-        for key in list.drain(..) {
+        for key in list.drain(..list.len().min(MESSAGES_PER_TURN)) {
             self.flush_one(key);
         }
+        // The rest is first in the next turn.
+        list.append(&mut self.core.to_flush);
+        std::mem::swap(&mut self.core.to_flush, &mut list);
         self.spare_connections = list;
         let mut thirsty = std::mem::take(&mut self.core.thirsty);
         for key in thirsty.drain(..) {
@@ -504,6 +535,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             }
             return;
         }
+        self.core.note_speaker(key);
         let mut message = self.core.pool.message();
         connection.fill_replies(&mut message);
         let place = connection.place();
@@ -533,6 +565,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         }
         self.next_tick = self.core.now + Duration::from_millis(SLEEP_MS_MAX / 2);
+        self.core.complaints_left = COMPLAINTS_PER_TICK;
+        self.accepts_left = ACCEPTS_PER_TICK;
         self.core.expire_lost(false);
         self.core.expire_managements();
         self.core.expire_announcements();

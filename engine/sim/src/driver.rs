@@ -159,6 +159,25 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn cancel(&mut self, tag: u64) {
+        let hub = &mut *self.hub.borrow_mut();
+        let operations = hub.desks[self.shard].operations.iter();
+        let named: Vec<u64> =
+            operations.filter(|(_, operation)| operation.tag == tag).map(|(id, _)| *id).collect();
+        for id in named {
+            hub.cancel(self.shard, id);
+        }
+    }
+
+    fn recall(&mut self, fd: Fd) {
+        let hub = &mut *self.hub.borrow_mut();
+        for id in hub.operations_on(self.shard, fd) {
+            if matches!(hub.desks[self.shard].operations[&id].work, Work::Receive(_)) {
+                hub.cancel(self.shard, id);
+            }
+        }
+    }
+
     fn send(&mut self, fd: Fd, tag: u64, message: Message) -> Result<(), Full<Message>> {
         let hub = &mut *self.hub.borrow_mut();
         if !hub.has_room(self.shard) {

@@ -23,6 +23,13 @@ use crate::unit::{Blocks, Unit};
 /// memory one that does not read can hold.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
+/// The same while other connections have something to send, too: as long as the kernel copies one's message, nobody else is
+/// answered.
+const MESSAGE_BYTES_IN_COMPANY: usize = 256 << 10;
+
+/// How long after another one has spoken a connection counts as in company.
+const COMPANY_NS: u64 = 10_000_000;
+
 /// Parts that one PDU may need: its header, the buffers of a data segment of 256 KiB in the smallest chunks, padding.
 const PARTS_PER_PDU: usize = 68;
 
@@ -67,7 +74,8 @@ impl<D: Driver> Core<D> {
                 }
                 return;
             };
-            if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
+            let longest = self.longest_message;
+            if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= longest {
                 link.outgoing.push_front(entry);
                 return;
             }
@@ -85,6 +93,17 @@ impl<D: Driver> Core<D> {
                 return;
             }
         }
+    }
+
+    /// A connection has its turn to send. Where another had it lately, messages are shorter.
+    #[inline]
+    pub fn note_speaker(&mut self, connection: Key<Connection>) {
+        if connection != self.speaker {
+            self.speaker = connection;
+            self.company_until = Moment(self.now.0.saturating_add(COMPANY_NS));
+        }
+        let is_alone = self.company_until <= self.now;
+        self.longest_message = if is_alone { MESSAGE_BYTES_MAX } else { MESSAGE_BYTES_IN_COMPANY };
     }
 
     /// A connection stands no longer in the list of those to flush.
@@ -114,7 +133,8 @@ impl<D: Driver> Core<D> {
                 self.settle(key);
                 return Emitted::Through;
             }
-            if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= MESSAGE_BYTES_MAX {
+            if !message.admits(PARTS_PER_PDU, SLAB_PER_PDU) || message.length_bytes() >= self.longest_message
+            {
                 return Emitted::Full;
             }
             let unit = task.unit.and_then(|unit| self.units.get(unit));

@@ -92,6 +92,13 @@ pub struct Core<D> {
     pub starved: VecDeque<Key<Task>>,
     /// Connections that have got something to send.
     pub to_flush: Vec<Key<Connection>>,
+    /// Which connection has sent last, and until when there are others beside it.
+    pub speaker: Key<Connection>,
+    company_until: Moment,
+    /// Bytes after which a message takes no further PDU.
+    longest_message: usize,
+    /// Lines of the log that peers may still cause before the next tick.
+    pub complaints_left: u32,
     /// Connections for whose next receive there was no memory.
     pub thirsty: Vec<Key<Connection>>,
     /// Connections that have got something to send, for which there was no memory.
@@ -150,6 +157,9 @@ pub struct Core<D> {
 
 const _: () = assert!(PIECE_BYTES_MAX <= Class::Large.bytes(), "a piece fits into the last chunk");
 
+/// Lines of the log that peers may cause in a tenth of a second: who is wrong a million times is told of a few times.
+pub const COMPLAINTS_PER_TICK: u32 = 5;
+
 /// A connection that has waited for what the one of its CID had at media.
 #[derive(Debug)]
 pub struct Joiner {
@@ -162,6 +172,13 @@ pub struct Joiner {
 }
 
 impl<D: Driver> Core<D> {
+    /// Whether what a peer did is worth a line of the log, now.
+    pub fn may_complain(&mut self) -> bool {
+        let left = self.complaints_left;
+        self.complaints_left = left.saturating_sub(1);
+        left > 0
+    }
+
     /// An empty shard, alone in its process.
     pub fn new(shard: ShardId, driver: D, arena: ArenaOptions, configuration: Arc<Configuration>) -> Self {
         Self {
@@ -186,6 +203,10 @@ impl<D: Driver> Core<D> {
             pool: Pool::default(),
             starved: VecDeque::with_capacity(1024),
             to_flush: Vec::with_capacity(256),
+            speaker: Key::nobody(),
+            company_until: Moment::ORIGIN,
+            longest_message: usize::MAX,
+            complaints_left: COMPLAINTS_PER_TICK,
             thirsty: Vec::new(),
             unsent: Vec::new(),
             failed_flushes: Vec::new(),

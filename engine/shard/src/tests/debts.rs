@@ -1,5 +1,7 @@
 //! Initiators that owe something: RspTimeout, in virtual time.
 
+use portico_ring::Class;
+
 use super::*;
 
 impl Bench {
@@ -67,4 +69,65 @@ fn one_that_reads_nothing_is_given_up() {
     assert!(!bench.is_closed(&peer));
     bench.pass(SECOND + SECOND);
     assert!(bench.is_closed(&peer));
+}
+
+/// What connections receive into, without the last chunk.
+fn received_into(bench: &Bench) -> u64 {
+    let arena = &bench.shard.core.driver.arena;
+    let classes = [Class::Tiny, Class::Small, Class::Medium, Class::Large];
+    let bytes = |class: Class| u64::from(arena.usage(class).used) * class.bytes() as u64;
+    classes.into_iter().map(bytes).sum::<u64>() - Class::Large.bytes() as u64
+}
+
+#[test]
+fn one_that_was_busy_and_is_silent_gives_back_what_it_received_into() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let idle = received_into(&bench);
+    assert!(idle <= 512, "{idle}");
+    for tag in 0..20 {
+        bench.write(&mut peer, 0, tag, 4096, &[7; 4096]);
+        bench.land_all();
+    }
+    assert_eq!(bench.heard(&peer).len(), 20);
+    assert!(received_into(&bench) >= 65_536, "staging grew with the load");
+    bench.pass(SECOND * 4);
+    assert!(received_into(&bench) >= 65_536);
+    bench.pass(SECOND * 2);
+    assert_eq!(received_into(&bench), idle);
+    for tag in 0..3 {
+        bench.write(&mut peer, 0, tag, 4096, &[8; 4096]);
+        bench.land_all();
+    }
+    let good = (0..3).map(|tag| Heard::Status(tag, GOOD)).collect::<Vec<_>>();
+    assert_eq!(bench.heard(&peer), good, "and goes on as if nothing had been");
+}
+
+#[test]
+fn one_that_pings_without_end_is_heard_later_and_all_of_it() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peer = bench.log_in(&[(0, 1)], ASKED);
+    let mut bhs = [0; BHS_BYTES];
+    (bhs[0], bhs[1]) = (0x40, 0x80);
+    bhs[20..24].fill(0xff);
+    for _ in 0..1000 {
+        bench.post(&peer, bhs, &[]);
+    }
+    assert!(bench.shard.connections.iter().any(|(_, connection)| connection.is_tired));
+    bench.read(&mut peer, 0, 1, 512);
+    // Those that come faster than they are answered are rejected.
+    let pong = |heard: &Heard| matches!(heard, Heard::Other(0x20 | 0x3f));
+    let before = bench.heard(&peer);
+    assert!(before.len() < 1000 && before.iter().all(pong), "{}", before.len());
+    for _ in 0..20 {
+        bench.pass(SECOND);
+    }
+    bench.land_all();
+    let mut after = bench.heard(&peer);
+    assert!(matches!(after.pop(), Some(Heard::Data(1, _, true))), "behind its pings");
+    let others: Vec<&Heard> = after.iter().filter(|heard| !pong(heard)).collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(before.len() + after.len(), 1000);
 }

@@ -184,6 +184,9 @@ fn where_memory_is_short_small_data_do_not_hold_the_chunks_that_they_came_in() {
     let Heard::R2t { transfer, .. } = bench.heard(&peer).remove(0) else { panic!("it is to be asked for") };
     for number in 0..32 {
         bench.data_out(&peer, 1, transfer, number, 512, false);
+        // So many pings a connection has in that time.
+        let now = bench.world.borrow().now;
+        bench.world.borrow_mut().now = now + Duration::from_millis(160);
         for _ in 0..16 {
             let mut ping = [0; BHS_BYTES];
             (ping[0], ping[1]) = (0x40, 0x80);

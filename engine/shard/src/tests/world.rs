@@ -306,6 +306,17 @@ impl Driver for TestDriver {
         Ok(())
     }
 
+    fn cancel(&mut self, _tag: u64) {}
+
+    fn recall(&mut self, fd: Fd) {
+        let socket = self.socket(fd);
+        let world = &mut *self.world.borrow_mut();
+        if let Some((tag, segments)) = world.sockets[socket].receive.take() {
+            let payload = Payload::Segments(segments);
+            world.done.push_back(Completion { tag, result: Err(Errno::CANCELED), payload, more: false });
+        }
+    }
+
     fn send(&mut self, fd: Fd, tag: u64, message: Message) -> Result<(), Full<Message>> {
         let socket = self.socket(fd);
         let world = &mut *self.world.borrow_mut();
