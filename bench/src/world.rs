@@ -22,7 +22,9 @@ use portico_model::identity::{Generation, SessionId, ShardId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
 use portico_model::message::{Adoption, LoginQuestion, Opening, Service, ToControl, ToShard};
 use portico_model::peer::PeerLetter;
-use portico_ring::{Arena, ArenaOptions, Completion, Counters, Fd, Full, Message, Payload, Segments, Wait};
+use portico_ring::{
+    Arena, ArenaOptions, Completion, Counters, Errno, Fd, Full, Message, Payload, Segments, Wait,
+};
 use portico_scsi::attention::UnitAttention;
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
 use portico_scsi::reservation::NexusId;
@@ -369,6 +371,16 @@ impl Driver for Desk {
     fn receive(&mut self, _fd: Fd, tag: u64, segments: Segments) -> Result<(), Full<Segments>> {
         self.air.borrow_mut().receive = Some((tag, segments));
         Ok(())
+    }
+
+    fn cancel(&mut self, _tag: u64) {}
+
+    fn recall(&mut self, _fd: Fd) {
+        let air = &mut *self.air.borrow_mut();
+        if let Some((tag, segments)) = air.receive.take() {
+            let payload = Payload::Segments(segments);
+            air.done.push_back(Completion { tag, result: Err(Errno::CANCELED), payload, more: false });
+        }
     }
 
     fn send(&mut self, _fd: Fd, tag: u64, message: Message) -> Result<(), Full<Message>> {

@@ -9,6 +9,7 @@
 mod after_login;
 mod before_login;
 mod floods;
+pub(crate) mod neighbours;
 mod peer;
 mod transfers;
 mod witness;

@@ -5,6 +5,7 @@
 //! contenders in another order, so that whatever drifts on the machine meets all. Ratios are those of one pair, and their
 //! median is told with its confidence interval (`statistics`). Processor time is that of the whole target process.
 
+pub(crate) mod beside;
 pub(crate) mod ceph;
 mod claims;
 mod contender;

@@ -4,7 +4,7 @@
 //! The regions lie across pages of 4 KiB. A READ beside a WRITE may see some of both, which SCSI allows: such a READ is left out.
 //! Beside the others it may not.
 
-mod latency;
+pub(crate) mod latency;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

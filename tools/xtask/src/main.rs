@@ -81,6 +81,8 @@ enum Task {
     Reload(reload::Arguments),
     /// Measure the gateway beside tgt and the comparison servers, and keep a record
     Bench(bench::Arguments),
+    /// Measure what sessions have left beside idle ones, streams and bad peers, and keep a record
+    BenchBeside(bench::beside::Arguments),
     /// Measure RBD images through the gateway, through tgt and by fio, on one cluster, and keep a record
     CephBench(bench::ceph::Arguments),
     /// Count a command's instructions in a shard under callgrind
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         Task::Ceph(arguments) => ceph::command(&arguments),
         Task::Reload(arguments) => reload::command(&arguments),
         Task::Bench(arguments) => bench::command(&arguments),
+        Task::BenchBeside(arguments) => bench::beside::command(&arguments),
         Task::CephBench(arguments) => bench::ceph::command(&arguments),
         Task::Instructions(arguments) => instructions::command(&arguments),
         Task::Conformance(arguments) => conformance::command(&arguments),

@@ -228,6 +228,11 @@ impl Gateway {
             .ok_or_else(|| Failure::new(format!("no {name} in /proc/PID/status")))
     }
 
+    /// For /proc.
+    pub(crate) fn process_id(&mut self) -> Result<u32> {
+        Ok(self.process()?.id())
+    }
+
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&mut self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process()?.id()))?.count())

@@ -17,6 +17,9 @@ use portico_iscsi::initiator::{
 };
 use portico_iscsi::wire::{BHS_BYTES, Bhs, Isid, LunField, TaskAttribute, data_segment_length};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 use super::{Context, Failure, Result};
 
 /// The block size of all units that harnesses make.
@@ -116,7 +119,6 @@ pub(crate) fn plan(target: &str, number: u16) -> LoginPlan {
 
 /// One session in its full feature phase.
 pub(crate) struct Initiator {
-    stream: TcpStream,
     inbound: BufReader<TcpStream>,
     session: Session,
     outbound: Vec<u8>,
@@ -126,17 +128,51 @@ pub(crate) struct Initiator {
 impl Initiator {
     /// Connects and logs in.
     pub(crate) fn log_in(portal: SocketAddr, plan: LoginPlan) -> Result<Initiator> {
+        Initiator::log_in_with(portal, plan, COMMANDS, INBOUND_BYTES)
+    }
+
+    /// As [`Initiator::log_in`], one of thousands: it takes little memory, and one command at a time.
+    pub(crate) fn log_in_idle(portal: SocketAddr, plan: LoginPlan) -> Result<Initiator> {
+        Initiator::log_in_with(portal, plan, 1, BHS_BYTES * 4)
+    }
+
+    fn log_in_with(portal: SocketAddr, plan: LoginPlan, commands: u16, inbound: usize) -> Result<Initiator> {
         let mut stream = connect(portal)?;
         let established = login(&mut stream, plan)?;
-        let inbound = BufReader::with_capacity(INBOUND_BYTES, stream.try_clone()?);
-        let session = Session::new(&established, COMMANDS);
-        Ok(Initiator { stream, inbound, session, outbound: Vec::new(), staged: Vec::new() })
+        let inbound = BufReader::with_capacity(inbound, stream);
+        let session = Session::new(&established, commands);
+        Ok(Initiator { inbound, session, outbound: Vec::new(), staged: Vec::new() })
+    }
+
+    /// Answers what the target has said since, its pings above all, and waits for nothing. How many PDUs had come.
+    pub(crate) fn attend(&mut self) -> Result<u64> {
+        let mut count = 0;
+        while self.has_heard()? {
+            if self.receive(&mut [])?.is_some() {
+                return Err(Failure::new("an answer that nobody asked for"));
+            }
+            self.send(&[])?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn has_heard(&self) -> Result<bool> {
+        if !self.inbound.buffer().is_empty() {
+            return Ok(true);
+        }
+        match recv(self.inbound.get_ref(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Err(Failure::new("the target has closed the connection")),
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error).context("a session that is idle"),
+        }
     }
 
     /// How long the target may leave us without an answer from now on.
     pub(crate) fn patience(&mut self, limit: Duration) -> Result<()> {
-        self.stream.set_read_timeout(Some(limit))?;
-        self.stream.set_write_timeout(Some(limit))?;
+        self.inbound.get_ref().set_read_timeout(Some(limit))?;
+        self.inbound.get_ref().set_write_timeout(Some(limit))?;
         Ok(())
     }
 
@@ -224,10 +260,10 @@ impl Initiator {
                 self.outbound.extend_from_slice(&field);
             }
             if self.outbound.len() >= OUTBOUND_BYTES {
-                flush(&mut self.stream, &mut self.outbound)?;
+                flush(self.inbound.get_mut(), &mut self.outbound)?;
             }
         }
-        flush(&mut self.stream, &mut self.outbound)
+        flush(self.inbound.get_mut(), &mut self.outbound)
     }
 
     /// Takes one PDU; the command that ended with it, and how.

@@ -14,7 +14,7 @@ use crate::lab::{Failure, Result, is_root, process};
 use crate::tree::Tree;
 
 /// Measures all of it, and prints a table.
-pub(super) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<()> {
+pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<()> {
     say("| shards | medium | beside | COMPARE AND WRITEs | median µs | 99 % µs | longest µs |");
     say("|---|---|---|---|---|---|---|");
     for cores in ["0", "0,1"] {
