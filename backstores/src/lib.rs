@@ -99,6 +99,18 @@ pub trait Queue<S> {
         None
     }
 
+    /// Writes `parts`, which are `length_bytes` in all, where the medium is memory: a WRITE whose data are all here is done
+    /// by that, without a request. `false`: nothing was written, and it has to be submitted (which also says why not).
+    fn store<'a>(
+        &self,
+        offset_bytes: u64,
+        length_bytes: usize,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        let _ = (offset_bytes, length_bytes, parts);
+        false
+    }
+
     /// Requests that are begun and not done.
     fn in_flight(&self) -> usize;
 

@@ -114,6 +114,20 @@ impl<S> Queue<S> for MediumQueue<S> {
         }
     }
 
+    #[inline]
+    fn store<'a>(
+        &self,
+        offset_bytes: u64,
+        length_bytes: usize,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        match self {
+            Self::Null(queue) => Queue::<S>::store(queue, offset_bytes, length_bytes, parts),
+            Self::Ram(queue) => Queue::<S>::store(queue, offset_bytes, length_bytes, parts),
+            Self::File(_) | Self::Rbd(_) => false,
+        }
+    }
+
     fn in_flight(&self) -> usize {
         match self {
             Self::Null(queue) => Queue::<S>::in_flight(queue),

@@ -97,6 +97,10 @@ impl<S> Queue<S> for NullQueue<S> {
         inside.then(|| Lent::new(&self.zeroes, 0, length_bytes)).flatten()
     }
 
+    fn store<'a>(&self, offset_bytes: u64, length_bytes: usize, _: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.store.geometry().admits_write(offset_bytes, length_bytes).is_ok()
+    }
+
     fn in_flight(&self) -> usize {
         0
     }

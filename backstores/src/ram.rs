@@ -147,6 +147,24 @@ impl<S> Queue<S> for RamQueue<S> {
         Lent::new(&self.lender, offset_bytes, length_bytes)
     }
 
+    fn store<'a>(
+        &self,
+        offset_bytes: u64,
+        length_bytes: usize,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        if self.store.geometry().admits_write(offset_bytes, length_bytes).is_err() {
+            return false;
+        }
+        let mut offset = position(offset_bytes);
+        let Some(_alone) = self.store.writers.take(offset, length_bytes) else { return false };
+        for part in parts {
+            self.store.memory.copy_in(offset, part);
+            offset += part.len();
+        }
+        true
+    }
+
     fn in_flight(&self) -> usize {
         0
     }

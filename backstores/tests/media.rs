@@ -47,6 +47,32 @@ fn round_trip(ring: &mut Blocking, queue: &mut MediumQueue<Segments>) {
 }
 
 #[test]
+fn a_medium_in_memory_takes_at_once_what_it_would_take_as_a_request() {
+    let store = |read_only| Medium::Ram(RamStore::new(512, SIZE_BYTES / 512, read_only).unwrap());
+    let mut ring = Blocking::new();
+    let mut queue = store(false).open_queue(&mut ring).unwrap();
+    let parts = [pattern(4096, 1), pattern(77, 2), pattern(435, 3)];
+    let slices = || parts.iter().map(|part| &part[..]);
+    assert!(queue.store(512, 4608, slices()));
+    let mut read = vec![0xff; 4608];
+    let request = Request::Read { offset_bytes: 512, segments: vec![std::mem::take(&mut read)] };
+    assert!(ring.run(&mut queue, request).segments.unwrap().concat() == parts.concat());
+    let mut lent = vec![0; 4608];
+    queue.lend(512, 4608).unwrap().copy_to(&mut lent);
+    assert!(lent == parts.concat());
+    assert!(!queue.store(SIZE_BYTES - 4096, 4608, slices()), "beyond the end");
+    let read_only = store(true).open_queue(&mut ring).unwrap();
+    assert!(!read_only.store(512, 4608, slices()), "read-only");
+    let null = Medium::Null(NullStore::new(512, SIZE_BYTES / 512, false).unwrap());
+    let null = null.open_queue(&mut ring).unwrap();
+    assert!(null.store(512, 4608, slices()) && !null.store(SIZE_BYTES, 4608, slices()));
+    let folder = Folder::new("at-once");
+    let file = open_file(&options(&folder)).unwrap();
+    let file = Medium::File(file.store).open_queue(&mut ring).unwrap();
+    assert!(!file.store(0, 4608, slices()), "a file is written by a request");
+}
+
+#[test]
 fn a_ram_disk_gives_back_what_was_written_and_lends_it() {
     let store = RamStore::new(512, SIZE_BYTES / 512, false).unwrap();
     let medium = Medium::Ram(store);

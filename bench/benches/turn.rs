@@ -15,7 +15,7 @@ fn turns(criterion: &mut Criterion) {
         }
         let mut world = World::new(kind);
         group.throughput(Throughput::Elements(1));
-        group.bench_function(format!("4 KiB written, {name}"), |bencher| bencher.iter(|| world.write()));
+        group.bench_function(format!("4 KiB written, {name}"), |bencher| bencher.iter(|| world.write(1)));
         assert!(world.was_answered(1, true));
     }
     group.finish();

@@ -100,13 +100,13 @@ impl World {
         self.serve();
     }
 
-    /// Writes 4 KiB that come with the command.
-    pub fn write(&mut self) {
-        self.ask_write();
+    /// Writes 4 KiB that come with the command, `count` times with commands that come at once.
+    pub fn write(&mut self, count: u32) {
+        self.ask_writes(count);
         self.serve();
     }
 
-    /// Whether the last answers were `count` reads with GOOD, or a write's.
+    /// Whether the last answers were those to `count` reads with GOOD, or to as many writes.
     #[must_use]
     pub fn was_answered(&self, count: usize, is_write: bool) -> bool {
         let (opcode, length) = if is_write { (0x21, BHS_BYTES) } else { (0x25, BHS_BYTES + IO_BYTES) };
@@ -124,14 +124,16 @@ impl World {
         self.deliver();
     }
 
-    fn ask_write(&mut self) {
+    fn ask_writes(&mut self, count: u32) {
         self.out.clear();
-        let mut bhs = self.command(crate::read_command(), 0x2a);
-        // W instead of R, and the data behind the header.
-        bhs[1] = 0x80 | 0x20 | 0x01;
-        bhs[5..8].copy_from_slice(&[0, 0x10, 0]);
-        self.out.extend_from_slice(&bhs);
-        self.out.resize(BHS_BYTES + IO_BYTES, 7);
+        for _ in 0..count {
+            let mut bhs = self.command(crate::read_command(), 0x2a);
+            // W instead of R, and the data behind the header.
+            bhs[1] = 0x80 | 0x20 | 0x01;
+            bhs[5..8].copy_from_slice(&[0, 0x10, 0]);
+            self.out.extend_from_slice(&bhs);
+            self.out.resize(self.out.len() + IO_BYTES, 7);
+        }
         self.deliver();
     }
 
@@ -440,9 +442,10 @@ mod tests {
                     "{kind:?}: {count} reads"
                 );
             }
-            for _ in 0..300 {
-                world.write();
-                assert!(world.was_answered(1, true), "{kind:?}: a write");
+            for count in [1; 300].into_iter().chain([64; 20]) {
+                world.write(count);
+                let answered = world.was_answered(usize::try_from(count).unwrap(), true);
+                assert!(answered, "{kind:?}: {count} writes");
             }
         }
     }

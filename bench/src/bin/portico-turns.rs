@@ -32,6 +32,8 @@ enum What {
     Read64Ram,
     /// A write to a RAM disk
     WriteRam,
+    /// 64 writes to a RAM disk that come at once
+    Write64Ram,
 }
 
 fn main() -> ExitCode {
@@ -43,9 +45,10 @@ fn main() -> ExitCode {
             What::ReadNull | What::ReadRam => (1, false),
             What::Read64Ram => (64, false),
             What::WriteRam => (1, true),
+            What::Write64Ram => (64, true),
         };
         if is_write {
-            world.write()
+            world.write(count)
         } else {
             world.read(count)
         }

@@ -52,8 +52,8 @@ impl<'a> Pdu<'a> {
 
     /// Appends memory that is lent: it may change until it is sent, so that no digest could be true of it.
     pub(crate) fn lent(&mut self, lent: Lent) {
-        assert!(self.data_digest.is_none(), "a READ with data digests goes through buffers");
-        assert!(self.copy.is_none(), "and so does one that may be sent again");
+        assert!(self.data_digest.is_none(), "a READ with data digests is sent as a copy");
+        assert!(self.copy.is_none(), "one that may be sent again goes through buffers");
         self.data_bytes += lent.len();
         self.message.push_lent(lent).expect("a PDU's parts fit");
     }

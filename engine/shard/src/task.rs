@@ -155,6 +155,8 @@ pub struct Read {
     pub sent_bytes: u32,
     /// The medium lends its memory: nothing is read, all is ready.
     pub lent: bool,
+    /// It is lent, and copied as it goes into a message.
+    pub copied: bool,
 }
 
 /// One request of a READ or VERIFY.

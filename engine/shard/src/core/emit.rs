@@ -4,7 +4,7 @@ use portico_backstores::Queue as _;
 use portico_iscsi::moment::Moment;
 use portico_iscsi::session::{Completion, Seat, TaskId};
 use portico_iscsi::wire::{BHS_BYTES, Bhs};
-use portico_ring::{Buffer, Lent, Message};
+use portico_ring::{Arena, Buffer, Class, Lent, Message};
 use portico_scsi::sense::Outcome;
 
 use super::{Core, Record};
@@ -142,9 +142,10 @@ impl<D: Driver> Core<D> {
                 task.ended = Some(refusal);
                 continue;
             }
-            let available = match &task.work {
-                Work::Read(read) => read.ready_bytes,
-                _ => u32::MAX,
+            let segment_max = session.wire.peer_segment_bytes_max(seat);
+            let Some((available, place_of_copy)) = what_is_ready(task, self.driver.arena(), segment_max)
+            else {
+                return Emitted::Full;
             };
             let mut bhs = [0; BHS_BYTES];
             let Some(segment) = session.wire.next_data_in(task.name, available, &mut bhs) else {
@@ -157,7 +158,7 @@ impl<D: Driver> Core<D> {
             let mut pdu =
                 Pdu::begin(message, &bhs, session.wire.digests(seat)).copied(session.wire.recovers());
             let length = segment.length_bytes as usize;
-            push_data(task, unit, segment.offset_bytes, length, &mut pdu);
+            push_data(task, unit, segment.offset_bytes, length, place_of_copy, &mut pdu);
             let copy = pdu.end();
             let fetched = match &mut task.work {
                 Work::Read(read) => {
@@ -417,15 +418,53 @@ fn refusal_of_lent(task: &mut Task, session: &Session, unit: Option<&Unit>, now:
     unit.admits(session.nexus, session.relative_target_port, task.class, blocks).err()
 }
 
-/// Moves `length` bytes of a task's data-in, from `offset` on, into a PDU.
-fn push_data(task: &mut Task, unit: Option<&Unit>, offset: u32, length: usize, pdu: &mut Pdu<'_>) {
+/// Bytes of a task's data-in that can be sent, and a chunk for the next PDU's where they are lent and are sent as a copy; what is in
+/// a message is bounded by the message. `None`: there is none now, and half of it is sent.
+#[inline]
+fn what_is_ready(task: &mut Task, arena: &Arena, segment_max: u32) -> Option<(u32, Option<Buffer>)> {
+    let Work::Read(read) = &mut task.work else { return Some((u32::MAX, None)) };
+    if !read.lent || !read.copied {
+        return Some((read.ready_bytes, None));
+    }
+    let length = (read.length_bytes - read.sent_bytes).min(segment_max) as usize;
+    let begins = read.sent_bytes == 0;
+    let mut classes = Class::ALL.into_iter().filter(|class| class.bytes() >= length);
+    let is_scarce = begins && arena.is_short();
+    match classes.find_map(|class| if is_scarce { None } else { arena.take(class) }) {
+        None if begins => {
+            // It waits for memory in line, as others do.
+            (read.lent, read.handed_bytes, read.ready_bytes) = (false, 0, 0);
+            task.ended = None;
+            Some((0, None))
+        }
+        None => None,
+        place => Some((read.ready_bytes, place)),
+    }
+}
+
+/// Moves `length` bytes of a task's data-in, from `offset` on, into a PDU; through `place`, where they are copied.
+fn push_data(
+    task: &mut Task,
+    unit: Option<&Unit>,
+    offset: u32,
+    length: usize,
+    place: Option<Buffer>,
+    pdu: &mut Pdu<'_>,
+) {
     if let Work::Read(read) = &task.work
         && read.lent
     {
         let queue = unit.and_then(|unit| unit.queue.as_ref()).expect("a unit that lends has a queue");
         let lent = queue.lend(read.offset_bytes + u64::from(offset), length);
         let lent = lent.expect("a range that was lent as a whole is lent in parts");
-        pdu.lent(Lent::new(lent.owner, lent.range));
+        match place {
+            None => pdu.lent(Lent::new(lent.owner, lent.range)),
+            Some(mut copy) => {
+                copy.truncate(length);
+                lent.copy_to(&mut copy);
+                pdu.buffer(copy);
+            }
+        }
         return;
     }
     let mut rest = length;

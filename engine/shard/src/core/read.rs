@@ -27,10 +27,15 @@ impl<D: Driver> Core<D> {
         let block_bytes = unit.state.geometry.block_length();
         let blocks = Blocks::at(offset_bytes, length_bytes.into(), block_bytes);
         let queue = unit.queue.as_ref();
-        // What is lent may be written by others until it is sent, and its digest would be of other bytes; nor would it be the
-        // same when it is sent again.
-        let lent = !session.wire.recovers()
-            && !session.wire.digests(session.wire.seat_of_task(task.name)).data
+        // What is lent may be written by others until it is sent, and would not be the same when it is sent again; a digest
+        // would be of other bytes, and is computed of a copy that is made as the PDU is, where that is one: no claim waits
+        // for a READ that is half sent and finds no memory.
+        let seat = session.wire.seat_of_task(task.name);
+        let copied = session.wire.digests(seat).data;
+        let longest =
+            session.wire.peer_segment_bytes_max(seat).min(session.wire.parameters().max_burst_length);
+        let is_longer = copied && length_bytes > longest;
+        let lent = !(session.wire.recovers() || is_longer)
             && unit.lends_from <= self.now
             // One that meets a claim waits as one that has a copy does, and is one.
             && (unit.arbiter.is_open() || unit.arbiter.admits(None, blocks))
@@ -44,6 +49,7 @@ impl<D: Driver> Core<D> {
             ready_bytes,
             sent_bytes: 0,
             lent,
+            copied,
         });
         if !lent {
             return self.pump_read(key);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use portico_backstores::Request;
+use portico_backstores::{Queue as _, Request};
 use portico_ring::{Buffer, Class, Segments};
 use portico_scsi::sense::{AdditionalSense, Outcome};
 
@@ -11,6 +11,7 @@ use super::{Core, Line, OpKind};
 use crate::budget::{Kind, Short};
 use crate::driver::Driver;
 use crate::inbound::LARGE_DATA_BYTES;
+use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, Task, Verify, Work, Write};
 use crate::unit::Blocks;
@@ -38,7 +39,15 @@ impl<D: Driver> Core<D> {
     ) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let session = self.sessions.get_mut(task.session).expect("a task has a session");
-        session.wire.want_data(task.name, required_bytes);
+        let progress = session.wire.want_data(task.name, required_bytes);
+        if progress.is_complete
+            && progress.is_settled
+            && self.store_at_once(key, offset_bytes, required_bytes, block_bytes)
+        {
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let session = self.sessions.get_mut(task.session).expect("a task has a session");
         let moved = session.moved_bytes(task.name, required_bytes);
         let unsolicited_bytes = session.unsolicited_bytes(task.name);
         if moved.saturating_sub(unsolicited_bytes) as usize >= LARGE_DATA_BYTES
@@ -57,6 +66,54 @@ impl<D: Driver> Core<D> {
             durable,
         });
         self.book_data(key, moved, unsolicited_bytes);
+    }
+
+    /// A WRITE whose data are all here, to a medium in memory: it is judged and stored in one, and never was at the medium for
+    /// anybody to see. `false`: it goes the way of all others, on which it hears what is in its way; nothing has happened.
+    fn store_at_once(
+        &mut self,
+        key: Key<Task>,
+        offset_bytes: u64,
+        required_bytes: u64,
+        block_bytes: u32,
+    ) -> bool {
+        let Some(task) = self.tasks.get_mut(key) else { return false };
+        let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a WRITE has a unit");
+        let Some(queue) = &unit.queue else { return false };
+        let length = task.inflow_bytes;
+        if length as u64 != required_bytes
+            || length > PIECE_BYTES_MAX
+            || length == 0
+            || task.early_bytes > 0
+            || !unit.arbiter.is_open()
+        {
+            return false;
+        }
+        let session = self.sessions.get(task.session).expect("a task has a session");
+        let blocks = Blocks::at(offset_bytes, required_bytes, block_bytes);
+        if unit.admits(session.nexus, session.relative_target_port, task.class, blocks).is_err()
+            || !queue.store(offset_bytes, length, task.inflow.iter().map(|buffer| &buffer[..]))
+        {
+            return false;
+        }
+        let bytes = u32::try_from(length).expect("a piece is small");
+        task.work = Work::Write(Write {
+            offset_bytes,
+            moved_bytes: bytes,
+            length_bytes: bytes,
+            handed_bytes: bytes,
+            stored_bytes: bytes,
+            called_bytes: bytes,
+            booked_bytes: 0,
+            durable: false,
+        });
+        (task.inflow_bytes, task.listed) = (0, true);
+        task.inflow.clear();
+        (task.times.handed, task.times.back) = (Some(self.now), Some(self.now));
+        task.ended = Some(Outcome::GOOD);
+        let (session, name) = (task.session, task.name);
+        self.answer(session, name, Outgoing::Status(key));
+        true
     }
 
     /// Books memory for the Data-Out of a command, of which some has come or comes unasked, and goes on as far as that leads.
