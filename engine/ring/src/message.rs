@@ -301,6 +301,11 @@ impl Message {
     pub(crate) fn sent(&mut self, sent: usize) -> bool {
         let Inner { iovecs, first, sent_bytes, length_bytes, .. } = &mut *self.0;
         *sent_bytes += sent;
+        if *sent_bytes == *length_bytes {
+            // Nearly always: all of them are.
+            *first = iovecs.len();
+            return true;
+        }
         let mut left = sent;
         while let Some(iovec) = iovecs.get_mut(*first) {
             let taken = left.min(iovec.iov_len);
