@@ -212,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn the_tests_that_are_skipped_on_every_kind_of_ours_are_named_in_readme() {
+        let root = crate::tree::Tree::find().unwrap().root;
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        let kinds = [Kind::File, Kind::Ram, Kind::Loop, Kind::Thick, Kind::Removable, Kind::ReadOnly];
+        let recordings = kinds.map(|kind| read_rows(&root, &file_of(Peer::Portico, kind)).unwrap());
+        for test in fs::read_to_string(root.join(TESTS)).unwrap().lines() {
+            let mut found = recordings.iter().filter_map(|rows| rows.get(test));
+            let is_skipped = found.all(|status| *status == Status::Skipped);
+            let name = format!("`{}`", test.trim_start_matches("ALL."));
+            assert_eq!(readme.contains(&name), is_skipped, "{test}");
+        }
+    }
+
+    #[test]
     fn a_recording_reads_back_as_it_was_written() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join(FOLDER)).unwrap();
