@@ -45,8 +45,8 @@ pub(crate) struct Row {
     pub(crate) took: Duration,
 }
 
-/// Passed, failed and skipped, as `ci` adds them up. A test that fails and may, since its command comes later or it is wrong
-/// itself, is among the skipped.
+/// Passed, failed and skipped, as `ci` adds them up. A test that fails and may, since it is wrong itself, is among the
+/// skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
     pub(crate) passed: u32,
@@ -93,7 +93,7 @@ pub(crate) fn run_and_judge(
 ) -> Result<Sum> {
     let baselines = Baselines::read(&tree.root, peer, kind)?;
     let mut sum = Sum::default();
-    let (mut later, mut wrong) = (0_u32, 0_u32);
+    let mut wrong = 0_u32;
     let rows = run(tree, peer, kind, pattern, &mut |row| {
         let judgement = baselines.judge(&row.test, row.outcome.status);
         match (&judgement, row.outcome.status) {
@@ -101,7 +101,6 @@ pub(crate) fn run_and_judge(
             (_, Status::Passed) => sum.passed += 1,
             _ => sum.skipped += 1,
         }
-        later += u32::from(judgement == Judgement::Later);
         wrong += u32::from(judgement == Judgement::Wrong);
         if !pattern.is_empty() || row.outcome.status.is_failure() || judgement.is_fault() {
             say(&line(row, &judgement));
@@ -112,8 +111,7 @@ pub(crate) fn run_and_judge(
     }
     let count = |of: fn(Status) -> bool| rows.iter().filter(|row| of(row.outcome.status)).count();
     say(&format!(
-        "{} on {}: {} tests, {} passed, {} failed, {} skipped; of the failed {later} are of commands that come later, \
-         {wrong} are wrong themselves, {} are faults",
+        "{} on {}: {} tests, {} passed, {} failed, {} skipped; of the failed {wrong} are wrong themselves, {} are faults",
         peer.name(),
         kind.name(),
         rows.len(),
@@ -194,7 +192,6 @@ fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
 fn line(row: &Row, judgement: &Judgement) -> String {
     let mark = match judgement {
         Judgement::Fine => String::new(),
-        Judgement::Later => " (later)".to_owned(),
         Judgement::Wrong => " (the test is wrong)".to_owned(),
         Judgement::Fault(why) => format!(" <- {why}"),
     };

@@ -14,15 +14,12 @@ use crate::lab::{Context, Failure, Result};
 
 /// The names of all tests, in the order in which they are run.
 pub(super) const TESTS: &str = "tools/lab/conformance/cu-1.19-tests.txt";
-const LATER: &str = "tools/lab/conformance/cu-later.txt";
 const WRONG: &str = "tools/lab/conformance/cu-wrong.txt";
 const FOLDER: &str = "tools/lab/conformance";
 
 /// The recordings that one run is held against.
 #[derive(Debug, Default)]
 pub(super) struct Baselines {
-    /// Tests of commands that the gateway does not have yet: they may fail.
-    later: BTreeSet<String>,
     /// Tests that are wrong themselves: they may fail.
     wrong: BTreeSet<String>,
     /// What this peer did on this kind of unit.
@@ -38,8 +35,6 @@ pub(super) struct Baselines {
 pub(super) enum Judgement {
     /// As it should be, or as it was recorded.
     Fine,
-    /// Fails, and may: its commands come later.
-    Later,
     /// Fails, and may: the test is wrong itself.
     Wrong,
     /// Must not be; says why.
@@ -56,9 +51,7 @@ impl Baselines {
     /// Reads what is recorded for this peer and kind; another's target that was never recorded has nothing to lose, ours is
     /// always held against its recording.
     pub(super) fn read(root: &Path, peer: Peer, kind: Kind) -> Result<Baselines> {
-        let later = fs::read_to_string(root.join(LATER)).context(LATER)?;
-        let mut baselines =
-            Baselines { later: later.lines().map(str::to_owned).collect(), ..Baselines::default() };
+        let mut baselines = Baselines::default();
         let wrong = fs::read_to_string(root.join(WRONG)).context(WRONG)?;
         let names =
             wrong.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split('\t').next());
@@ -81,7 +74,6 @@ impl Baselines {
     /// What it means that `test` ended with `status`.
     pub(super) fn judge(&self, test: &str, status: Status) -> Judgement {
         let passed = |rows: &BTreeMap<String, Status>| rows.get(test) == Some(&Status::Passed);
-        let is_later = self.later.contains(test);
         if status == Status::Passed {
             Judgement::Fine
         } else if status.is_breakdown() {
@@ -92,8 +84,6 @@ impl Baselines {
             Judgement::Fault("it passed when the baseline was recorded")
         } else if !self.is_ours {
             Judgement::Fine
-        } else if is_later {
-            if status.is_failure() { Judgement::Later } else { Judgement::Fine }
         } else if status.is_failure() {
             Judgement::Fault("its commands are here")
         } else if passed(&self.tgt) {
@@ -153,10 +143,9 @@ mod tests {
 
     fn ours() -> Baselines {
         Baselines {
-            later: ["L".to_owned()].into(),
             wrong: ["W".to_owned()].into(),
-            own: parse("# words\nA\tpassed\t\nS\tskipped\t[SKIPPED] x\nL\tfailed\ty\n").unwrap(),
-            tgt: parse("T\tpassed\t\nS\tskipped\tz\nL\tpassed\t\n").unwrap(),
+            own: parse("# words\nA\tpassed\t\nS\tskipped\t[SKIPPED] x\n").unwrap(),
+            tgt: parse("T\tpassed\t\nS\tskipped\tz\n").unwrap(),
             is_ours: true,
         }
     }
@@ -175,13 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_comes_later_may_fail_but_not_break_down() {
-        assert_eq!(ours().judge("L", Status::Failed), Judgement::Later);
+    fn a_test_that_is_wrong_may_fail_but_not_break_down() {
         assert_eq!(ours().judge("W", Status::Failed), Judgement::Wrong);
-        assert!(ours().judge("W", Status::Crashed).is_fault(), "a wrong test is no excuse for a crash");
-        assert_eq!(ours().judge("L", Status::Skipped), Judgement::Fine);
-        assert!(ours().judge("L", Status::Hung).is_fault());
-        assert!(ours().judge("L", Status::Dead).is_fault());
+        assert_eq!(ours().judge("W", Status::Skipped), Judgement::Fine);
+        for breakdown in [Status::Crashed, Status::Hung, Status::Dead] {
+            assert!(ours().judge("W", breakdown).is_fault(), "a wrong test is no excuse");
+        }
     }
 
     #[test]
