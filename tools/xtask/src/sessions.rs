@@ -70,10 +70,10 @@ pub(crate) fn run(tree: &Tree, seconds: u64, say: &mut dyn FnMut(&str)) -> Resul
             name: "file",
             attributes: vec![format!("filename {}", file.display()), format!("size {UNIT_BYTES}")],
         },
-        Device { handler: "vdisk_ram", name: "memory", attributes: vec![format!("size {UNIT_BYTES}")] },
+        Device { handler: "vdisk_ram", name: "ram-disk", attributes: vec![format!("size {UNIT_BYTES}")] },
     ];
     let maximum = format!("MaxConnections {CONNECTIONS}\n\t\tErrorRecoveryLevel 1");
-    let luns = [(0, "file"), (1, "memory")];
+    let luns = [(0, "file"), (1, "ram-disk")];
     gateway.configure(&gateway::configuration_with(&devices, &luns, &[&maximum]))?;
     gateway.argue(&["--cores", "0,1"]);
     gateway.start()?;
@@ -144,8 +144,9 @@ fn load(
     }
     let after = shards(gateway, "portico_shard_received_bytes_total")?;
     let received: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
-    // Which of both connections a login comes by does not decide: data count, in a run that is long enough for it.
-    if connections == 1 && received.iter().any(|bytes| *bytes < received.iter().sum::<u64>() / 4) {
+    // Which of both connections a login comes by does not decide: data count. A shard has its half where the machine does
+    // nothing else, and less where somebody else has its processor.
+    if connections == 1 && received.iter().any(|bytes| *bytes < received.iter().sum::<u64>() / 10) {
         return Err(Failure::new(format!("the shards received {received:?} bytes")));
     }
     Ok(format!("{sessions:?} sessions and {received:?} bytes on the shards"))
