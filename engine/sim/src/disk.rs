@@ -21,6 +21,8 @@ pub(crate) struct Character {
     pub(crate) nonvolatile: bool,
     /// Through a page cache: a failed sync loses what was not durable.
     pub(crate) page_cache: bool,
+    /// It serves UNMAP.
+    pub(crate) thin: bool,
     /// One operation in so many fails or falls short; 0: none.
     pub(crate) trouble_one_in: u64,
     /// Initiators do not RESERVE it, they register, with this APTPL.
@@ -165,6 +167,7 @@ mod tests {
         memory: false,
         nonvolatile: false,
         page_cache: true,
+        thin: false,
         trouble_one_in: 0,
         registers: None,
     };

@@ -524,7 +524,7 @@ impl Initiator {
                 return;
             }
             match hub.random.below(60) {
-                0..4 if self.habits.fences => self.manage_any(hub),
+                0..4 if self.habits.fences && self.habits.menu != Menu::Fencing => self.manage_any(hub),
                 _ => self.submit(hub),
             }
         }

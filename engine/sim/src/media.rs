@@ -13,6 +13,7 @@ const EINTR: i32 = 4;
 const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOSPC: i32 = 28;
+const EOPNOTSUPP: i32 = 95;
 
 /// A read or a write.
 #[derive(Debug)]
@@ -42,8 +43,17 @@ pub(crate) struct Sync {
 /// A range that becomes zeroes.
 #[derive(Debug)]
 pub(crate) struct Clear {
-    disk: usize,
-    sectors: Range<u64>,
+    pub(crate) disk: usize,
+    /// Sectors that are cleared at the next stages.
+    stages: VecDeque<Range<u64>>,
+    fate: Option<i32>,
+}
+
+impl Clear {
+    /// The parts that have not been cleared yet.
+    pub(crate) fn take_stages(&mut self) -> VecDeque<Range<u64>> {
+        std::mem::take(&mut self.stages)
+    }
 }
 
 impl Hub {
@@ -59,7 +69,19 @@ impl Hub {
     ) {
         let sector = SECTOR_BYTES as u64;
         let sectors = offset_bytes / sector..(offset_bytes + length_bytes) / sector;
-        let id = self.start(shard, file, tag, Work::Clear(Clear { disk, sectors }));
+        let character = self.disks[disk].character;
+        assert!(sectors.end <= character.sectors as u64, "beyond the end of the medium");
+        sectors.clone().for_each(|sector| self.history.handed(disk, sector, &[0; SECTOR_BYTES]));
+        let (mut end, mut fate) = (sectors.end, None);
+        if character.trouble_one_in > 0 && self.random.chance(1, character.trouble_one_in) {
+            fate = Some([EIO, ENOSPC, EINTR, EOPNOTSUPP][self.random.index(4)]);
+            let whole = sectors.end - sectors.start;
+            let done = if fate == Some(EOPNOTSUPP) { 0 } else { self.random.below(whole + 1) };
+            end = sectors.start + done;
+        }
+        let cut = if self.random.chance(1, 2) { sectors.start } else { (sectors.start + end) / 2 };
+        let stages = [sectors.start..cut, cut..end].into_iter().filter(|part| !part.is_empty()).collect();
+        let id = self.start(shard, file, tag, Work::Clear(Clear { disk, stages, fate }));
         self.plan_stage(shard, id);
     }
 
@@ -145,13 +167,17 @@ impl Hub {
             self.desks[shard].operations.insert(id, operation);
             return self.plan_stage(shard, id);
         }
+        if let Work::Clear(clear) = &mut operation.work
+            && let Some(part) = clear.stages.pop_front()
+        {
+            self.clear_part(clear.disk, part);
+            self.desks[shard].operations.insert(id, operation);
+            return self.plan_stage(shard, id);
+        }
         let (result, payload) = match operation.work {
             Work::Transfer(transfer) => self.end_transfer(transfer),
             Work::Sync(sync) => (self.end_sync(&sync), Payload::None),
-            Work::Clear(clear) => {
-                clear.sectors.for_each(|sector| self.disks[disk].write(sector, &[0; SECTOR_BYTES]));
-                (Ok(0), Payload::None)
-            }
+            Work::Clear(clear) => (clear.fate.map_or(Ok(0), |errno| Err(Errno(errno))), Payload::None),
             other => unreachable!("not at a medium: {other:?}"),
         };
         self.complete(shard, Completion { tag: operation.tag, result, payload, more: false });
@@ -171,6 +197,15 @@ impl Hub {
             } else {
                 transfer.copy_in(offset, self.disks[transfer.disk].sector(sector));
             }
+        }
+    }
+
+    /// The sectors `part` become zeroes.
+    pub(crate) fn clear_part(&mut self, disk: usize, part: Range<u64>) {
+        for sector in part {
+            tracing::trace!(now = self.now.0, sector, "is cleared");
+            self.history.landing(disk, sector, &[0; SECTOR_BYTES]);
+            self.disks[disk].write(sector, &[0; SECTOR_BYTES]);
         }
     }
 

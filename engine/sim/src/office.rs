@@ -35,12 +35,13 @@ pub(crate) fn configuration(scenario: &Scenario, shape: Shape) -> Configuration 
     let mut luns = String::new();
     for (number, unit) in units.iter().enumerate() {
         let block = unit.block_sectors * 512;
+        let thin = if unit.thin { "thin_provisioned 1\n" } else { "" };
         luns += &format!("LUN {number} d{number}\n");
         match unit.kind {
             Kind::Memory | Kind::Null => {
                 let size = unit.sectors * 512;
                 let list = if unit.kind == Kind::Null { &mut nulls } else { &mut memories };
-                *list += &format!("DEVICE d{number} {{\nsize {size}\nblocksize {block}\n}}\n");
+                *list += &format!("DEVICE d{number} {{\nsize {size}\nblocksize {block}\n{thin}}}\n");
             }
             Kind::File { cache, direct } => {
                 let through = u8::from(cache == Cache::Through);
@@ -48,7 +49,7 @@ pub(crate) fn configuration(scenario: &Scenario, shape: Shape) -> Configuration 
                 let direct = u8::from(direct);
                 files += &format!(
                     "DEVICE d{number} {{\nfilename /sim/{number}\nblocksize {block}\n\
-                     write_through {through}\nnv_cache {nonvolatile}\no_direct {direct}\n}}\n"
+                     write_through {through}\nnv_cache {nonvolatile}\no_direct {direct}\n{thin}}}\n"
                 );
             }
         }

@@ -34,6 +34,7 @@ pub(crate) struct UnitPlan {
     pub(crate) kind: Kind,
     pub(crate) sectors: usize,
     pub(crate) block_sectors: u64,
+    pub(crate) thin: bool,
     pub(crate) trouble_one_in: u64,
     pub(crate) depth: u32,
     pub(crate) punted_max: u32,
@@ -143,7 +144,8 @@ fn unit(random: &mut Random, troubled: bool, registers: Option<bool>) -> UnitPla
     let trouble_one_in = if troubled && is_file { 20 + random.below(200) } else { 0 };
     let depth = [2, 8, 64][random.index(3)];
     let punted_max = [1, 4, 8][random.index(3)].min(depth);
-    UnitPlan { kind, sectors, block_sectors, trouble_one_in, depth, punted_max, registers }
+    let thin = kind != Kind::Null && random.chance(1, 2);
+    UnitPlan { kind, sectors, block_sectors, thin, trouble_one_in, depth, punted_max, registers }
 }
 
 fn habits(random: &mut Random, fences: bool) -> Habits {

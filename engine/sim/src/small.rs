@@ -26,14 +26,23 @@ pub enum Mode {
     Direct,
     /// What came before and after MODE SELECT turned the write cache off.
     CacheOff,
+    /// UNMAP and WRITE SAME, of units with and without a volatile cache.
+    Space,
     /// Persistent reservations with APTPL.
     Registrations,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::WriteThrough, Self::Fua, Self::Synchronize, Self::Direct, Self::CacheOff, Self::Registrations];
+    pub const ALL: [Self; 7] = [
+        Self::WriteThrough,
+        Self::Fua,
+        Self::Synchronize,
+        Self::Direct,
+        Self::CacheOff,
+        Self::Space,
+        Self::Registrations,
+    ];
 
     fn kind(self, random: &mut Random) -> (Kind, Menu) {
         let volatile = [(Cache::Back, Menu::Fua), (Cache::Back, Menu::Synchronize)];
@@ -44,6 +53,8 @@ impl Mode {
             Self::Direct if random.chance(1, 3) => (Cache::Through, Menu::Writes),
             Self::Direct => volatile[random.index(2)],
             Self::CacheOff => (Cache::Back, Menu::Tune),
+            Self::Space if random.chance(1, 2) => (Cache::Through, Menu::Space),
+            Self::Space => (Cache::Back, Menu::Space),
             Self::Registrations => (Cache::Back, Menu::Writes),
         };
         (Kind::File { cache, direct: self == Self::Direct }, menu)
@@ -54,7 +65,7 @@ impl Mode {
         let random = &mut Random::new(seed ^ 0xc075_0000);
         let (kind, menu) = self.kind(random);
         let registers = (self == Self::Registrations).then_some(true);
-        let unit = UnitPlan { registers, ..unit(kind) };
+        let unit = UnitPlan { registers, thin: self == Self::Space, ..unit(kind) };
         let habits = Habits { commands: 8, fences: registers.is_some(), ..habits(menu) };
         Scenario {
             seed,
@@ -74,7 +85,7 @@ fn preempting(seed: u64, plant: Option<Plant>) -> Scenario {
     let kind = Kind::File { cache, direct: random.chance(1, 2) };
     let unit = UnitPlan { registers: Some(false), ..unit(kind) };
     let mut initiator = || {
-        let commands = 6 + u32::try_from(random.below(8)).expect("few");
+        let commands = 12 + u32::try_from(random.below(12)).expect("few");
         Habits { commands, fences: true, unsteady: random.chance(1, 6), ..habits(Menu::Fencing) }
     };
     let initiators = (0..2 + usize::from(seed.is_multiple_of(3))).map(|_| initiator()).collect();
@@ -96,6 +107,7 @@ const fn unit(kind: Kind) -> UnitPlan {
         kind,
         sectors: 64,
         block_sectors: 1,
+        thin: false,
         trouble_one_in: 0,
         depth: 8,
         punted_max: 4,

@@ -103,6 +103,7 @@ impl World {
                 memory,
                 nonvolatile: cache == Cache::NonVolatile,
                 page_cache,
+                thin: unit.thin,
                 trouble_one_in: unit.trouble_one_in,
                 registers: unit.registers,
             }));
@@ -665,14 +666,22 @@ impl Hub {
     fn abandon_operations(&mut self) {
         for shard in 0..self.desks.len() {
             for (_, operation) in std::mem::take(&mut self.desks[shard].operations) {
-                if let Work::Transfer(mut transfer) = operation.work
-                    && transfer.writes
-                {
-                    for part in transfer.take_stages() {
-                        if self.random.chance(1, 2) {
-                            self.move_part(&mut transfer, part);
+                match operation.work {
+                    Work::Transfer(mut transfer) if transfer.writes => {
+                        for part in transfer.take_stages() {
+                            if self.random.chance(1, 2) {
+                                self.move_part(&mut transfer, part);
+                            }
                         }
                     }
+                    Work::Clear(mut clear) => {
+                        for part in clear.take_stages() {
+                            if self.random.chance(1, 2) {
+                                self.clear_part(clear.disk, part);
+                            }
+                        }
+                    }
+                    _ => {}
                 }
             }
             let version = self.desks[shard].turn_version;

@@ -26,8 +26,8 @@ pub(super) fn mode_select(initiator: &Initiator, hub: &mut Hub, _unit: usize) ->
 
 /// MODE SELECT (6) with PF.
 pub(super) fn mode_select_cdb() -> Cdb {
-    let bytes = [0x15, 0x10, 0, 0, LIST_BYTES, 0, 0, 0, 0, 0];
-    Cdb { bytes, direction: Direction::Write, data_bytes: LIST_BYTES.into() }
+    let cdb = Cdb::without_data([0x15, 0x10, 0, 0, LIST_BYTES, 0, 0, 0, 0, 0]);
+    Cdb { direction: Direction::Write, data_bytes: LIST_BYTES.into(), ..cdb }
 }
 
 impl ModeSelect {

@@ -28,7 +28,7 @@ pub(super) fn verify(hub: &mut Hub, unit: usize) -> What {
 }
 
 /// Where a command goes: mostly few blocks at few places, so that commands meet; now and then many.
-fn area(hub: &mut Hub, unit: usize) -> (u64, u64) {
+pub(super) fn area(hub: &mut Hub, unit: usize) -> (u64, u64) {
     let character = hub.disks[unit].character;
     let block = character.block_sectors;
     let blocks = character.sectors as u64 / block;
@@ -53,7 +53,7 @@ impl Wish {
     ) -> Cdb {
         let lba = u32::try_from(first / self.block_sectors).expect("a simulated medium is small");
         let blocks = u16::try_from(sectors / self.block_sectors).expect("a command is small");
-        let mut bytes = [0; 10];
+        let mut bytes = [0; 16];
         (bytes[0], bytes[1]) = (opcode, flags);
         bytes[2..6].copy_from_slice(&lba.to_be_bytes());
         bytes[7..9].copy_from_slice(&blocks.to_be_bytes());

@@ -2,12 +2,14 @@
 //!
 //! A command is a variant of [`What`], a row of [`EVERYTHING`], and an arm each where its CDB is made ([`Wish::cdb`]), its data
 //! and what is noted of it when it goes out ([`Wish::begin`]), and its end ([`Wish::judge`]). What commands of a kind have
-//! in common is in `data`, `cache` and `reservation`.
+//! in common is in `data`, `space`, `compare`, `cache` and `reservation`.
 
 mod cache;
+mod compare;
 mod data;
 mod persistent;
 mod reservation;
+mod space;
 
 use portico_iscsi::initiator::{Command, Completion, Direction};
 use portico_iscsi::wire::{ServiceResponse, TaskAttribute};
@@ -15,9 +17,11 @@ use portico_iscsi::wire::{ServiceResponse, TaskAttribute};
 use crate::history::{End, Serial, Step};
 use crate::hub::Hub;
 use crate::initiator::{Initiator, lun_of};
-use crate::stamp::WriteId;
+use crate::stamp::{Content, WriteId};
 
 use cache::ModeSelect;
+use compare::Compare;
+use space::Fill;
 
 const GOOD: u8 = 0;
 const CHECK_CONDITION: u8 = 0x02;
@@ -40,6 +44,8 @@ pub(crate) enum What {
     Write { id: WriteId, first: u64, sectors: u64, fua: bool },
     Read { first: u64, sectors: u64 },
     Verify { first: u64, sectors: u64, compares: bool },
+    Fill(Fill),
+    Compare(Compare),
     Synchronize { immediate: bool },
     Stop { immediate: bool },
     ModeSelect(ModeSelect),
@@ -64,6 +70,8 @@ pub(crate) enum Menu {
     Synchronize,
     /// The same without FUA, and MODE SELECTs of the write cache.
     Tune,
+    /// UNMAP and WRITE SAME among WRITEs, and SYNCHRONIZE CACHE.
+    Space,
     /// WRITEs, and PERSISTENT RESERVE OUT, every PREEMPT of which aborts.
     Fencing,
 }
@@ -76,6 +84,7 @@ impl Menu {
             Self::Fua => &FUA,
             Self::Synchronize => &SYNCHRONIZE,
             Self::Tune => &TUNE,
+            Self::Space => &SPACE,
         }
     }
 }
@@ -105,15 +114,26 @@ const TUNE: [Row; 3] = [
     (4, cache::mode_select),
 ];
 
+const SPACE: [Row; 5] = [
+    (5, |_, hub, unit| Some(data::write(hub, unit, NOW_AND_THEN))),
+    (1, |_, hub, unit| Some(data::read(hub, unit))),
+    (4, |_, hub, unit| space::unmap(hub, unit)),
+    (4, |_, hub, unit| Some(space::write_same(hub, unit))),
+    (4, |_, _, _| Some(What::Synchronize { immediate: false })),
+];
+
 /// Of four WRITEs, those with FUA.
 const NEVER: u64 = 0;
 const NOW_AND_THEN: u64 = 1;
 const MOSTLY: u64 = 3;
 
-const EVERYTHING: [Row; 9] = [
+const EVERYTHING: [Row; 12] = [
     (43, |_, hub, unit| Some(data::write(hub, unit, NOW_AND_THEN))),
     (30, |_, hub, unit| Some(data::read(hub, unit))),
     (4, |_, hub, unit| Some(data::verify(hub, unit))),
+    (4, |_, hub, unit| space::unmap(hub, unit)),
+    (4, |_, hub, unit| Some(space::write_same(hub, unit))),
+    (6, |_, hub, unit| Some(compare::draw(hub, unit))),
     (5, |_, hub, _| Some(What::Synchronize { immediate: hub.random.chance(1, 4) })),
     (2, |_, hub, _| Some(What::Stop { immediate: hub.random.chance(1, 4) })),
     (2, cache::mode_select),
@@ -125,13 +145,15 @@ const EVERYTHING: [Row; 9] = [
 /// A CDB, where its data go, and how many bytes there are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cdb {
-    bytes: [u8; 10],
+    bytes: [u8; 16],
     direction: Direction,
     pub(crate) data_bytes: u32,
 }
 
 impl Cdb {
-    const fn without_data(bytes: [u8; 10]) -> Self {
+    fn without_data(short: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..10].copy_from_slice(&short);
         Self { bytes, direction: Direction::None, data_bytes: 0 }
     }
 
@@ -139,7 +161,8 @@ impl Cdb {
     fn bytes(&self) -> &[u8] {
         match self.bytes[0] >> 5 {
             0 => &self.bytes[..6],
-            _ => &self.bytes,
+            4 => &self.bytes,
+            _ => &self.bytes[..10],
         }
     }
 
@@ -190,7 +213,7 @@ impl Wish {
 
     /// Whether it writes: a session that loses it asks for it again.
     pub(crate) const fn writes(&self) -> bool {
-        matches!(self.what, What::Write { .. })
+        matches!(self.what, What::Write { .. } | What::Fill(_) | What::Compare(_))
     }
 
     pub(crate) fn cdb(&self) -> Cdb {
@@ -203,6 +226,8 @@ impl Wish {
                 let direction = if compares { Direction::Write } else { Direction::None };
                 self.transfer(0x2f, u8::from(compares) << 1, (first, sectors), direction)
             }
+            What::Fill(fill) => fill.cdb(self.block_sectors),
+            What::Compare(compare) => compare.cdb(self.block_sectors),
             What::Synchronize { immediate } => {
                 Cdb::without_data([0x35, u8::from(immediate) << 1, 0, 0, 0, 0, 0, 0, 0, 0])
             }
@@ -223,12 +248,17 @@ impl Wish {
         let mut buffer = vec![0; self.cdb().data_bytes as usize];
         match &mut self.what {
             What::Write { id, first, sectors, .. } => {
-                *id = hub.history.begin_write(self.unit, (port, session), *first, *sectors);
+                let area = (*first, *sectors);
+                *id = hub.history.begin_write(self.unit, (port, session), area, Content::Placed);
                 data::fill(&mut buffer, *first, |_| *id);
             }
             What::Verify { first, .. } => {
                 data::fill(&mut buffer, *first, |sector| hub.history.guess(self.unit, sector));
             }
+            What::Fill(fill) => {
+                fill.begin(hub, self.unit, (port, session), self.block_sectors, &mut buffer);
+            }
+            What::Compare(compare) => compare.begin(hub, self.unit, (port, session), &mut buffer),
             What::ModeSelect(select) => select.begin(hub, self.unit, (port, session), &mut buffer),
             What::Release => hub.history.releases(self.unit, session),
             What::PersistentReserve(out) => out.begin(hub, self.unit, (port, session), &mut buffer),
@@ -257,7 +287,14 @@ impl Wish {
         let good = end == Ended::Good;
         match self.what {
             What::Write { id, fua, .. } if good => hub.history.wrote(id, fua),
-            What::Write { id, .. } => hub.history.failed(id, "was refused, or failed"),
+            What::Fill(fill) if good => {
+                hub.history.wrote(fill.id, false);
+                hub.history.tally.fills += 1;
+            }
+            What::Write { id, .. } | What::Fill(Fill { id, .. }) => {
+                hub.history.failed(id, "was refused, or failed");
+            }
+            What::Compare(compare) => compare.judge(hub, (self.unit, port), asked, end, buffer),
             What::Read { first, .. } if good => {
                 data::judge_read(hub, (self.unit, port), first, asked, completion.moved, buffer);
             }
@@ -281,7 +318,10 @@ impl Wish {
     /// It was aborted (`over` says how), or gave no sign of life: no answer comes.
     pub(crate) fn abandon(&self, hub: &mut Hub, session: Serial, over: Option<&'static str>) {
         match (self.what, over) {
-            (What::Write { id, .. }, Some(over)) => hub.history.failed(id, over),
+            (What::Write { id, .. } | What::Fill(Fill { id, .. }), Some(over)) => {
+                hub.history.failed(id, over)
+            }
+            (What::Compare(compare), Some(over)) => hub.history.failed(compare.id(), over),
             // What has been taken up is done before anything that is asked later.
             (What::ModeSelect(select), Some(_)) => select.judge(hub, self.unit, session, Ended::Otherwise),
             (What::PersistentReserve(out), _) => out.judge(hub, self.unit, session, Ended::Otherwise),

@@ -72,8 +72,8 @@ impl Out {
             Action::Preempt { aborts: true, kind, .. } => (5, kind.code()),
             Action::Register { ignores: true } => (6, 0),
         };
-        let bytes = [0x5f, action, kind, 0, 0, 0, 0, 0, LIST_BYTES, 0];
-        Cdb { bytes, direction: Direction::Write, data_bytes: LIST_BYTES.into() }
+        let cdb = Cdb::without_data([0x5f, action, kind, 0, 0, 0, 0, 0, LIST_BYTES, 0]);
+        Cdb { direction: Direction::Write, data_bytes: LIST_BYTES.into(), ..cdb }
     }
 
     pub(super) fn begin(

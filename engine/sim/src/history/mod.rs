@@ -4,6 +4,7 @@
 //! of two things one was first. A write that was not answered may have happened or not, until it is known to be over.
 
 mod cache;
+mod exchange;
 mod persistent;
 mod reservations;
 #[cfg(test)]
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::AddAssign;
 
-use crate::stamp::{self, SECTOR_BYTES, WriteId};
+use crate::stamp::{self, Content, SECTOR_BYTES, WriteId};
 
 use cache::Cache;
 use persistent::Persistent;
@@ -77,6 +78,12 @@ pub struct Tally {
     pub preempted_at_medium: u64,
     /// VERIFYs answered GOOD or with a miscompare.
     pub verifies: u64,
+    /// UNMAPs and WRITE SAMEs answered GOOD.
+    pub fills: u64,
+    /// COMPARE AND WRITEs answered GOOD.
+    pub exchanges: u64,
+    /// COMPARE AND WRITEs that found something else.
+    pub miscompares: u64,
     /// MODE SELECTs answered GOOD.
     pub mode_selects: u64,
     /// Targets that were reset.
@@ -119,6 +126,9 @@ impl AddAssign for Tally {
         self.aborting_preemptions += other.aborting_preemptions;
         self.preempted_at_medium += other.preempted_at_medium;
         self.verifies += other.verifies;
+        self.fills += other.fills;
+        self.exchanges += other.exchanges;
+        self.miscompares += other.miscompares;
         self.mode_selects += other.mode_selects;
         self.target_resets += other.target_resets;
         self.task_sets += other.task_sets;
@@ -211,6 +221,8 @@ pub(crate) struct Promise {
 struct UnitHistory {
     sectors: Vec<Sector>,
     keeps: bool,
+    /// What COMPARE AND WRITE has replaced in a sector, and which one.
+    replaced: BTreeMap<(usize, WriteId), WriteId>,
     cache: Cache,
     reserved: Reserved,
     persistent: Persistent,
@@ -246,6 +258,7 @@ impl History {
         self.units.push(UnitHistory {
             sectors: (0..sectors).map(|_| Sector::holding(WriteId::NONE)).collect(),
             keeps: promise.keeps,
+            replaced: BTreeMap::new(),
             cache: Cache::new(promise.volatile_cache),
             reserved: Reserved::default(),
             persistent: Persistent::new(promise.registers),
@@ -273,11 +286,11 @@ impl History {
         &mut self,
         unit: usize,
         (port, session): (usize, Serial),
-        first: u64,
-        sectors: u64,
+        (first, sectors): (u64, u64),
+        content: Content,
     ) -> WriteId {
         let invoked = self.step();
-        let id = WriteId(self.writes.len() as u64 + 1);
+        let id = WriteId::new(self.writes.len() as u64 + 1, content);
         let write = Write {
             unit,
             port,
@@ -397,30 +410,44 @@ impl History {
     }
 
     fn may_read(&self, unit: usize, sector: u64, bytes: &[u8], asked: Step, now: Step) -> Result<(), String> {
-        let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
-        let found = self.find(id, unit, sector)?;
-        if found.is_some_and(|found| found.invoked > now) {
-            return Err(format!("{id:?} was not asked for yet"));
-        }
-        for later in self.writes_of(unit, sector) {
-            let (later_id, later) = later;
-            if later.certain && later.done < asked && Self::follows(later, found) {
-                return Err(format!("{id:?}, which {later_id:?} has replaced"));
+        self.first_apt(unit, sector, bytes, |id, found| {
+            if found.is_some_and(|found| found.invoked > now) {
+                return Err(format!("{id:?} was not asked for yet"));
             }
-        }
-        Ok(())
+            for later in self.writes_of(unit, sector) {
+                let (later_id, later) = later;
+                if later.certain && later.done < asked && Self::follows(later, found) {
+                    return Err(format!("{id:?}, which {later_id:?} has replaced"));
+                }
+            }
+            Ok(())
+        })
+        .map(drop)
     }
 
-    /// The write of that name; `None` for what was there before all that still count.
-    fn find(&self, id: WriteId, unit: usize, sector: u64) -> Result<Option<&Write>, String> {
+    /// Of the writes that leave this content in a sector, one that `judge` finds nothing against; `None` for what was there
+    /// before all that still count. Of zeroes there may be several.
+    fn first_apt<'a>(
+        &'a self,
+        unit: usize,
+        sector: u64,
+        bytes: &[u8],
+        judge: impl Fn(WriteId, Option<&'a Write>) -> Result<(), String>,
+    ) -> Result<WriteId, String> {
+        let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
         let state = &self.units[unit].sectors[index(sector)];
-        if state.writes.contains(&id) {
-            Ok(Some(&self.writes[&id]))
-        } else if state.base == id {
-            Ok(None)
-        } else {
-            Err(format!("{id:?}, which was never there or is long gone"))
+        let leaves = |other: WriteId| if id == WriteId::NONE { other.is_zeroes() } else { other == id };
+        let writes = state.writes.iter().rev().filter(|other| leaves(**other));
+        let writes = writes.map(|other| (*other, Some(&self.writes[other])));
+        let base = leaves(state.base).then_some((state.base, None));
+        let mut verdict = Err(format!("{id:?}, which was never there or is long gone"));
+        for (other, found) in writes.chain(base) {
+            verdict = judge(other, found).map(|()| id);
+            if verdict.is_ok() {
+                break;
+            }
         }
+        verdict
     }
 
     fn writes_of(&self, unit: usize, sector: u64) -> impl Iterator<Item = (WriteId, &Write)> {
@@ -500,23 +527,27 @@ impl History {
             write.over.get_or_insert("was lost in a crash");
             write.inherited |= end == End::Killed;
         }
+        if end == End::PowerCut {
+            // What was there before may be there again.
+            self.units[unit].replaced.clear();
+        }
         self.unit_restarts(unit, end);
     }
 
     fn may_survive(&self, unit: usize, sector: u64, bytes: &[u8], end: End) -> Result<WriteId, String> {
-        let id = stamp::parse(sector, bytes).ok_or_else(|| "torn, or of another place".to_owned())?;
-        let found = self.find(id, unit, sector)?;
-        for (later_id, later) in self.writes_of(unit, sector) {
-            let promised = match end {
-                End::PowerCut => later.durable,
-                End::Killed => later.certain,
-                End::Clean => later.durable || later.certain && !later.inherited,
-            };
-            if promised && Self::follows(later, found) {
-                return Err(format!("{id:?}, but {later_id:?} was answered and promised"));
+        self.first_apt(unit, sector, bytes, |id, found| {
+            for (later_id, later) in self.writes_of(unit, sector) {
+                let promised = match end {
+                    End::PowerCut => later.durable,
+                    End::Killed => later.certain,
+                    End::Clean => later.durable || later.certain && !later.inherited,
+                };
+                if promised && Self::follows(later, found) {
+                    return Err(format!("{id:?}, but {later_id:?} was answered and promised"));
+                }
             }
-        }
-        Ok(id)
+            Ok(())
+        })
     }
 
     // --- The medium --------------------------------------------------------------------------------------------
@@ -524,21 +555,47 @@ impl History {
     /// A write of this content was handed to the medium of `unit`.
     pub(crate) fn handed(&mut self, unit: usize, sector: u64, bytes: &[u8]) {
         let step = self.step();
-        let Some(write) = stamp::parse(sector, bytes).and_then(|id| self.writes.get_mut(&id)) else {
+        let ids = self.landed_from(unit, sector, bytes);
+        if ids.is_empty() {
             let what = format!("unit {unit} sector {sector}: what is handed to the medium is no write's");
             return self.violate(Oracle::Data, what);
-        };
-        write.handed = write.handed.min(step);
+        }
+        // Of zeroes it is not known whose they are, where several ask for them.
+        if let [id] = ids[..] {
+            let write = self.writes.get_mut(&id).expect("it was just found");
+            write.handed = write.handed.min(step);
+        }
+    }
+
+    /// The writes that this content may come from which lands in a sector. Of zeroes those are named that are not over, and
+    /// the last one where all are.
+    fn landed_from(&self, unit: usize, sector: u64, bytes: &[u8]) -> Vec<WriteId> {
+        match stamp::parse(sector, bytes) {
+            None => Vec::new(),
+            Some(WriteId::NONE) => {
+                let list = &self.units[unit].sectors[index(sector)].writes;
+                let zeroes: Vec<WriteId> = list.iter().copied().filter(|id| id.is_zeroes()).collect();
+                let open: Vec<WriteId> =
+                    zeroes.iter().copied().filter(|id| self.writes[id].over.is_none()).collect();
+                if open.is_empty() { zeroes.last().copied().into_iter().collect() } else { open }
+            }
+            Some(id) => self.writes.contains_key(&id).then_some(id).into_iter().collect(),
+        }
     }
 
     /// A sector lands on the medium.
     pub(crate) fn landing(&mut self, unit: usize, sector: u64, bytes: &[u8]) {
         self.step();
-        let found = stamp::parse(sector, bytes).and_then(|id| Some((id, self.writes.get(&id)?)));
-        let Some((id, write)) = found else {
-            let what = format!("unit {unit} sector {sector}: what lands is no write's");
-            return self.violate(Oracle::Data, what);
+        let ids = self.landed_from(unit, sector, bytes);
+        let &[id] = &ids[..] else {
+            // Of several that zeroes may come from, none is over.
+            if ids.is_empty() {
+                let what = format!("unit {unit} sector {sector}: what lands is no write's");
+                self.violate(Oracle::Data, what);
+            }
+            return;
         };
+        let write = &self.writes[&id];
         if let Some(over) = write.over {
             let what = format!("unit {unit} sector {sector}: {id:?} lands after it {over}");
             return self.violate(Oracle::Fence, what);
@@ -561,6 +618,7 @@ impl History {
     /// Forgets what was written: the medium was memory, and is gone.
     pub(crate) fn forget(&mut self, unit: usize, end: End) {
         self.units[unit].sectors.fill_with(|| Sector::holding(WriteId::NONE));
+        self.units[unit].replaced.clear();
         self.unit_restarts(unit, end);
     }
 }

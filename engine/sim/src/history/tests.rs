@@ -26,9 +26,9 @@ fn found(history: &History) -> Option<Oracle> {
 #[test]
 fn a_read_may_bring_what_is_being_written_or_what_was_there_and_nothing_older() {
     let mut history = history();
-    let first = history.begin_write(0, ME, 0, 1);
+    let first = history.begin_write(0, ME, (0, 1), Content::Placed);
     history.wrote(first, false);
-    let second = history.begin_write(0, OTHER, 0, 1);
+    let second = history.begin_write(0, OTHER, (0, 1), Content::Placed);
     let asked = history.step();
     history.judge_read(0, 0, 0, &content(first, 0), asked);
     history.judge_read(0, 0, 0, &content(second, 0), asked);
@@ -40,13 +40,13 @@ fn a_read_may_bring_what_is_being_written_or_what_was_there_and_nothing_older() 
 #[test]
 fn a_write_that_failed_may_be_there_until_one_that_came_later_is_through() {
     let mut history = history();
-    let failed = history.begin_write(0, ME, 0, 1);
+    let failed = history.begin_write(0, ME, (0, 1), Content::Placed);
     history.failed(failed, "failed");
     let asked = history.step();
     history.judge_read(0, 0, 0, &content(failed, 0), asked);
     history.judge_read(0, 0, 0, &content(WriteId::NONE, 0), asked);
     assert_eq!(found(&history), None);
-    let later = history.begin_write(0, ME, 0, 1);
+    let later = history.begin_write(0, ME, (0, 1), Content::Placed);
     history.wrote(later, false);
     let asked = history.step();
     history.judge_read(0, 0, 0, &content(failed, 0), asked);
@@ -57,7 +57,7 @@ fn a_write_that_failed_may_be_there_until_one_that_came_later_is_through() {
 fn a_power_cut_may_take_what_was_not_promised_and_nothing_else() {
     for (fua, synchronized, lost) in [(true, false, true), (false, true, true), (false, false, false)] {
         let mut history = history();
-        let write = history.begin_write(0, ME, 0, 1);
+        let write = history.begin_write(0, ME, (0, 1), Content::Placed);
         history.wrote(write, fua);
         if synchronized {
             let asked = history.step();
@@ -72,7 +72,7 @@ fn a_power_cut_may_take_what_was_not_promised_and_nothing_else() {
 #[test]
 fn a_synchronization_promises_nothing_that_was_answered_after_it_was_asked_for() {
     let mut history = history();
-    let write = history.begin_write(0, ME, 0, 1);
+    let write = history.begin_write(0, ME, (0, 1), Content::Placed);
     let asked = history.step();
     history.wrote(write, false);
     history.synchronized(0, asked);
@@ -84,7 +84,7 @@ fn a_synchronization_promises_nothing_that_was_answered_after_it_was_asked_for()
 #[test]
 fn what_anothers_reservation_refuses_may_not_land_from_its_good_until_its_release() {
     let mut history = history();
-    let write = history.begin_write(0, OTHER, 0, 1);
+    let write = history.begin_write(0, OTHER, (0, 1), Content::Placed);
     let asked = history.step();
     history.landing(0, 0, &content(write, 0));
     history.reserved(0, ME, asked);
@@ -100,7 +100,7 @@ fn what_anothers_reservation_refuses_may_not_land_from_its_good_until_its_releas
 #[test]
 fn what_a_reset_found_at_the_medium_may_not_land_after_its_answer() {
     let mut history = history();
-    let write = history.begin_write(0, OTHER, 0, 1);
+    let write = history.begin_write(0, OTHER, (0, 1), Content::Placed);
     history.handed(0, 0, &content(write, 0));
     let asked = history.reset_asked(0);
     history.landing(0, 0, &content(write, 0));
@@ -116,7 +116,7 @@ fn a_reservation_of_a_session_that_leaves_is_nobodys() {
     let asked = history.step();
     history.ends(ME.1);
     history.reserved(0, ME, asked);
-    let write = history.begin_write(0, OTHER, 0, 1);
+    let write = history.begin_write(0, OTHER, (0, 1), Content::Placed);
     history.landing(0, 0, &content(write, 0));
     assert_eq!(found(&history), None);
 }
@@ -137,7 +137,7 @@ fn what_a_preempted_port_has_written_may_not_land_from_the_good_on() {
     registers(&mut history, ME, REGISTER);
     registers(&mut history, OTHER, REGISTER);
     registers(&mut history, ME, RESERVE);
-    let write = history.begin_write(0, OTHER, 0, 1);
+    let write = history.begin_write(0, OTHER, (0, 1), Content::Placed);
     history.landing(0, 0, &content(write, 0));
     let asked = history.register_asked(0, ME, PREEMPT);
     history.landing(0, 0, &content(write, 0));
@@ -156,7 +156,7 @@ fn of_two_changes_that_are_asked_for_at_once_nothing_is_known() {
     let again = history.register_asked(0, OTHER, REGISTER);
     registers(&mut history, ME, PREEMPT);
     history.register_done(0, OTHER.1, again);
-    let write = history.begin_write(0, OTHER, 0, 1);
+    let write = history.begin_write(0, OTHER, (0, 1), Content::Placed);
     history.landing(0, 0, &content(write, 0));
     history.wrote(write, false);
     assert_eq!(found(&history), None);
@@ -172,8 +172,41 @@ fn a_power_cut_takes_registrations_along_that_are_not_to_outlive_it() {
         registers(&mut history, ME, RESERVE);
         let left = [content(WriteId::NONE, 0)];
         history.judge_survivors(0, left.iter().map(|bytes| &bytes[..]), End::PowerCut);
-        let write = history.begin_write(0, OTHER, 0, 1);
+        let write = history.begin_write(0, OTHER, (0, 1), Content::Placed);
         history.landing(0, 0, &content(write, 0));
         assert_eq!(found(&history), persists.then_some(Oracle::Fence), "{persists}");
     }
+}
+
+#[test]
+fn zeroes_may_be_of_any_that_leaves_them_and_are_old_when_all_of_these_are() {
+    let zeroes = content(WriteId::NONE, 0);
+    let mut history = history();
+    let cleared = history.begin_write(0, ME, (0, 1), Content::Zeroes);
+    history.wrote(cleared, false);
+    let written = history.begin_write(0, ME, (0, 1), Content::Placed);
+    history.wrote(written, false);
+    let again = history.begin_write(0, OTHER, (0, 1), Content::Zeroes);
+    let asked = history.step();
+    history.judge_read(0, 0, 0, &zeroes, asked);
+    assert_eq!(history.violation(), None, "the second one is under way");
+    history.failed(again, "was refused");
+    let third = history.begin_write(0, ME, (0, 1), Content::Placed);
+    history.wrote(third, false);
+    let asked = history.step();
+    history.judge_read(0, 0, 0, &zeroes, asked);
+    assert_eq!(history.violation().map(|violation| violation.oracle), Some(Oracle::Data));
+}
+
+#[test]
+fn what_was_replaced_once_is_not_there_to_be_replaced_again() {
+    let mut history = history();
+    let before = history.begin_write(0, ME, (0, 1), Content::Placed);
+    history.wrote(before, false);
+    let first = history.begin_write(0, ME, (0, 1), Content::Placed);
+    let second = history.begin_write(0, OTHER, (0, 1), Content::Placed);
+    history.judge_exchange(0, 0, &content(before, 0), first);
+    assert_eq!(history.violation(), None);
+    history.judge_exchange(0, 0, &content(before, 0), second);
+    assert_eq!(history.violation().map(|violation| violation.oracle), Some(Oracle::Data));
 }
