@@ -308,7 +308,10 @@ impl Fence {
                 running.answer(Err(Outcome::internal_failure()), effects);
                 self.proceed(now, effects);
             }
-            Phase::Repairing => self.proceed(now, effects),
+            Phase::Repairing => {
+                running.answer(if durable { Ok(()) } else { Err(Outcome::internal_failure()) }, effects);
+                self.proceed(now, effects);
+            }
             Phase::Installing(_) => unreachable!("nothing was being written"),
         }
     }
@@ -548,6 +551,12 @@ impl Fence {
         let Some(installment) = installment else {
             // Nothing that a shard sees is another one.
             self.original = original;
+            if asker.is_some() && !self.ledger.kept {
+                // A write that failed may have left another ledger: a restart would bring that, in spite of this GOOD.
+                effects.push(Effect::Persist(self.original.ledger().encode(self.ledger.boot)));
+                self.running = Some(Running::new(request, asker, Phase::Repairing, now));
+                return;
+            }
             effects.extend(asker.map(|joined| Effect::Answer(joined.asker, Ok(()))));
             return;
         };

@@ -215,6 +215,27 @@ fn a_ledger_that_cannot_be_written_changes_nothing_and_is_mended() {
 }
 
 #[test]
+fn what_changes_nothing_is_good_only_when_the_file_says_so_too() {
+    let mut stage = Stage::ready();
+    stage.ask(1, A, RESERVE);
+    stage.written(true);
+    stage.everywhere(1);
+    stage.ask(2, A, RELEASE);
+    stage.written(false);
+    stage.said();
+    // The file may have the release.
+    stage.ask(3, A, RESERVE);
+    assert_eq!(stage.said(), ["persist a"]);
+    stage.written(false);
+    assert_eq!(stage.said(), ["3 check 44/00"]);
+    stage.ask(4, A, RESERVE);
+    stage.written(true);
+    assert_eq!(stage.said(), ["persist a", "4 good"]);
+    stage.ask(5, A, RESERVE);
+    assert_eq!(stage.said(), ["5 good"]);
+}
+
+#[test]
 fn after_the_limit_the_new_state_stays_and_the_asker_hears_that_it_drains() {
     let mut stage = Stage::ready();
     stage.ask(1, A, RESERVE);
