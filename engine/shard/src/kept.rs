@@ -101,8 +101,24 @@ impl Kept {
         self.pdus.iter_mut().filter(of_command).for_each(|pdu| pdu.until = Some(stat_sn));
     }
 
+    /// Its connection is lost, and nothing of what was promised there is sent: so many bytes of data are kept.
+    pub fn shed(&mut self, bytes_max: usize) {
+        self.pdus.iter_mut().for_each(|pdu| pdu.promised = 0);
+        self.let_go_beyond(bytes_max);
+    }
+
+    /// Bytes of data segments that are kept.
+    #[must_use]
+    pub const fn data_bytes(&self) -> usize {
+        self.data_bytes
+    }
+
     fn let_go(&mut self) {
-        while self.data_bytes > KEPT_BYTES_MAX {
+        self.let_go_beyond(KEPT_BYTES_MAX);
+    }
+
+    fn let_go_beyond(&mut self, bytes_max: usize) {
+        while self.data_bytes > bytes_max {
             // Data-In first: a read can be begun anew, sense data are told once.
             let has_data =
                 |pdu: &Pdu| pdu.promised == 0 && pdu.data.as_ref().is_some_and(|data| !data.is_empty());

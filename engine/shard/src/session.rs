@@ -18,7 +18,7 @@ use portico_scsi::reservation::NexusId;
 use crate::budget::Holding;
 use crate::connection::Connection;
 use crate::core::Lines;
-use crate::kept::Kept;
+use crate::kept::{KEPT_BYTES_MAX, Kept};
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Task};
@@ -160,6 +160,20 @@ impl Session {
     /// What a connection has sent and is about to send, of the commands that wait for another, sits down where it was lost.
     pub fn seat_lost(&mut self, seat: Seat, link: Link) {
         self.put(seat, link);
+        self.shed_lost();
+    }
+
+    /// All that were lost keep no more than one connection does: the earliest give theirs.
+    fn shed_lost(&mut self) {
+        let mut lost: Vec<_> = self.wire.lost().map(|(seat, until)| (until, seat)).collect();
+        lost.sort_unstable();
+        let mut room_bytes = KEPT_BYTES_MAX;
+        for (_, seat) in lost.into_iter().rev() {
+            if let Some(kept) = self.link_mut(seat).and_then(|link| link.kept.as_mut()) {
+                kept.shed(room_bytes);
+                room_bytes = room_bytes.saturating_sub(kept.data_bytes());
+            }
+        }
     }
 
     /// A connection sits down.

@@ -364,6 +364,44 @@ fn a_read_of_which_too_much_was_sent_to_be_kept_ends_and_is_read_again() {
     assert_eq!((answer.status, heard[0].1[14], heard[0].1[15]), (CHECK_CONDITION, 0x47, 0x7f));
 }
 
+/// What is kept of lost connections is bounded for all of them: the later one's is whole.
+#[test]
+fn of_two_connections_that_are_lost_the_earlier_gives_what_it_kept() {
+    let keys = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=262144|ErrorRecoveryLevel=2|MaxConnections=3|";
+    let (mut bench, mut first) = bench(keys);
+    let (mut second, ..) = join(&mut bench, &first, 1, 262_144);
+    bench.read(&mut first, 0, 9, 3 << 20);
+    second.cmd_sn = first.cmd_sn;
+    bench.read(&mut second, 0, 10, 3 << 20);
+    bench.land_all();
+    for peer in [&first, &second] {
+        assert_eq!(hear(&mut bench, peer, false).len(), 13);
+        cut(&mut bench, peer);
+        bench.pass(SECOND);
+    }
+    let (second, ..) = join(&mut bench, &second, 1, 262_144);
+    let (_, heard) = reassign(&mut bench, &second, 10, 0);
+    assert_eq!((bytes_of(&heard), heard.len()), (blocks(0, 3 << 20), 13));
+    let (first, ..) = join(&mut bench, &first, 0, 262_144);
+    let (_, heard) = reassign(&mut bench, &first, 9, 0);
+    assert_eq!((response(&heard[0].0).status, heard.len()), (CHECK_CONDITION, 1));
+}
+
+/// One that takes its only connection out for recovery itself comes back to its commands.
+#[test]
+fn the_only_connection_is_taken_out_for_recovery() {
+    let (mut bench, mut first) = bench(LEVEL_2);
+    bench.read(&mut first, 0, 9, 4096);
+    let reason = LogoutReason::RemoveConnectionForRecovery;
+    assert_eq!(log_out(&mut bench, &first, reason, 0), (LogoutResult::Closed, 2, 20));
+    bench.land_all();
+    assert!(bench.world.borrow().sockets[first.socket].is_closed);
+    assert_eq!(ended(&bench), None);
+    let again = rejoin(&mut bench, &first, 5);
+    let (_, heard) = reassign(&mut bench, &again, 9, 0);
+    assert_eq!((bytes_of(&heard), heard.len()), (blocks(0, 4096), 2));
+}
+
 #[test]
 fn connections_may_be_lost_again_and_again() {
     let (mut bench, mut peer) = bench(LEVEL_2);
