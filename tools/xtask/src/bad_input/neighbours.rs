@@ -174,11 +174,16 @@ impl Scene<'_> {
             let mut said = 0;
             while self.goes_on() {
                 match peer.stream.write(&texts[said..]) {
-                    Ok(length) => said = (said + length) % texts.len(),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+                    Ok(length) => {
+                        acts += u64::from(said + length == texts.len()) * 64;
+                        said = (said + length) % texts.len();
+                    }
+                    // The target takes no more for now.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        thread::sleep(Duration::from_millis(1));
+                    }
                     Err(_) => break,
                 }
-                acts += u64::from(said == 0) * 64;
                 match peer.stream.read(&mut heard) {
                     Ok(0) => break,
                     Ok(_) => {}
