@@ -5,7 +5,10 @@ mod expect;
 mod world;
 
 use portico_iscsi::initiator::{Command, Completion, Direction, Event, Payload, Placement};
-use portico_iscsi::wire::{BHS_BYTES, LunField, Residual, ServiceResponse, TaskAttribute};
+use portico_iscsi::wire::{
+    BHS_BYTES, LunField, Residual, ServiceResponse, TaskAttribute, TaskManagementFunction,
+    TaskManagementResult,
+};
 use portico_scsi::opcodes;
 
 use crate::{Fuzzer, Source, Trace};
@@ -50,6 +53,11 @@ fn run(input: &[u8], trace: &mut Trace) {
         let mut sent = any_command(&mut source);
         let before = world.contents();
         serve(&mut world, who, lun, &mut sent);
+        let failed = sent.outcome.as_ref().is_some_and(|outcome| outcome.status == CHECK_CONDITION);
+        if failed && opcodes::establishes_aca(&sent.cdb) {
+            // Or nothing else would be served any more.
+            clear_aca(&mut world, who, lun);
+        }
         judge(&sent, &before, &world.contents(), trace);
     }
 }
@@ -140,16 +148,32 @@ fn serve(world: &mut World, who: usize, lun: u8, sent: &mut Sent) {
     };
     world.peers[who].session.submit(&command).expect("nothing is outstanding");
     for _ in 0..TURNS_MAX {
-        transmit(world, who, sent);
-        world.turn();
-        for peer in 0..PEERS {
-            receive(world, peer, sent);
-        }
+        turn(world, who, sent);
         if sent.outcome.is_some() {
             return;
         }
     }
     panic!("never answered: {:02x?}", sent.cdb);
+}
+
+fn clear_aca(world: &mut World, who: usize, lun: u8) {
+    let lun = LunField([0, lun, 0, 0, 0, 0, 0, 0]);
+    let mut nothing = Sent { cdb: Vec::new(), direction: Direction::None, data: Vec::new(), outcome: None };
+    let session = &mut world.peers[who].session;
+    session.manage_task(TaskManagementFunction::ClearAca, lun, None).expect("nothing is outstanding");
+    for _ in 0..TURNS_MAX {
+        if turn(world, who, &mut nothing) {
+            return;
+        }
+    }
+    panic!("CLEAR ACA was never answered");
+}
+
+/// Tells whether a task management function was answered.
+fn turn(world: &mut World, who: usize, sent: &mut Sent) -> bool {
+    transmit(world, who, sent);
+    world.turn();
+    (0..PEERS).fold(false, |managed, peer| receive(world, peer, sent) | managed)
 }
 
 fn transmit(world: &mut World, who: usize, sent: &Sent) {
@@ -173,7 +197,8 @@ fn transmit(world: &mut World, who: usize, sent: &Sent) {
 }
 
 /// Takes what has come; our initiator holds every PDU against RFC 7143.
-fn receive(world: &mut World, who: usize, sent: &mut Sent) {
+fn receive(world: &mut World, who: usize, sent: &mut Sent) -> bool {
+    let mut managed = false;
     while let Some((bhs, data)) = world.next_pdu(world.peers[who].socket) {
         let session = &mut world.peers[who].session;
         let placement = session.receive_header(&bhs).expect("a PDU that may come now");
@@ -191,9 +216,11 @@ fn receive(world: &mut World, who: usize, sent: &mut Sent) {
                 sent.outcome = Some(Outcome { status, sense: sense.to_vec(), residual, moved });
             }
             Event::None | Event::Async { .. } => {}
+            Event::TaskManaged { result: TaskManagementResult::Complete, .. } => managed = true,
             other => panic!("nobody asked for {other:?}"),
         }
     }
+    managed
 }
 
 fn judge(sent: &Sent, before: &[u8], after: &[u8], trace: &mut Trace) {

@@ -234,6 +234,8 @@ pub struct Install {
     /// Tasks that end with this change. Those that wait at control are control's to end; one that is parked still when this
     /// comes was mailed later, and is withdrawn.
     pub aborts: Option<Whom>,
+    /// The nexus that asked for it. Its own tasks end in silence; others' may end with TASK ABORTED.
+    pub asker: Option<NexusId>,
     /// The shard flushes the medium before it answers [`ToControl::Installed`]: what it answered GOOD from a volatile
     /// cache, before this state, is then stable.
     pub flush: bool,

@@ -12,6 +12,9 @@ const VERSION_DESCRIPTORS: [u16; 4] = [0x008b, 0x0960, 0x0463, 0x04c0];
 /// EXTENDED COPY's operation code: 3PC is one when it is served.
 const THIRD_PARTY_COPY_OUT: u8 = 0x83;
 
+/// NORMACA: NACA is served.
+const NORMAL_ACA: u8 = 0x20;
+
 /// Vendor specific bytes up to this many lie at byte 36, more at byte 96.
 const SHORT_VENDOR_SPECIFIC: usize = 20;
 
@@ -22,7 +25,7 @@ pub(crate) fn standard(unit: &LogicalUnit, context: &Context<'_>, reply: &mut Re
     reply.byte(unit.peripheral(context.relative_target_port));
     reply.byte(if unit.removable { 0x80 } else { 0 });
     reply.byte(VERSION_SPC4);
-    reply.byte(RESPONSE_DATA_FORMAT);
+    reply.byte(NORMAL_ACA | RESPONSE_DATA_FORMAT);
     reply.byte(0); // ADDITIONAL LENGTH, below
     let access = unit.target_port_groups.as_ref().map_or(0, |groups| groups.inquiry_bits());
     reply.byte(access | if opcodes::serves(THIRD_PARTY_COPY_OUT) { 0x08 } else { 0 });

@@ -11,7 +11,7 @@ use crate::cdb::{ModeSense, PageControl};
 use crate::reply::Reply;
 use crate::sense::{AdditionalSense, Outcome, Sense};
 use crate::space::threshold_count;
-use crate::unit::{ControlValues, Geometry, LogicalUnit, ModeChange, ModeValues, WriteCache};
+use crate::unit::{ControlValues, Geometry, LogicalUnit, ModeChange, ModeValues, QueueError, WriteCache};
 use crate::vpd::rotation_rate;
 
 /// A mode page in page_0 format: code, length and parameters.
@@ -55,6 +55,10 @@ const SAVEABLE: u8 = 0x80;
 const WCE: u8 = 0x04;
 const D_SENSE: u8 = 0x04;
 const SWP: u8 = 0x08;
+/// QERR, two bits.
+const QERR_AT: u8 = 1;
+const QERR: u8 = 0b11 << QERR_AT;
+const TAS: u8 = 0x40;
 const WRITE_PROTECT: u8 = 0x80;
 const DPOFUA: u8 = 0x10;
 
@@ -95,7 +99,9 @@ impl Page {
             CACHING if values.write_cache.enabled() => page.bytes[2] |= WCE,
             CONTROL => {
                 page.bytes[2] |= if values.descriptor_sense { D_SENSE } else { 0 };
+                page.bytes[3] |= values.queue_error.code() << QERR_AT;
                 page.bytes[4] |= if values.software_write_protect { SWP } else { 0 };
+                page.bytes[5] |= if values.task_aborted_status { TAS } else { 0 };
             }
             _ => {}
         }
@@ -110,7 +116,9 @@ impl Page {
             CACHING if unit.mode.write_cache != WriteCache::NonVolatile => page.bytes[2] = WCE,
             CONTROL => {
                 page.bytes[2] = D_SENSE;
+                page.bytes[3] = QERR;
                 page.bytes[4] = SWP;
+                page.bytes[5] = TAS;
             }
             _ => {}
         }
@@ -342,9 +350,14 @@ fn page(
                 Some(if write_back { WriteCache::WriteBack } else { WriteCache::WriteThrough });
         }
         CONTROL => {
+            let Some(queue_error) = QueueError::from_code((new[3] & QERR) >> QERR_AT) else {
+                return refuse(3, Some(QERR_AT + 1));
+            };
             change.control = Some(ControlValues {
                 descriptor_sense: new[2] & D_SENSE != 0,
                 software_write_protect: new[4] & SWP != 0,
+                queue_error,
+                task_aborted_status: new[5] & TAS != 0,
             });
         }
         _ => {}

@@ -180,6 +180,28 @@ pub(crate) fn service_action_at(operation_code: u8) -> (u16, Option<u8>) {
     if operation_code == VARIABLE_LENGTH { (8, None) } else { (1, Some(4)) }
 }
 
+/// NACA in CONTROL: CHECK CONDITION establishes an ACA (SAM-5 §5.2).
+const NACA: u8 = 0x04;
+
+/// Where CONTROL is in a CDB of this operation code: in the last byte but for CDBs of variable length (SPC-4 §4.2.5).
+/// `None` for vendor-specific lengths.
+const fn control_at(operation_code: u8) -> Option<usize> {
+    match operation_code {
+        VARIABLE_LENGTH => Some(1),
+        0x00..=0x1f => Some(5),
+        0x20..=0x5f => Some(9),
+        0x80..=0x9f => Some(15),
+        0xa0..=0xbf => Some(11),
+        _ => None,
+    }
+}
+
+/// Whether a CHECK CONDITION of this command establishes an ACA.
+pub fn establishes_aca(cdb: &[u8]) -> bool {
+    let control = cdb.first().and_then(|code| cdb.get(control_at(*code)?));
+    control.is_some_and(|control| control & NACA != 0)
+}
+
 fn service_action_of(cdb: &[u8]) -> Option<u16> {
     match cdb.first() {
         Some(&VARIABLE_LENGTH) => cdb.get(8..10).map(|bytes| be16(bytes, 0)),
@@ -294,6 +316,7 @@ const _: () = {
         let (before, after) = (&TABLE[row - 1], &TABLE[row]);
         assert!(before.operation_code <= after.operation_code);
         assert!(before.usage[0] == before.operation_code && after.usage[0] == after.operation_code);
+        assert!(matches!(control_at(after.operation_code), Some(at) if after.usage[at] == NACA));
         row += 1;
     }
 };
@@ -381,12 +404,12 @@ impl Opcode {
 }
 
 const fn persistent_in_usage<const SERVICE_ACTION: u8>() -> [u8; 10] {
-    [0x5e, SERVICE_ACTION, 0, 0, 0, 0, 0, 0xff, 0xff, 0]
+    [0x5e, SERVICE_ACTION, 0, 0, 0, 0, 0, 0xff, 0xff, NACA]
 }
 
 /// SCOPE and TYPE are there for all, and looked at by those that make or end a reservation.
 const fn persistent_out_usage<const SERVICE_ACTION: u8>() -> [u8; 10] {
-    [0x5f, SERVICE_ACTION, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]
+    [0x5f, SERVICE_ACTION, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, NACA]
 }
 
 const fn persistent_in(name: &'static str, usage: &'static [u8; 10]) -> Opcode {
@@ -412,88 +435,98 @@ use CommandClass::{Configure, Inspect, PersistentReserve, Read, Release, Reserve
 
 /// The commands served: the tables of SPC-4 §5.13.1 and SBC-3 §4.17 say which classes they are of.
 ///
-/// CONTROL is zero throughout: neither NACA nor anything vendor-specific is supported. GROUP NUMBER and the PROTECT fields
-/// are zero likewise; with protection information (row S15 of the feature table) the latter will come to be looked at.
+/// Of CONTROL there is NACA alone, nothing vendor-specific. GROUP NUMBER and the PROTECT fields are zero; with protection
+/// information (row S15 of the feature table) the latter will come to be looked at.
 pub static TABLE: &[Opcode] = &[
-    row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], Inspect, Decoder::TestUnitReady),
-    row("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], Unrestricted, Decoder::RequestSense)
+    row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, NACA], Inspect, Decoder::TestUnitReady),
+    row("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, NACA], Unrestricted, Decoder::RequestSense)
         .passes_attention()
         .reaches(Access::Transitioning)
         .needs_nothing()
         .during_work(),
-    row("FORMAT UNIT", &[FORMAT_UNIT, 0x38, 0, 0, 0, 0], Write, Decoder::FormatUnit),
-    row("READ (6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], Read, Decoder::Read6),
-    row("WRITE (6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], Write, Decoder::Write6),
-    row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::Inquiry)
+    row("FORMAT UNIT", &[FORMAT_UNIT, 0x38, 0, 0, 0, NACA], Write, Decoder::FormatUnit),
+    row("READ (6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, NACA], Read, Decoder::Read6),
+    row("WRITE (6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, NACA], Write, Decoder::Write6),
+    row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, NACA], Unrestricted, Decoder::Inquiry)
         .passes_attention()
         .reaches(Access::Transitioning)
         .needs_nothing()
         .during_work(),
-    row("MODE SELECT (6)", &[0x15, 0x11, 0, 0, 0xff, 0], Configure, Decoder::ModeSelect6)
+    row("MODE SELECT (6)", &[0x15, 0x11, 0, 0, 0xff, NACA], Configure, Decoder::ModeSelect6)
         .needs_nothing()
         .reaches(Access::Standby),
-    row("RESERVE (6)", &[0x16, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
-    row("RELEASE (6)", &[0x17, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
-    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], Read, Decoder::ModeSense6)
+    row("RESERVE (6)", &[0x16, 0, 0, 0, 0, NACA], Reserve, Decoder::Reserve).needs_nothing(),
+    row("RELEASE (6)", &[0x17, 0, 0, 0, 0, NACA], Release, Decoder::Release).needs_nothing(),
+    row("MODE SENSE (6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, NACA], Read, Decoder::ModeSense6)
         .needs_nothing()
         .reaches(Access::Standby)
         .during_work(),
     // SBC-3 §4.17: START with POWER CONDITION 0h passes, everything else conflicts.
-    row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], Configure, Decoder::StartStopUnit)
+    row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, NACA], Configure, Decoder::StartStopUnit)
         .needs_nothing()
         .except(4, 0xf1, 0x01, Unrestricted),
     // Self-tests are the default one alone, and there are no diagnostic pages: no parameter list.
-    row("SEND DIAGNOSTIC", &[0x1d, 0x17, 0, 0, 0, 0], Configure, Decoder::SendDiagnostic)
+    row("SEND DIAGNOSTIC", &[0x1d, 0x17, 0, 0, 0, NACA], Configure, Decoder::SendDiagnostic)
         .reaches(Access::Standby),
     // SPC-4 §5.13.1: allowing removal passes, preventing it conflicts.
-    row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], Configure, Decoder::PreventAllow)
+    row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, NACA], Configure, Decoder::PreventAllow)
         .needs_nothing()
         .except(4, 0x03, 0x00, Unrestricted),
-    row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Unrestricted, Decoder::ReadCapacity10)
+    row("READ CAPACITY (10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, NACA], Unrestricted, Decoder::ReadCapacity10)
         .reaches(Access::Standby)
         .during_work(),
-    row("READ (10)", &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Read10),
-    row("WRITE (10)", &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Write, Decoder::Write10),
+    row("READ (10)", &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, NACA], Read, Decoder::Read10),
+    row("WRITE (10)", &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, NACA], Write, Decoder::Write10),
     row(
         "WRITE AND VERIFY (10)",
-        &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
+        &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, NACA],
         Write,
         Decoder::WriteAndVerify,
     ),
-    row("VERIFY (10)", &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], Read, Decoder::Verify10),
+    row("VERIFY (10)", &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, NACA], Read, Decoder::Verify10),
     row(
         "PRE-FETCH (10)",
-        &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
+        &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, NACA],
         Read,
         Decoder::PreFetch,
     ),
     // SYNC_NV is obsolete, and some initiators set it: a flush that does more than they ask is what they get.
     row(
         "SYNCHRONIZE CACHE (10)",
-        &[0x35, 0x06, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
+        &[0x35, 0x06, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, NACA],
         Configure,
         Decoder::SynchronizeCache10,
     ),
-    row("READ DEFECT DATA (10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], Read, Decoder::ReadDefectData),
+    row(
+        "READ DEFECT DATA (10)",
+        &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, NACA],
+        Read,
+        Decoder::ReadDefectData,
+    ),
     row(
         "WRITE SAME (10)",
-        &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0],
+        &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, NACA],
         Write,
         Decoder::WriteSame,
     ),
-    row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Write, Decoder::Unmap).thin_only(),
-    sanitize("SANITIZE (OVERWRITE)", &[SANITIZE, 0xa0 | 0x01, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
-    sanitize("SANITIZE (BLOCK ERASE)", &[SANITIZE, 0xa0 | 0x02, 0, 0, 0, 0, 0, 0, 0, 0]).thin_only(),
-    sanitize("SANITIZE (EXIT FAILURE MODE)", &[SANITIZE, 0xa0 | 0x1f, 0, 0, 0, 0, 0, 0, 0, 0]),
-    row("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], Unrestricted, Decoder::LogSense)
+    row("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0, 0xff, 0xff, NACA], Write, Decoder::Unmap).thin_only(),
+    sanitize("SANITIZE (OVERWRITE)", &[SANITIZE, 0xa0 | 0x01, 0, 0, 0, 0, 0, 0xff, 0xff, NACA]),
+    sanitize("SANITIZE (BLOCK ERASE)", &[SANITIZE, 0xa0 | 0x02, 0, 0, 0, 0, 0, 0, 0, NACA]).thin_only(),
+    sanitize("SANITIZE (EXIT FAILURE MODE)", &[SANITIZE, 0xa0 | 0x1f, 0, 0, 0, 0, 0, 0, 0, NACA]),
+    row(
+        "LOG SENSE",
+        &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, NACA],
+        Unrestricted,
+        Decoder::LogSense,
+    )
+    .needs_nothing()
+    .reaches(Access::Standby),
+    row("MODE SELECT (10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, NACA], Configure, Decoder::ModeSelect10)
         .needs_nothing()
         .reaches(Access::Standby),
-    row("MODE SELECT (10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], Configure, Decoder::ModeSelect10)
-        .needs_nothing()
-        .reaches(Access::Standby),
-    row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reserve, Decoder::Reserve).needs_nothing(),
-    row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Release, Decoder::Release).needs_nothing(),
-    row("MODE SENSE (10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], Read, Decoder::ModeSense10)
+    row("RESERVE (10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, NACA], Reserve, Decoder::Reserve).needs_nothing(),
+    row("RELEASE (10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, NACA], Release, Decoder::Release).needs_nothing(),
+    row("MODE SENSE (10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, NACA], Read, Decoder::ModeSense10)
         .needs_nothing()
         .reaches(Access::Standby)
         .during_work(),
@@ -532,7 +565,7 @@ pub static TABLE: &[Opcode] = &[
         "GET LBA STATUS (32)",
         &[
             VARIABLE_LENGTH,
-            0,
+            NACA,
             0,
             0,
             0,
@@ -571,7 +604,7 @@ pub static TABLE: &[Opcode] = &[
     .thin_only(),
     row(
         "EXTENDED COPY (LID1)",
-        &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ExtendedCopy,
     )
@@ -579,7 +612,7 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "EXTENDED COPY (LID4)",
-        &[0x83, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x83, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ExtendedCopy,
     )
@@ -587,21 +620,21 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "POPULATE TOKEN",
-        &[0x83, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x83, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::PopulateToken,
     )
     .service_action(0x10),
     row(
         "WRITE USING TOKEN",
-        &[0x83, 0x11, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x83, 0x11, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::WriteUsingToken,
     )
     .service_action(0x11),
     row(
         "COPY OPERATION ABORT",
-        &[0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, NACA],
         Configure,
         Decoder::CopyOperationAbort,
     )
@@ -609,7 +642,7 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "RECEIVE COPY STATUS (LID1)",
-        &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ReceiveCopyResults,
     )
@@ -617,7 +650,7 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "RECEIVE COPY OPERATING PARAMETERS",
-        &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ReceiveCopyOperatingParameters,
     )
@@ -625,7 +658,7 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "RECEIVE COPY FAILURE DETAILS (LID1)",
-        &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ReceiveCopyResults,
     )
@@ -633,7 +666,7 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "RECEIVE COPY STATUS (LID4)",
-        &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ReceiveCopyResults,
     )
@@ -641,7 +674,7 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "RECEIVE ROD TOKEN INFORMATION",
-        &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::ReceiveCopyResults,
     )
@@ -649,69 +682,69 @@ pub static TABLE: &[Opcode] = &[
     .needs_nothing(),
     row(
         "READ (16)",
-        &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::Read16,
     ),
     row(
         "COMPARE AND WRITE",
-        &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0, 0],
+        &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0, NACA],
         Write,
         Decoder::CompareAndWrite,
     ),
     row(
         "WRITE (16)",
-        &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::Write16,
     ),
     row(
         "ORWRITE (16)",
-        &[0x8b, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x8b, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::OrWrite,
     ),
     row(
         "WRITE AND VERIFY (16)",
-        &[0x8e, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x8e, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::WriteAndVerify,
     ),
     row(
         "VERIFY (16)",
-        &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::Verify16,
     ),
     row(
         "PRE-FETCH (16)",
-        &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0],
+        &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, NACA],
         Read,
         Decoder::PreFetch,
     ),
     row(
         "SYNCHRONIZE CACHE (16)",
-        &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::SynchronizeCache16,
     ),
     row(
         "WRITE SAME (16)",
-        &[0x93, 0x19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x93, 0x19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::WriteSame,
     ),
     // ATOMIC BOUNDARY is zero: all of it is one atomic write.
     row(
         "WRITE ATOMIC (16)",
-        &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0],
+        &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::WriteAtomic,
     )
     .atomic_only(),
     row(
         "READ CAPACITY (16)",
-        &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Unrestricted,
         Decoder::ReadCapacity16,
     )
@@ -720,7 +753,7 @@ pub static TABLE: &[Opcode] = &[
     .during_work(),
     row(
         "GET LBA STATUS",
-        &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::GetLbaStatus,
     )
@@ -728,7 +761,7 @@ pub static TABLE: &[Opcode] = &[
     .thin_only(),
     row(
         "REPORT LUNS",
-        &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Unrestricted,
         Decoder::ReportLuns,
     )
@@ -738,7 +771,7 @@ pub static TABLE: &[Opcode] = &[
     .during_work(),
     row(
         "REPORT TARGET PORT GROUPS",
-        &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Inspect,
         Decoder::ReportTargetPortGroups,
     )
@@ -748,7 +781,7 @@ pub static TABLE: &[Opcode] = &[
     .reaches(Access::Transitioning),
     row(
         "REPORT SUPPORTED OPERATION CODES",
-        &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::ReportSupportedOperationCodes,
     )
@@ -758,7 +791,7 @@ pub static TABLE: &[Opcode] = &[
     .during_work(),
     row(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
-        &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::ReportSupportedTaskManagementFunctions,
     )
@@ -768,7 +801,7 @@ pub static TABLE: &[Opcode] = &[
     .during_work(),
     row(
         "SET TARGET PORT GROUPS",
-        &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Configure,
         Decoder::SetTargetPortGroups,
     )
@@ -778,31 +811,31 @@ pub static TABLE: &[Opcode] = &[
     .reaches(Access::Unavailable),
     row(
         "READ (12)",
-        &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::Read12,
     ),
     row(
         "WRITE (12)",
-        &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::Write12,
     ),
     row(
         "WRITE AND VERIFY (12)",
-        &[0xae, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xae, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Write,
         Decoder::WriteAndVerify,
     ),
     row(
         "VERIFY (12)",
-        &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::Verify12,
     ),
     row(
         "READ DEFECT DATA (12)",
-        &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, NACA],
         Read,
         Decoder::ReadDefectData,
     ),
@@ -849,7 +882,22 @@ mod tests {
         let Lookup::Served(read) = look_up(&[0x28]) else { panic!() };
         assert_eq!(read.reserved_bit(&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0]), Some((1, 5)), "RDPROTECT");
         assert_eq!(read.reserved_bit(&[0x28, 0, 0, 0, 0, 0, 0x04, 0, 1, 0]), Some((6, 2)), "GROUP NUMBER");
-        assert_eq!(read.reserved_bit(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0x04]), Some((9, 2)), "NACA");
+        assert_eq!(read.reserved_bit(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0x80]), Some((9, 7)), "CONTROL");
+        assert_eq!(read.reserved_bit(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0x04]), None, "NACA");
+    }
+
+    #[test]
+    fn naca_is_found_in_cdbs_of_each_length() {
+        let row = |code: u8| &rows(code)[0];
+        for (code, control) in [(0x00, 5), (0x28, 9), (0x88, 15), (0xa8, 11), (0x7f, 1)] {
+            let mut cdb = vec![0; row(code).usage.len()];
+            cdb[0] = code;
+            assert!(!establishes_aca(&cdb));
+            cdb[control] = 0x04;
+            assert!(establishes_aca(&cdb), "{code:#x}");
+        }
+        assert!(!establishes_aca(&[0xc0; 16]), "a vendor's length is not known");
+        assert!(!establishes_aca(&[0x28, 0xff]), "nor what is not there");
     }
 
     #[test]

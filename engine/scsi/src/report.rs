@@ -117,9 +117,8 @@ fn cdb_length(row: &Opcode) -> u16 {
     u16::try_from(row.usage.len()).expect("a CDB has at most 260 bytes")
 }
 
-/// ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET (SPC-4 table 263). CLEAR ACA is not among
-/// them: NACA is refused, so there is never an ACA to clear.
-const TASK_MANAGEMENT: u8 = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
+/// ABORT TASK, ABORT TASK SET, CLEAR ACA, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET (SPC-4 table 263).
+const TASK_MANAGEMENT: u8 = 0x80 | 0x40 | 0x20 | 0x10 | 0x08 | 0x02;
 
 /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
 pub(crate) fn task_management_functions(extended: bool, reply: &mut Reply<'_>) {

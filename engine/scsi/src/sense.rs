@@ -189,6 +189,8 @@ additional_sense! {
     PROTOCOL_SERVICE_CRC_ERROR = 0x47 / 0x05;
     /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT (RFC 7143 §11.4.7.2).
     COMMANDS_CLEARED_BY_PROTOCOL = 0x47 / 0x7f;
+    /// INVALID MESSAGE ERROR: a command with the ACA attribute where there is no ACA (SAM-5 §8.6.5).
+    INVALID_MESSAGE_ERROR = 0x49 / 0x00;
     /// MEDIUM REMOVAL PREVENTED.
     MEDIUM_REMOVAL_PREVENTED = 0x53 / 0x02;
     /// INSUFFICIENT RESOURCES.
@@ -402,6 +404,8 @@ impl Outcome {
     pub const RESERVATION_CONFLICT: Self = Self::of(Status::ReservationConflict);
     /// TASK SET FULL.
     pub const TASK_SET_FULL: Self = Self::of(Status::TaskSetFull);
+    /// ACA ACTIVE.
+    pub const ACA_ACTIVE: Self = Self::of(Status::AcaActive);
     /// TASK ABORTED.
     pub const TASK_ABORTED: Self = Self::of(Status::TaskAborted);
 

@@ -206,6 +206,10 @@ pub struct ModeValues {
     pub descriptor_sense: bool,
     /// SWP: software write protect.
     pub software_write_protect: bool,
+    /// QERR: what a CHECK CONDITION does to the other commands of its task set.
+    pub queue_error: QueueError,
+    /// TAS: commands that another nexus aborts end with TASK ABORTED, and not without a word.
+    pub task_aborted_status: bool,
     /// Write cache, of which MODE SELECT changes WCE.
     pub write_cache: WriteCache,
 }
@@ -214,6 +218,45 @@ impl ModeValues {
     /// The format in which sense data goes out.
     pub const fn sense_format(&self) -> SenseFormat {
         if self.descriptor_sense { SenseFormat::Descriptor } else { SenseFormat::Fixed }
+    }
+}
+
+/// QERR (SPC-4 §7.5.8). The task set is that of one I_T nexus, so that 01b, all of it, and 11b, what of it is of the nexus
+/// that got the CHECK CONDITION, do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum QueueError {
+    /// 00b: nothing; an ACA blocks them as long as it lasts.
+    #[default]
+    Resume,
+    /// 01b: they are aborted.
+    AbortAll,
+    /// 11b: those of the nexus are aborted.
+    AbortNexus,
+}
+
+impl QueueError {
+    /// The two bits.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Resume => 0b00,
+            Self::AbortAll => 0b01,
+            Self::AbortNexus => 0b11,
+        }
+    }
+
+    /// What the two bits say; 10b is reserved.
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0b00 => Some(Self::Resume),
+            0b01 => Some(Self::AbortAll),
+            0b11 => Some(Self::AbortNexus),
+            _ => None,
+        }
+    }
+
+    /// Whether the others are aborted.
+    pub const fn aborts(self) -> bool {
+        !matches!(self, Self::Resume)
     }
 }
 
@@ -256,6 +299,10 @@ pub struct ControlValues {
     pub descriptor_sense: bool,
     /// SWP.
     pub software_write_protect: bool,
+    /// QERR.
+    pub queue_error: QueueError,
+    /// TAS.
+    pub task_aborted_status: bool,
 }
 
 impl ModeChange {
@@ -265,6 +312,8 @@ impl ModeChange {
         if let Some(control) = self.control {
             values.descriptor_sense = control.descriptor_sense;
             values.software_write_protect = control.software_write_protect;
+            values.queue_error = control.queue_error;
+            values.task_aborted_status = control.task_aborted_status;
         }
         values
     }

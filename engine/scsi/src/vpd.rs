@@ -140,7 +140,7 @@ fn referrals(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
 /// SPC-4 §7.8.8.
 fn extended_inquiry(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.byte(0); // no protection information
-    reply.byte(0x01); // SIMPSUP. HEADSUP and ORDSUP come with the task attributes; until then every task is SIMPLE.
+    reply.byte(0x07); // HEADSUP, ORDSUP, SIMPSUP
     reply.byte(u8::from(unit.mode.write_cache.enabled())); // V_SUP
     reply.zeros_to(64);
 }

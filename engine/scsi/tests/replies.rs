@@ -23,7 +23,7 @@ const SERIAL: &[u8] = b"b8fdbd32";
 #[test]
 fn standard_inquiry_data_is_scsts() {
     let mut world = World::new(disk());
-    let mut expected = vec![0x00, 0x00, 0x06, 0x02, 61, 0x08, 0x10, 0x02];
+    let mut expected = vec![0x00, 0x00, 0x06, 0x22, 61, 0x08, 0x10, 0x02];
     expected.extend(b"SCST_FIO");
     expected.extend(b"disk1           ");
     expected.extend(b"3110");
@@ -277,7 +277,7 @@ fn characteristics_and_provisioning_pages() {
 #[test]
 fn a_volatile_cache_is_admitted_in_the_extended_inquiry_page() {
     let mut world = World::new(disk());
-    assert_eq!(world.data(0, &inquiry_page(0x86))[..8], [0, 0x86, 0, 0x3c, 0, 1, 1, 0]);
+    assert_eq!(world.data(0, &inquiry_page(0x86))[..8], [0, 0x86, 0, 0x3c, 0, 7, 1, 0]);
     let mut through =
         World::new(LogicalUnit::new(disk().identity, disk().geometry, WriteCache::WriteThrough));
     assert_eq!(through.data(0, &inquiry_page(0x86))[6], 0);
@@ -346,7 +346,7 @@ fn mode_sense_tells_what_may_change_and_what_is_default() {
     let mut world = World::new(disk());
     let mut page =
         |control: u8, page: u8| world.data(0, &[0x1a, 0x08, control << 6 | page, 0, 255, 0])[4..].to_vec();
-    assert_eq!(page(1, 0x0a), [0x8a, 0x0a, 0x04, 0, 0x08, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(page(1, 0x0a), [0x8a, 0x0a, 0x04, 0x06, 0x08, 0x40, 0, 0, 0, 0, 0, 0]);
     assert_eq!(page(1, 0x08)[2], 0x04);
     assert_eq!(page(2, 0x08)[2], 0x04);
     assert_eq!(page(1, 0x1c)[2..], [0; 10]);
@@ -414,7 +414,7 @@ fn one_operation_code_is_reported_by_the_option_that_fits_it() {
     let mut ask = |option: u8, code: u8, action: u8| {
         world.send(0, &[0xa3, 0x0c, option, code, 0, action, 0, 0, 1, 0, 0, 0])
     };
-    let read10 = Answer::Data(vec![0, 3, 0, 10, 0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0]);
+    let read10 = Answer::Data(vec![0, 3, 0, 10, 0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0x04]);
     let unsupported = Answer::Data(vec![0, 1, 0, 0]);
     assert_eq!(ask(1, 0x28, 0), read10);
     assert_eq!(ask(3, 0x28, 0), read10);
@@ -428,14 +428,14 @@ fn one_operation_code_is_reported_by_the_option_that_fits_it() {
     assert_eq!(ask(2, 0x42, 0), unsupported);
     assert_eq!(ask(7, 0x28, 0), wrong_field(2, Some(2)));
     let Answer::Data(timed) = ask(0x81, 0x00, 0) else { panic!() };
-    assert_eq!(timed, [0, 0x83, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(timed, [0, 0x83, 0, 6, 0, 0, 0, 0, 0, 4, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
 fn supported_task_management_functions() {
     let mut world = World::new(disk());
-    assert_eq!(world.data(0, &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]), [0xda, 0, 0, 0]);
-    let mut extended = vec![0xda, 0, 0, 12];
+    assert_eq!(world.data(0, &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]), [0xfa, 0, 0, 0]);
+    let mut extended = vec![0xfa, 0, 0, 12];
     extended.resize(16, 0);
     assert_eq!(world.data(0, &[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 16, 0, 0]), extended);
 }

@@ -354,15 +354,21 @@ fn a_write_cache_that_was_saved_gives_way_to_another_one_in_the_file() {
 #[test]
 fn mode_selects_of_different_pages_that_cross_each_other_both_take_effect() {
     use portico_scsi::original::Change;
-    use portico_scsi::unit::{ControlValues, ModeChange};
+    use portico_scsi::unit::{ControlValues, ModeChange, QueueError};
     let mut world = World::new(disk());
-    let control = ControlValues { descriptor_sense: true, software_write_protect: false };
+    let control = ControlValues {
+        descriptor_sense: true,
+        software_write_protect: false,
+        queue_error: QueueError::AbortNexus,
+        task_aborted_status: true,
+    };
     let first = ModeChange { control: Some(control), ..ModeChange::default() };
     let second = ModeChange { write_cache: Some(WriteCache::WriteThrough), ..ModeChange::default() };
     let (a, b) = (world.nexuses[0].0, world.nexuses[1].0);
     world.original.apply(Change::ModeSelect(first), a).unwrap();
     let last = world.original.apply(Change::ModeSelect(second), b).unwrap().unwrap();
-    assert!(last.unit.mode.descriptor_sense);
+    assert!(last.unit.mode.descriptor_sense && last.unit.mode.task_aborted_status);
+    assert_eq!(last.unit.mode.queue_error, QueueError::AbortNexus);
     assert!(last.flush, "WCE went from one to zero");
 }
 
@@ -377,15 +383,38 @@ fn mode_select_changes_only_what_may_change() {
     let mut tst = control(0, 0);
     tst[6] = 0;
     refused(&tst, 6, Some(5));
-    let mut tas = control(0, 0);
-    tas[9] = 0x40;
-    refused(&tas, 9, Some(6));
+    let mut queue_error = control(0, 0);
+    queue_error[7] |= 0b10 << 1;
+    refused(&queue_error, 7, Some(2));
+    let mut restricted = control(0, 0);
+    restricted[7] = 0;
+    refused(&restricted, 7, Some(4));
     refused(&[0, 7, 0, 0], 1, None);
     refused(&[0, 0, 0, 0, 0x19, 0x0a], 4, Some(5));
     refused(&[0, 0, 0, 0, 0x4a, 0x01], 4, Some(6));
     refused(&[0, 0, 0, 0, 0x0a, 0x09], 5, None);
     refused(&[0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 2, 0], 4, None);
     refused(&[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 4, 0], 9, None);
+}
+
+#[test]
+fn each_queue_error_and_task_aborted_status_are_kept_as_they_were_selected() {
+    for code in [0b00, 0b01, 0b11] {
+        for status in [0, 0x40] {
+            let mut world = World::new(disk());
+            let mut list = control(0, 0);
+            list[7] |= code << 1;
+            list[9] = status;
+            assert_eq!(world.send_with(0, &[0x15, 0x11, 0, 0, 16, 0], &list), GOOD);
+            let page = |world: &mut World, kind: u8| {
+                let page = world.data(0, &[0x1a, 0x08, kind << 6 | 0x0a, 0, 255, 0]);
+                (page[7], page[9])
+            };
+            assert_eq!(page(&mut world, 0), (0x10 | code << 1, status), "current");
+            assert_eq!(page(&mut world, 3), (0x10 | code << 1, status), "saved");
+            assert_eq!(page(&mut world, 2), (0x10, 0), "default");
+        }
+    }
 }
 
 #[test]

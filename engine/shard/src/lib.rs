@@ -24,6 +24,7 @@ pub mod session;
 pub mod slab;
 pub mod tag;
 pub mod task;
+pub mod task_set;
 pub mod tokens;
 pub mod turn;
 pub mod unit;

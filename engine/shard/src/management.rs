@@ -1,4 +1,5 @@
-//! Task management functions that wait (RFC 7143 §11.5, §4.2.3.3): for tasks whose pieces are at a medium, or for control.
+//! Task management functions that wait (RFC 7143 §11.5, §4.2.3.3), and what waits likewise: for tasks whose pieces are at a
+//! medium, or for control.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use portico_model::message::LoginQuestion;
 
 use crate::session::Session;
 use crate::slab::Key;
+use crate::task::Task;
 
 /// How long a function waits for a medium before it is answered "function rejected": never as complete.
 pub const PATIENCE_S: u64 = 20;
@@ -54,6 +56,8 @@ pub enum Answer {
         /// What ends.
         leaving: Leaving,
     },
+    /// The CHECK CONDITION of a command whose fault has aborted the others of its task set.
+    Status(Key<Task>),
     /// The final Login Response of a connection that takes the place of one of the same CID (RFC 7143 §6.3.4).
     Join(Box<LoginQuestion>),
 }

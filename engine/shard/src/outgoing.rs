@@ -44,6 +44,12 @@ impl Outgoing {
         matches!(self, Outgoing::Rare(rare) if matches!(&**rare, Rare::Moved { header, .. } if moves(header)))
     }
 
+    /// Whether it is Data-In or the status of this task.
+    #[must_use]
+    pub fn answers(&self, task: Key<Task>) -> bool {
+        matches!(self, Outgoing::DataIn(of) | Outgoing::Status(of) if *of == task)
+    }
+
     /// Whether it has been sent before.
     #[must_use]
     pub fn is_again(&self) -> bool {

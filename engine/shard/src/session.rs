@@ -22,6 +22,7 @@ use crate::kept::{KEPT_BYTES_MAX, Kept};
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Task};
+use crate::task_set::TaskSet;
 use crate::unit::Unit;
 
 /// The longest data segment that we send: what a READ has ready at a time fills it.
@@ -105,6 +106,10 @@ pub struct LunState {
     pub nexus: NexusState,
     /// Commands in hand.
     pub tasks: u32,
+    /// Of them, copies in the background: no commands any more.
+    pub behind: u32,
+    /// In what order commands begin.
+    pub set: TaskSet,
     /// Those of them that wait because the session has had its share of memory.
     pub lines: Lines,
 }
@@ -241,12 +246,13 @@ impl Session {
     /// as a nexus that is new to the unit. `unit_of` finds the unit on this shard. Commands in hand are the caller's to count
     /// again.
     pub fn remap(&mut self, map: Arc<LunMap>, unit_of: impl Fn(UnitId) -> Option<Key<Unit>>) {
-        let before = std::mem::take(&mut self.luns);
+        let mut before = std::mem::take(&mut self.luns);
         self.luns = states(&map, UnitAttention::PowerOn, unit_of);
         for state in &mut self.luns {
-            let same = |old: &&LunState| old.entry.lun == state.entry.lun && old.unit == state.unit;
-            if let Some(old) = before.iter().find(same) {
+            let same = |old: &&mut LunState| old.entry.lun == state.entry.lun && old.unit == state.unit;
+            if let Some(old) = before.iter_mut().find(same) {
                 state.nexus = old.nexus;
+                state.set = std::mem::take(&mut old.set);
             }
         }
         self.spelt = spell(&map, self.address_method);
@@ -324,6 +330,8 @@ pub fn states(
                 unit: unit_of(entry.unit)?,
                 nexus,
                 tasks: 0,
+                behind: 0,
+                set: TaskSet::default(),
                 lines: Lines::default(),
             })
         })

@@ -108,6 +108,7 @@ fn without_flush(install: &Install) -> Install {
         state: Arc::clone(&install.state),
         attentions: install.attentions.clone(),
         aborts: install.aborts.clone(),
+        asker: install.asker,
         flush: false,
         orphans: Arc::clone(&install.orphans),
     }

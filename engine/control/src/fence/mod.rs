@@ -300,7 +300,8 @@ impl Fence {
             // Control's own errands are facts: they hold whether or not a disk takes note of them.
             Phase::Persisting(judged) if durable || running.request.is_none() => {
                 let (original, installment) = *judged;
-                running.phase = Phase::Installing(self.install(original, installment, effects));
+                let asker = running.request.as_ref().map(|(nexus, _)| *nexus);
+                running.phase = Phase::Installing(self.install(original, installment, asker, effects));
                 self.running = Some(running);
                 self.settle(now, effects);
             }
@@ -567,7 +568,8 @@ impl Fence {
             effects.push(Effect::Persist(original.ledger().encode(self.ledger.boot)));
             Phase::Persisting(Box::new((original, installment)))
         } else {
-            Phase::Installing(self.install(original, installment, effects))
+            let nexus = request.as_ref().map(|(nexus, _)| *nexus);
+            Phase::Installing(self.install(original, installment, nexus, effects))
         };
         self.running = Some(Running { work, verdict, ..Running::new(request, asker, phase, now) });
     }
@@ -576,6 +578,7 @@ impl Fence {
         &mut self,
         original: Original,
         installment: Installment,
+        asker: Option<NexusId>,
         effects: &mut Vec<Effect>,
     ) -> Generation {
         if original.ledger().absent_holder().is_none() {
@@ -585,7 +588,7 @@ impl Fence {
         if let Some(whom) = &installment.aborts {
             self.abort_queue(whom, effects);
         }
-        self.send(installment, effects)
+        self.send(installment, asker, effects)
     }
 
     /// Commands that are parked here are tasks of their unit like all others. Task management functions are none.
@@ -610,10 +613,15 @@ impl Fence {
             flush: false,
             work: None,
         };
-        self.send(unchanged, effects);
+        self.send(unchanged, None, effects);
     }
 
-    fn send(&mut self, installment: Installment, effects: &mut Vec<Effect>) -> Generation {
+    fn send(
+        &mut self,
+        installment: Installment,
+        asker: Option<NexusId>,
+        effects: &mut Vec<Effect>,
+    ) -> Generation {
         self.generation.0 += 1;
         self.state = Arc::new(LogicalUnit { generation: self.generation.0, ..installment.unit });
         effects.push(Effect::Install(Install {
@@ -622,6 +630,7 @@ impl Fence {
             state: Arc::clone(&self.state),
             attentions: installment.attentions,
             aborts: installment.aborts,
+            asker,
             flush: installment.flush,
             orphans: self.orphans.as_slice().into(),
         }));

@@ -150,6 +150,7 @@ impl World {
             state: Arc::new(installment.unit),
             attentions: installment.attentions,
             aborts: installment.aborts,
+            asker: None,
             flush: installment.flush,
             orphans: Arc::from([]),
         })));

@@ -7,7 +7,7 @@ use super::persistent::{Held, Persistent};
 use super::{Ledger, NexusName, PORT_NAME_BYTES_MAX, REGISTRANTS_MAX};
 use crate::bits::{be, be16, be32};
 use crate::persistent::PersistentType;
-use crate::unit::{ModeValues, SavedModes, WriteCache};
+use crate::unit::{ModeValues, QueueError, SavedModes, WriteCache};
 use crate::work::{Unfinished, WorkKind};
 
 /// Tells one run of the kernel from another: under the same id, the ledger is restored whole.
@@ -98,6 +98,10 @@ pub(super) const CACHES: [WriteCache; 3] =
 const CACHE_MASK: u8 = 0x03;
 const DESCRIPTOR_SENSE: u8 = 0x04;
 const SOFTWARE_WRITE_PROTECT: u8 = 0x08;
+/// QERR and TAS. Gateways that do not know them find a ledger that has one malformed, and are right.
+const QUEUE_ERROR_AT: u8 = 4;
+const QUEUE_ERROR: u8 = 0b11 << QUEUE_ERROR_AT;
+const TASK_ABORTED_STATUS: u8 = 0x40;
 
 const PERSISTS: u8 = 0x01;
 /// TYPE where nothing is held.
@@ -229,7 +233,9 @@ fn cache_code(cache: WriteCache) -> u8 {
 fn encode_values(values: &ModeValues) -> u8 {
     let descriptor_sense = if values.descriptor_sense { DESCRIPTOR_SENSE } else { 0 };
     let protect = if values.software_write_protect { SOFTWARE_WRITE_PROTECT } else { 0 };
-    cache_code(values.write_cache) | descriptor_sense | protect
+    let status = if values.task_aborted_status { TASK_ABORTED_STATUS } else { 0 };
+    let queue_error = values.queue_error.code() << QUEUE_ERROR_AT;
+    cache_code(values.write_cache) | descriptor_sense | protect | queue_error | status
 }
 
 /// What of the bytes has not been read.
@@ -319,12 +325,16 @@ impl Rest<'_> {
         }
         let [values, configured] = *self.take(2)? else { unreachable!("two were taken") };
         let cache = |code: u8| CACHES.get(usize::from(code)).copied().ok_or(malformed);
-        if values & !(CACHE_MASK | DESCRIPTOR_SENSE | SOFTWARE_WRITE_PROTECT) != 0 {
+        const KNOWN: u8 =
+            CACHE_MASK | DESCRIPTOR_SENSE | SOFTWARE_WRITE_PROTECT | QUEUE_ERROR | TASK_ABORTED_STATUS;
+        if values & !KNOWN != 0 {
             return Err(malformed);
         }
         let values = ModeValues {
             descriptor_sense: values & DESCRIPTOR_SENSE != 0,
             software_write_protect: values & SOFTWARE_WRITE_PROTECT != 0,
+            queue_error: QueueError::from_code((values & QUEUE_ERROR) >> QUEUE_ERROR_AT).ok_or(malformed)?,
+            task_aborted_status: values & TASK_ABORTED_STATUS != 0,
             write_cache: cache(values & CACHE_MASK)?,
         };
         Ok(Some(SavedModes { values, configured: cache(configured)? }))

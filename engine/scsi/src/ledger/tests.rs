@@ -2,7 +2,7 @@
 
 use super::keeping::{CACHES, HEADER_BYTES};
 use super::*;
-use crate::unit::ModeValues;
+use crate::unit::{ModeValues, QueueError};
 use proptest::prelude::*;
 
 const A: NexusId = NexusId(10);
@@ -133,7 +133,15 @@ proptest! {
         let saved_modes = modes.map(|(descriptor_sense, software_write_protect, current, configured)| {
             let cache = |code: u8| CACHES[usize::from(code) % CACHES.len()];
             let write_cache = cache(current);
-            let values = ModeValues { descriptor_sense, software_write_protect, write_cache };
+            let queue_error = [QueueError::Resume, QueueError::AbortAll, QueueError::AbortNexus]
+                [usize::from(configured) % 3];
+            let values = ModeValues {
+                descriptor_sense,
+                software_write_protect,
+                queue_error,
+                task_aborted_status: current >= 128,
+                write_cache,
+            };
             SavedModes { values, configured: cache(configured) }
         });
         let ledger = Ledger { reserved_by, saved_modes, ..Ledger::new() };

@@ -109,7 +109,7 @@ impl<D: Driver> Core<D> {
                 _ => false,
             };
             has && task.at_medium == 0
-                && task.waits.is_none()
+                && task.waits.is_none_or(|wait| wait.is_blocked)
                 && task.ended.is_none()
                 && task.progressed + DATA_PATIENCE <= now
         });

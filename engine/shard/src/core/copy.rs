@@ -363,6 +363,7 @@ impl<D: Driver> Core<D> {
             && let Some(lun) = lun.and_then(|at| session.luns.get_mut(at))
         {
             lun.tasks += 1;
+            lun.behind += 1;
         }
         self.finish(key, Outcome::GOOD);
         behind
@@ -394,6 +395,7 @@ impl<D: Driver> Core<D> {
             && let Some(lun) = lun.and_then(|at| session.luns.get_mut(at))
         {
             lun.tasks -= 1;
+            lun.behind -= 1;
         }
         for management in awaited_by {
             self.management_task_done(management);

@@ -139,8 +139,9 @@ impl<D: Driver> Core<D> {
             }
             let unit = task.unit.and_then(|unit| self.units.get(unit));
             if let Some(refusal) = refusal_of_lent(task, session, unit, self.now) {
-                task.ended = Some(refusal);
-                continue;
+                (task.ended, task.listed) = (None, false);
+                self.finish(key, refusal);
+                return Emitted::Through;
             }
             let segment_max = session.wire.peer_segment_bytes_max(seat);
             let Some((available, place_of_copy)) = what_is_ready(task, self.driver.arena(), segment_max)

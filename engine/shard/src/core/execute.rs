@@ -2,6 +2,7 @@
 
 use portico_iscsi::session::TaskId;
 use portico_iscsi::wire::ahs::CDB_BYTES_MAX;
+use portico_iscsi::wire::{ScsiCommand, TaskAttribute};
 use portico_model::message::ToControl;
 use portico_model::meter::Operation;
 use portico_scsi::block::{MediumCommand, Series, Transfer};
@@ -12,6 +13,7 @@ use portico_scsi::original::Change;
 use portico_scsi::sense::{AdditionalSense, Outcome};
 
 use super::Core;
+use super::task_sets::Entrance;
 use crate::driver::Driver;
 use crate::inbound::take_fitting;
 use crate::outgoing::Outgoing;
@@ -31,19 +33,50 @@ impl<D: Driver> Core<D> {
     pub fn start_task(&mut self, session_key: Key<Session>, name: TaskId, key: Key<Task>) {
         let Some(session) = self.sessions.get(session_key) else { return };
         let Some(task) = self.tasks.get(key) else { return };
-        let (is_refused, is_long) = (task.is_refused, !task.cdb_rest.is_empty());
+        let is_refused = task.is_refused;
         let command = *session.wire.command(name);
         let lun = Lun::from_bytes(command.lun.0);
         let at = lun.number().and_then(|number| session.find(number));
         if is_refused {
             return self.finish(key, Outcome::TASK_SET_FULL);
         }
-        if let Some(at) = at
-            && let Some(refusal) = self.take_place(session_key, key, at)
-        {
-            self.finish(key, refusal);
-            return;
+        if let Some(at) = at {
+            match self.take_place(session_key, name, key, at) {
+                None => {}
+                Some(Entrance::Waits) => return,
+                Some(Entrance::Refused(refusal)) => return self.finish(key, refusal),
+            }
         }
+        self.execute(session_key, key, at, &command);
+    }
+
+    /// A command that waited in its task set begins.
+    pub(super) fn begin(
+        &mut self,
+        session_key: Key<Session>,
+        name: TaskId,
+        key: Key<Task>,
+        at: Option<usize>,
+    ) {
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let command = *session.wire.command(name);
+        if self.tasks.get(key).is_some_and(|task| task.is_refused) {
+            return self.finish(key, Outcome::TASK_SET_FULL);
+        }
+        self.execute(session_key, key, at, &command);
+    }
+
+    /// Asks the device server what a command is, and does it.
+    #[inline]
+    fn execute(
+        &mut self,
+        session_key: Key<Session>,
+        key: Key<Task>,
+        at: Option<usize>,
+        command: &ScsiCommand,
+    ) {
+        let is_long = self.tasks.get(key).is_some_and(|task| !task.cdb_rest.is_empty());
+        let lun = Lun::from_bytes(command.lun.0);
         let action = if is_long {
             self.judge_long(session_key, key, at, lun, &command.cdb)
         } else {
@@ -76,23 +109,35 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Files the task with its unit, or says why there is no place for it.
-    fn take_place(&mut self, session_key: Key<Session>, key: Key<Task>, at: usize) -> Option<Outcome> {
+    /// Files the task with its unit, or says why there is no place for it, or not yet.
+    fn take_place(
+        &mut self,
+        session_key: Key<Session>,
+        name: TaskId,
+        key: Key<Task>,
+        at: usize,
+    ) -> Option<Entrance> {
         let session = self.sessions.get_mut(session_key)?;
+        let attribute = session.wire.command(name).attribute;
         let lun = &mut session.luns[at];
+        let is_simple = matches!(attribute, TaskAttribute::Simple | TaskAttribute::Untagged);
+        let is_free = is_simple && !lun.set.is_restrained();
+        if !is_free && let Err(refusal) = lun.set.admits(attribute) {
+            return Some(Entrance::Refused(refusal));
+        }
         let unit = self.units.get_mut(lun.unit)?;
         if self.quiescing {
-            return Some(Outcome::BUSY);
+            return Some(Entrance::Refused(Outcome::BUSY));
         }
         if lun.tasks >= unit.nexus_commands_max {
-            return Some(Outcome::TASK_SET_FULL);
+            return Some(Entrance::Refused(Outcome::TASK_SET_FULL));
         }
         let task = self.tasks.get_mut(key)?;
         lun.tasks += 1;
         unit.tasks += 1;
         task.lun = Some(at);
         task.unit = Some(lun.unit);
-        None
+        if is_free { None } else { self.enter_task_set(key, name) }
     }
 
     /// Asks the device server. Data-in that it makes is in the pool's scratch afterwards.
@@ -270,6 +315,9 @@ impl<D: Driver> Core<D> {
     fn pump_parameters(&mut self, key: Key<Task>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Work::Parameters(list) = task.work else { return };
+        if task.waits.is_some() {
+            return;
+        }
         let session = self.sessions.get(task.session).expect("a task has a session");
         if !session.wire.progress(task.name).is_complete {
             return;

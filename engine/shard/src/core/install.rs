@@ -13,7 +13,6 @@ use portico_scsi::unit::Readiness;
 use super::medium::Adapter;
 use super::{Core, Op};
 use crate::driver::Driver;
-use crate::session::Session;
 use crate::slab::Key;
 use crate::task::{Task, Work};
 use crate::unit::{Closing, Unit};
@@ -70,6 +69,7 @@ impl<D: Driver> Core<D> {
         }
         let work = |readiness: Readiness| matches!(readiness, Readiness::UnderWay(..));
         let work_begins = work(install.state.readiness) && !work(unit.state.readiness);
+        let with_status = unit.state.mode.task_aborted_status;
         let stays =
             install.state.readiness == Readiness::Ready && install.state.geometry == unit.state.geometry;
         unit.state = Arc::clone(&install.state);
@@ -83,7 +83,7 @@ impl<D: Driver> Core<D> {
         let fenced = self.mark_fenced(key, install, work_begins);
         let unit = self.units.get_mut(key).expect("a unit with a name is there");
         unit.drains.begin(install.generation, fenced + u32::from(install.flush));
-        self.abort_by_install(key, install);
+        self.abort_by_install(key, install, with_status);
         if install.flush {
             self.flushes_due.push((key, install.generation));
             self.flush_for_installs();
@@ -134,26 +134,6 @@ impl<D: Driver> Core<D> {
         fenced
     }
 
-    fn abort_by_install(&mut self, key: Key<Unit>, install: &Install) {
-        let Some(scope) = &install.aborts else { return };
-        let tasks = self.tasks_where(|task| {
-            let nexus = self.sessions.get(task.session).map(|session| session.nexus);
-            // One that is parked still was mailed after control had taken this up, though it may have come before it was
-            // asked for: it is withdrawn before control judges it. No asker is within the scope of its own change.
-            task.unit == Some(key) && nexus.is_some_and(|nexus| scope.includes(nexus))
-        });
-        for task in tasks {
-            self.abort(task, None);
-        }
-        let nexuses: Vec<Key<Session>> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| scope.includes(session.nexus))
-            .map(|(key, _)| key)
-            .collect();
-        self.end_copies_at(key, None, |task| nexuses.contains(&task.session));
-    }
-
     /// Tells control of generations that nothing is waited for any more.
     pub(super) fn answer_installed(&mut self, key: Key<Unit>) {
         let Some(unit) = self.units.get_mut(key) else { return };
@@ -172,8 +152,8 @@ impl<D: Driver> Core<D> {
         if matches!(task.work, Work::Parked(parked) if parked == ticket) {
             task.work = Work::None;
             match outcome {
-                // Aborted by another nexus while it was parked: with TAS 0 nothing is answered (SAM-5 §5.6.3).
-                Err(Outcome::TASK_ABORTED) => self.abort(key, None),
+                // Aborted while it was parked: the Install that does it comes next, and says whether anything is answered.
+                Err(Outcome::TASK_ABORTED) => {}
                 Err(outcome) => self.finish(key, outcome),
                 Ok(()) => self.finish(key, Outcome::GOOD),
             }

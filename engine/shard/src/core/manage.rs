@@ -68,8 +68,7 @@ impl<D: Driver> Core<D> {
                 | TaskManagementFunction::Other(_),
                 _,
             ) => TaskManagementResult::FunctionNotSupported,
-            // NACA is not supported, so there is never an ACA to clear.
-            (TaskManagementFunction::ClearAca, Some(_)) => TaskManagementResult::FunctionNotSupported,
+            (TaskManagementFunction::ClearAca, Some(_)) => self.clear_aca(session_key, request.lun, key),
         };
         if let Some(management) = self.managements.get_mut(key) {
             management.answer = Answer::TaskManagement { name, result };
@@ -242,6 +241,7 @@ impl<D: Driver> Core<D> {
                 let result = if late { LogoutResult::CleanupFailed } else { LogoutResult::Closed };
                 self.answer_rare(session, Rare::Logout { name, result, leaving: Some(leaving) });
             }
+            Answer::Status(task) => self.send_withheld(task),
             Answer::Join(question) => {
                 let refused = management.late.then_some(LoginStatus::TARGET_ERROR);
                 self.joining.push(Joiner { session, question, refused });

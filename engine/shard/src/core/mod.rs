@@ -19,6 +19,7 @@ mod recovery;
 mod series;
 mod sessions;
 mod snack;
+mod task_sets;
 mod tokens;
 mod using;
 mod verify;
@@ -90,6 +91,8 @@ pub struct Core<D> {
     pub pool: Pool,
     /// Tasks that wait for memory or for room in a queue, first come first served.
     pub starved: VecDeque<Key<Task>>,
+    /// Sessions in whose task sets commands may begin, since others have ended.
+    pub task_sets_due: Vec<Key<Session>>,
     /// Connections that have got something to send.
     pub to_flush: Vec<Key<Connection>>,
     /// Which connection has sent last, and until when there are others beside it.
@@ -202,6 +205,7 @@ impl<D: Driver> Core<D> {
             budget: Budget::new(arena.total_bytes()),
             pool: Pool::default(),
             starved: VecDeque::with_capacity(1024),
+            task_sets_due: Vec::new(),
             to_flush: Vec::with_capacity(256),
             speaker: Key::nobody(),
             company_until: Moment::ORIGIN,
@@ -327,6 +331,9 @@ impl<D: Driver> Core<D> {
             }
             self.unshelve(key);
             self.gathered(key);
+            if outcome.status == Status::CheckCondition {
+                self.fault(key);
+            }
         }
         self.settle(key);
     }
@@ -380,7 +387,7 @@ impl<D: Driver> Core<D> {
             self.pool.keep_atomic(atomic);
         }
         task.end();
-        let Task { session, name, lun, unit, aborted, .. } = *task;
+        let Task { session: session_key, name, lun, unit, aborted, .. } = *task;
         self.tasks.leave(key);
         self.released = true;
         let mut closing = Closing::No;
@@ -388,17 +395,20 @@ impl<D: Driver> Core<D> {
             unit.tasks -= 1;
             closing = unit.closing;
         }
-        if let Some(session) = self.sessions.get_mut(session) {
+        if let Some(session) = self.sessions.get_mut(session_key) {
             if aborted {
                 // Its place in the window may be the one that the initiator waits for.
                 self.to_flush.extend(session.speaker(session.wire.seat_of_task(name)));
             }
+            if let Some(lun) = lun.and_then(|at| session.luns.get_mut(at)) {
+                lun.tasks -= 1;
+                if lun.set.is_restrained() && lun.set.leave(key, session.wire.command(name).attribute) {
+                    self.task_sets_due.push(session_key);
+                }
+            }
             session.wire.retire(name);
             if let Some(place) = session.tasks.get_mut(name.slot()).filter(|place| **place == Some(key)) {
                 *place = None;
-            }
-            if let Some(lun) = lun.and_then(|at| session.luns.get_mut(at)) {
-                lun.tasks -= 1;
             }
         }
         for management in awaited_by {

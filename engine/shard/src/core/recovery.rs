@@ -39,8 +39,8 @@ impl<D: Driver> Core<D> {
             Loss::LoggedOut(request) => request,
         };
         self.forget_managements(|_, management| {
-            let joins = matches!(management.answer, Answer::Join(_));
-            management.session == session_key && management.seat == seat && !joins
+            let stays = matches!(management.answer, Answer::Join(_) | Answer::Status(_));
+            management.session == session_key && management.seat == seat && !stays
         });
         let crowded_out = self.sessions.get(session_key).and_then(|session| session.wire.crowded_out());
         if let Some(oldest) = crowded_out {

@@ -98,6 +98,7 @@ impl<D: Driver> Core<D> {
             task.lun = at.filter(|at| Some(session.luns[*at].unit) == task.unit);
             let Some(at) = task.lun else { continue };
             session.luns[at].tasks += 1;
+            session.luns[at].behind += u32::from(task.is_behind());
             session.luns[at].lines.join(task.waits);
         }
     }

@@ -47,7 +47,7 @@ pub struct Lines {
 impl Lines {
     /// Counts a task of a session's line that comes from another map.
     pub(super) fn join(&mut self, waits: Option<Wait>) {
-        if let Some(Wait { line: Some(line), short: Short::Session }) = waits {
+        if let Some(Wait { line: Some(line), short: Short::Session, .. }) = waits {
             self.waiting[line as usize] += 1;
         }
     }
@@ -60,6 +60,13 @@ pub struct Wait {
     pub line: Option<Line>,
     /// Whether it is its session's or everybody's that stands still with it.
     pub short: Short,
+    /// An ACA blocks it: it stands nowhere, and nobody tries it again before that is cleared.
+    pub is_blocked: bool,
+}
+
+impl Wait {
+    /// Until an ACA is cleared.
+    pub const BLOCKED: Self = Self { line: None, short: Short::Unit, is_blocked: true };
 }
 
 impl<D: Driver> Core<D> {
@@ -91,7 +98,7 @@ impl<D: Driver> Core<D> {
         if task.waits.is_some() {
             return;
         }
-        task.waits = Some(Wait { line, short });
+        task.waits = Some(Wait { line, short, is_blocked: false });
         // One that comes from elsewhere has not been tried: those before it in the line have not got nothing.
         let round = (self.feeding == Some(key)).then_some(self.round);
         if let Some((lines, line)) = self.lines_of(key) {
@@ -111,6 +118,9 @@ impl<D: Driver> Core<D> {
     }
 
     fn wait_no_more(&mut self, key: Key<Task>) {
+        if self.tasks.get(key).is_some_and(|task| task.waits.is_some_and(|wait| wait.is_blocked)) {
+            return;
+        }
         if let Some((lines, line)) = self.lines_of(key) {
             lines.waiting[line as usize] -= 1;
         }
@@ -123,7 +133,7 @@ impl<D: Driver> Core<D> {
     /// The lines in one of which the task stands.
     fn lines_of(&mut self, key: Key<Task>) -> Option<(&mut Lines, Line)> {
         let task = self.tasks.get(key)?;
-        let Wait { line, short } = task.waits?;
+        let Wait { line, short, .. } = task.waits?;
         let lines = match short {
             Short::Unit => &mut self.units.get_mut(task.unit?)?.lines,
             Short::Session => &mut self.sessions.get_mut(task.session)?.luns.get_mut(task.lun?)?.lines,
@@ -151,8 +161,11 @@ impl<D: Driver> Core<D> {
             || wait.short == Short::Session && lun.is_some_and(|lun| stalled(&lun.lines))
     }
 
-    /// Lets those who wait try again, if anything was given back since the last time.
+    /// Lets commands begin whose turn has come in their task sets, and those who wait try again, if anything was given back since the last time.
     pub fn feed_starved(&mut self) {
+        if !self.task_sets_due.is_empty() {
+            self.go_on_with_task_sets();
+        }
         if !std::mem::take(&mut self.released) || self.starved.is_empty() {
             return;
         }
@@ -164,7 +177,7 @@ impl<D: Driver> Core<D> {
         for at in 0..before.len() {
             let key = before[at];
             let Some(task) = self.tasks.get(key) else { continue };
-            let Some(wait) = task.waits else { continue };
+            let Some(wait) = task.waits.filter(|wait| !wait.is_blocked) else { continue };
             if self.is_stalled(task, wait) {
                 before[kept] = key;
                 kept += 1;
@@ -186,7 +199,7 @@ impl<D: Driver> Core<D> {
         self.spare_starved = std::mem::replace(&mut self.starved, before);
     }
 
-    fn try_again(&mut self, key: Key<Task>) {
+    pub(super) fn try_again(&mut self, key: Key<Task>) {
         let Some(task) = self.tasks.get(key) else { return };
         match task.work {
             Work::Read(_) => self.pump_read(key),
@@ -206,8 +219,8 @@ impl<D: Driver> Core<D> {
         self.released = true;
     }
 
-    /// Whether somebody waits and something was given back: then another turn must not sleep first.
+    /// Whether somebody waits and something was given back, or a turn has come: then another turn must not sleep first.
     pub fn is_hungry(&self) -> bool {
-        self.released && !self.starved.is_empty()
+        self.released && !self.starved.is_empty() || !self.task_sets_due.is_empty()
     }
 }

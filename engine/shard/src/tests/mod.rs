@@ -15,6 +15,7 @@ mod scarcity;
 mod series;
 mod several;
 mod space;
+mod task_sets;
 mod tokens;
 mod verify;
 mod work;
@@ -33,7 +34,8 @@ use portico_iscsi::negotiate::TargetKeys;
 use portico_iscsi::sn::{CmdSn, DataSn, StatSn};
 use portico_iscsi::wire::{
     AsyncEvent, BHS_BYTES, Bhs, Cid, DataOut, InitiatorTaskTag, Isid, LoginRequest, LunField, R2t,
-    ScsiCommand, Stage, TargetPdu, TargetTransferTag, TaskAttribute, Tsih, data_segment_length,
+    ScsiCommand, Stage, TargetPdu, TargetTransferTag, TaskAttribute, TaskManagementFunction,
+    TaskManagementRequest, TaskManagementResult, Tsih, data_segment_length,
 };
 use portico_model::identity::{Generation, SessionId, ShardId, TargetId, UnitId};
 use portico_model::lun_map::{LunEntry, LunMap};
@@ -79,6 +81,8 @@ enum Heard {
     Data(u32, Vec<u8>, bool),
     /// A SCSI event: the LUN's first bytes, ASC and ASCQ.
     Event([u8; 2], u8, u8),
+    /// A Task Management Function Response: the result.
+    Managed(TaskManagementResult),
     /// Anything else.
     Other(u8),
 }
@@ -192,6 +196,7 @@ impl Bench {
             state: Arc::new(state),
             attentions,
             aborts: None,
+            asker: None,
             flush: write_cache != WriteCache::WriteBack,
             orphans: Arc::from([]),
         })));
@@ -267,6 +272,24 @@ impl Bench {
         let mut bhs = [0; BHS_BYTES];
         command.emit(&mut bhs);
         self.post(peer, bhs, data);
+    }
+
+    /// An immediate task management function for LUN 0, whose own tag is its code.
+    fn manage(&mut self, peer: &Peer, function: TaskManagementFunction, referenced: u32) {
+        let mut bhs = [0; BHS_BYTES];
+        TaskManagementRequest {
+            immediate: true,
+            function,
+            lun: lun_field(0),
+            initiator_task_tag: InitiatorTaskTag(0x1000 + u32::from(function.code())),
+            referenced_task_tag: InitiatorTaskTag(referenced),
+            cmd_sn: peer.cmd_sn,
+            expected_stat_sn: StatSn(0),
+            referenced_cmd_sn: peer.cmd_sn.previous(),
+            expected_data_sn: DataSn(0),
+        }
+        .emit(&mut bhs);
+        self.post(peer, bhs, &[]);
     }
 
     fn write(&mut self, peer: &mut Peer, lun: u16, tag: u32, length: u32, data: &[u8]) {
@@ -440,6 +463,7 @@ fn heard(bhs: &Bhs, data: &[u8]) -> Heard {
             assert_eq!(data[..3], [0, 18, 0x70], "SenseLength, and fixed format");
             Heard::Event([message.lun.0[0], message.lun.0[1]], data[2 + 12], data[2 + 13])
         }
+        TargetPdu::TaskManagement(response) => Heard::Managed(response.result),
         _ => Heard::Other(bhs[0]),
     }
 }

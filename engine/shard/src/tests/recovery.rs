@@ -4,7 +4,6 @@ use super::*;
 use portico_iscsi::digest;
 use portico_iscsi::wire::{
     DataIn, InitiatorPdu, NopOut, Reject, RejectReason, ScsiResponse, Snack, SnackType,
-    TaskManagementFunction, TaskManagementRequest,
 };
 
 const LEVEL_1: &str = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=4096|MaxBurstLength=8192|\
@@ -225,7 +224,7 @@ fn nothing_of_an_aborted_command_is_sent_again() {
         expected_data_sn: DataSn(0),
     };
     send(&mut bench, &peer, InitiatorPdu::TaskManagement(abort));
-    assert_eq!(bench.heard(&peer), [Heard::Other(0x22)]);
+    assert_eq!(bench.heard(&peer), [Heard::Managed(TaskManagementResult::Complete)]);
     send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 0)));
     assert!(is_rejected(&mut bench, &peer));
 }

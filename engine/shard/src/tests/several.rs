@@ -3,7 +3,7 @@
 use super::*;
 use portico_iscsi::wire::{
     InitiatorPdu, LoginResponse, LoginStatus, LogoutReason, LogoutRequest, LogoutResponse, LogoutResult,
-    NopOut, TaskManagementFunction, TaskManagementRequest,
+    NopOut,
 };
 use portico_model::message::{EndReason, ToControl};
 
@@ -11,7 +11,7 @@ const SEVERAL: &str = "InitialR2T=Yes|ImmediateData=Yes|MaxRecvDataSegmentLength
 const LENGTH: &str = "MaxRecvDataSegmentLength=262144|";
 
 const NOP_IN: Heard = Heard::Other(0x20);
-const TASK_MANAGEMENT: Heard = Heard::Other(0x22);
+const TASK_MANAGEMENT: Heard = Heard::Managed(TaskManagementResult::Complete);
 const LOGIN: Heard = Heard::Other(0x23);
 const LOGOUT: Heard = Heard::Other(0x26);
 const ASYNC: Heard = Heard::Other(0x32);
