@@ -506,7 +506,7 @@ impl Fence {
             Errand::NexusFound(nexus, name) => {
                 // Nobody waits for it: it takes nothing from anybody who has a session.
                 if let Some(installment) = self.original.attach(nexus, name) {
-                    self.install(self.original.clone(), installment, effects);
+                    self.install(self.original.clone(), installment, None, effects);
                 }
                 None
             }

@@ -8,6 +8,7 @@ mod exhaustive;
 mod fence;
 mod guessing;
 mod linear;
+mod management;
 mod memory;
 mod reassign;
 mod recovery;
