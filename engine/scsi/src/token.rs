@@ -164,13 +164,15 @@ fn ranges(list: &[u8], header_bytes: usize, geometry: &Geometry) -> Result<Vec<R
 
 /// ROD TOKEN LENGTH: what follows the field.
 const LENGTH: u16 = 0x01f8;
+const LBPME_LBPRZ: u8 = 0xc0;
 const CREATOR_AT: usize = 16;
 const CREATOR_BYTES: usize = 32;
 /// Where the EXTENDED ROD TOKEN DATA is that the maker of a token fills to its end.
 pub const EXTENDED_AT: usize = 416;
 
 /// A token of `bytes` of this unit under this COPY MANAGER ROD TOKEN IDENTIFIER, without its extended data.
-pub fn compose(identity: &Identity, geometry: &Geometry, identifier: u64, bytes: u64) -> TokenBytes {
+pub fn compose(unit: &LogicalUnit, identifier: u64, bytes: u64) -> TokenBytes {
+    let LogicalUnit { identity, geometry, .. } = unit;
     let mut token = [0; TOKEN_BYTES];
     let mut reply = Reply::new(&mut token, TOKEN_BYTES);
     reply.be32(POINT_IN_TIME_CHANGE_VULNERABLE);
@@ -186,6 +188,7 @@ pub fn compose(identity: &Identity, geometry: &Geometry, identifier: u64, bytes:
     reply.be32(geometry.block_length());
     reply.byte(0);
     reply.byte(geometry.physical_block_exponent());
+    reply.byte(if unit.thin_provisioned { LBPME_LBPRZ } else { 0 });
     reply.zeros_to(128);
     // TARGET DEVICE DESCRIPTOR: its name, as a SCSI name string.
     let name = identity.scsi_device_name.as_bytes();

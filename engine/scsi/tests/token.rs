@@ -102,12 +102,13 @@ fn lists_that_are_wrong_are_refused_by_their_field() {
 #[test]
 fn a_token_names_its_maker_and_how_much_it_stands_for() {
     let unit = disk();
-    let token = token::compose(&unit.identity, &unit.geometry, 0x0102_0304_0506_0708, 4096);
+    let token = token::compose(&unit, 0x0102_0304_0506_0708, 4096);
     assert_eq!(token[..16], [0, 0x80, 0, 1, 0, 0, 0x01, 0xf8, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(token::identifier_of(&token), 0x0102_0304_0506_0708);
     assert!(token::creator_of(&token).unwrap().names(&unit.identity));
     assert_eq!(token[48..64], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]);
-    assert_eq!(token[96..102], [0, 0, 2, 0, 0, 3]);
+    assert_eq!(token[96..104], [0, 0, 2, 0, 0, 3, 0, 0]);
+    assert_eq!(token::compose(&thin(), 1, 0)[102], 0xc0, "LBPME and LBPRZ");
     assert!(token[token::EXTENDED_AT..].iter().all(|byte| *byte == 0), "it is the maker's");
     assert!(token::creator_of(&[0; 512]).is_err());
 }

@@ -75,6 +75,8 @@ const STEPS: &[&str] = &[
     "blkdiscard",
     "fstrim",
     "xcopy",
+    "odx",
+    "revoked",
     "priorities",
     "fail-over",
     "fail-back",

@@ -177,7 +177,7 @@ impl<D: Driver> Core<D> {
         let geometry = &unit.state.geometry;
         let bytes = populates.blocks * u64::from(geometry.block_length());
         let identifier = u64::from(home.0) << HOME_SHIFT | serial;
-        let mut token = Box::new(token::compose(&unit.state.identity, geometry, identifier, bytes));
+        let mut token = Box::new(token::compose(&unit.state, identifier, bytes));
         seal.close(&mut token);
         note(&mut self.sessions, *session, copying.list_id, |record| {
             (record.token, record.bytes) = (Some(token), bytes);

@@ -256,8 +256,7 @@ fn the_home_of_a_token_is_asked_what_it_stands_for_and_about_each_piece() {
     let mut bench = Bench::one_of(2);
     bench.open(1, 8);
     let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
-    let mut bytes: TokenBytes =
-        portico_scsi::token::compose(&disk().identity, &disk().geometry, 1 << 48 | 9, 4096);
+    let mut bytes: TokenBytes = portico_scsi::token::compose(&disk(), 1 << 48 | 9, 4096);
     bytes[511] = 1;
     write_using(&mut bench, &mut peer, 0, 1, &bytes, &[(0, 8)]);
     let [Word::Token(TokenWord::Redeem { question, token })] = &told(&bench)[..] else {
