@@ -382,6 +382,10 @@ impl<S> Queue<S> for FileQueue<S> {
             Request::Clear { offset_bytes, deallocate, .. } => {
                 (Kind::Clear { offset_bytes, deallocate }, None)
             }
+            Request::Repeat { .. } | Request::CompareAndWrite { .. } => {
+                let segments = request.into_segments();
+                return Ok(Submitted::done(tag, Err(MediumError::Unsupported), segments));
+            }
             Request::Flush => (Kind::Flush, None),
         };
         let total_bytes = segments.as_ref().map_or(cleared_bytes, R::length_bytes);

@@ -111,6 +111,18 @@ pub trait Queue<S> {
         false
     }
 
+    /// Whether it takes [`Request::CompareAndWrite`] of so many bytes there. Others are for the caller to read, to
+    /// compare and to write.
+    fn compares(&self, offset_bytes: u64, length_bytes: u64) -> bool {
+        let _ = (offset_bytes, length_bytes);
+        false
+    }
+
+    /// Whether it takes [`Request::Repeat`].
+    fn repeats(&self) -> bool {
+        false
+    }
+
     /// Requests that are begun and not done.
     fn in_flight(&self) -> usize;
 

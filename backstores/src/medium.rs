@@ -128,6 +128,22 @@ impl<S> Queue<S> for MediumQueue<S> {
         }
     }
 
+    fn compares(&self, offset_bytes: u64, length_bytes: u64) -> bool {
+        match self {
+            Self::Null(queue) => queue.compares(offset_bytes, length_bytes),
+            Self::Rbd(queue) => queue.compares(offset_bytes, length_bytes),
+            Self::Ram(_) | Self::File(_) => false,
+        }
+    }
+
+    fn repeats(&self) -> bool {
+        match self {
+            Self::Null(queue) => queue.repeats(),
+            Self::Rbd(queue) => queue.repeats(),
+            Self::Ram(_) | Self::File(_) => false,
+        }
+    }
+
     fn in_flight(&self) -> usize {
         match self {
             Self::Null(queue) => Queue::<S>::in_flight(queue),

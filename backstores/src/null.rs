@@ -77,8 +77,27 @@ impl<S> Queue<S> for NullQueue<S> {
                 let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
                 Submitted::done(tag, self.store.geometry().admits_write(offset_bytes, length), None)
             }
+            Request::Repeat { offset_bytes, length_bytes, segments } => {
+                let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
+                Submitted::done(tag, self.store.geometry().admits_write(offset_bytes, length), Some(segments))
+            }
+            Request::CompareAndWrite { offset_bytes, segments } => {
+                let length = R::length_bytes(&segments) / 2;
+                let are_zeroes = R::slices(&segments).flatten().take(length).all(|byte| *byte == 0);
+                let result = self.store.geometry().admits_write(offset_bytes, length);
+                let result = result.and_then(|()| are_zeroes.then_some(()).ok_or(MediumError::Differs));
+                Submitted::done(tag, result, Some(segments))
+            }
             Request::Flush => Submitted::done(tag, Ok(()), None),
         })
+    }
+
+    fn compares(&self, _offset_bytes: u64, _length_bytes: u64) -> bool {
+        true
+    }
+
+    fn repeats(&self) -> bool {
+        true
     }
 
     fn completed<R: Ring<Segments = S>>(

@@ -129,6 +129,9 @@ impl<S> Queue<S> for RamQueue<S> {
                 }
                 Submitted::done(tag, admitted, None)
             }
+            Request::Repeat { .. } | Request::CompareAndWrite { .. } => {
+                Submitted::done(tag, Err(MediumError::Unsupported), request.into_segments())
+            }
             Request::Flush => Submitted::done(tag, Ok(()), None),
         })
     }

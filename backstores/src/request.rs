@@ -34,8 +34,38 @@ pub enum Request<S> {
         /// Whether the space below is given back; otherwise it stays allocated, where the medium knows the difference.
         deallocate: bool,
     },
+    /// Writes `segments` again and again, until the range is full of them.
+    Repeat {
+        /// Of the first byte.
+        offset_bytes: u64,
+        /// A multiple of the segments' length.
+        length_bytes: u64,
+        /// What is written.
+        segments: S,
+    },
+    /// Compares the first half of `segments` with the medium, and writes the second half over it where nothing differs, in
+    /// one step for everybody who has the medium. Durable once it is complete.
+    CompareAndWrite {
+        /// Of the first byte.
+        offset_bytes: u64,
+        /// What is compared, then as many bytes to be written.
+        segments: S,
+    },
     /// Makes every write that has completed survive a power cut (SYNCHRONIZE CACHE).
     Flush,
+}
+
+impl<S> Request<S> {
+    /// The memory that came with it.
+    pub fn into_segments(self) -> Option<S> {
+        match self {
+            Self::Read { segments, .. }
+            | Self::Write { segments, .. }
+            | Self::Repeat { segments, .. }
+            | Self::CompareAndWrite { segments, .. } => Some(segments),
+            Self::Clear { .. } | Self::Flush => None,
+        }
+    }
 }
 
 /// A request that is done.
@@ -84,8 +114,10 @@ pub enum MediumError {
     NoSpace,
     /// The medium or its file system is read-only.
     WriteProtected,
-    /// The medium cannot clear ranges: zeroes have to be written. Nothing was changed.
+    /// The medium cannot do this by itself: clear a range, repeat, compare. Nothing was changed.
     Unsupported,
+    /// What was compared differs. Nothing was changed.
+    Differs,
     /// The kernel refused the request's alignment or range.
     Refused,
     /// The request reaches beyond the medium, which has become shorter.
@@ -129,7 +161,8 @@ impl fmt::Display for MediumError {
             Self::DataLost => "a sync failed, what the medium holds is unknown until it is opened again",
             Self::NoSpace => "no space left for the medium",
             Self::WriteProtected => "the medium is read-only",
-            Self::Unsupported => "the medium cannot clear ranges",
+            Self::Unsupported => "the medium cannot do this by itself",
+            Self::Differs => "what was compared differs",
             Self::Refused => "the kernel refused the request's alignment or range",
             Self::BeyondEnd => "the medium has become shorter",
             Self::Gone => "the medium is gone",

@@ -80,6 +80,10 @@ fn a_ram_disk_gives_back_what_was_written_and_lends_it() {
     let mut queue = medium.open_queue(&mut ring).unwrap();
     round_trip(&mut ring, &mut queue);
 
+    assert!(!queue.compares(0, 512) && !queue.repeats());
+    let request = Request::CompareAndWrite { offset_bytes: 0, segments: vec![vec![0; 1024]] };
+    assert_eq!(ring.run(&mut queue, request).result, Err(MediumError::Unsupported));
+
     let lent = queue.lend(8192, 4096).unwrap();
     let bytes: Vec<u8> =
         (*lent.owner).as_ref()[lent.range.clone()].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
@@ -175,6 +179,18 @@ fn a_null_medium_forgets_writes_and_lends_zeroes() {
     assert_eq!(ring.run(&mut queue, write).result, Ok(()));
     let done = ring.run(&mut queue, Request::Read { offset_bytes: 0, segments: vec![vec![1; 512]] });
     assert_eq!(done.segments.unwrap(), [vec![0; 512]]);
+    assert!(queue.compares(0, 512) && queue.repeats());
+    let mut compare = |first: u8| {
+        let segments = vec![vec![first], vec![0; 511], vec![7; 512]];
+        let done = ring.run(&mut queue, Request::CompareAndWrite { offset_bytes: 0, segments });
+        (done.result, done.segments.map(|segments| segments.concat().len()))
+    };
+    assert_eq!(compare(0), (Ok(()), Some(1024)));
+    assert_eq!(compare(1), (Err(MediumError::Differs), Some(1024)));
+    let repeat =
+        |offset_bytes| Request::Repeat { offset_bytes, length_bytes: 1 << 20, segments: vec![vec![1; 512]] };
+    assert_eq!(ring.run(&mut queue, repeat(512)).result, Ok(()));
+    assert_eq!(ring.run(&mut queue, repeat((1 << 49) - 512)).result, Err(MediumError::BeyondEnd));
     let lent = queue.lend((1 << 49) - (8 << 20), 8 << 20).unwrap();
     assert_eq!(lent.range, 0..8 << 20);
     assert!((*lent.owner).as_ref()[lent.range].iter().all(|byte| byte.load(Ordering::Relaxed) == 0));

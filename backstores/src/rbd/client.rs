@@ -222,6 +222,15 @@ impl Image {
         Ok(size)
     }
 
+    /// Bytes beside each other that lie in one object. Not 0.
+    pub(super) fn stripe_unit_bytes(&self) -> Result<u64, CephError> {
+        let mut unit = 0;
+        // SAFETY: the image is open; the call writes one number.
+        let asked = unsafe { (self.api().rbd_get_stripe_unit)(self.handle(), &raw mut unit) };
+        told(asked, || "asking for the image's stripe unit".to_owned())?;
+        Ok(unit.max(1))
+    }
+
     /// What the image is called below its name, for ever: no other has it.
     pub(super) fn id(&self) -> Result<CString, CephError> {
         let mut id = [0 as c_char; ID_BYTES];

@@ -4,8 +4,9 @@
 //! wakes the shard where it was not woken already. The shard takes them out in [`Queue::reap`].
 #![expect(unsafe_code, reason = "hands memory to librbd, and takes its callbacks")]
 
+use std::cell::UnsafeCell;
 use std::collections::VecDeque;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::io;
 use std::ptr;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use crate::{Backstore, Geometry, Queue};
 
 /// Operations that one queue has at librbd at a time. librbd has no bound of its own.
 pub const DEPTH_MAX: usize = 128;
+
+/// Within which librbd compares in every version.
+const SECTOR_BYTES: u64 = 512;
 
 /// Segments of one operation for which room is made in advance: as many as a ring's list has.
 const SEGMENTS_EXPECTED: usize = 72;
@@ -55,6 +59,8 @@ struct Work<S> {
     kind: Kind,
     total_bytes: usize,
     segments: Option<S>,
+    /// What librbd takes in one piece only, where the segments are not.
+    joined: Vec<u8>,
     /// Open until the operation has ended, even if the store has gone on to another.
     image: Arc<Image>,
     epoch: u64,
@@ -70,12 +76,15 @@ pub(super) enum Kind {
         deallocate: bool,
     },
     Flush,
+    /// The segments, again and again.
+    Repeat,
+    CompareAndWrite,
 }
 
 impl Kind {
     /// Whether one that timed out may still change what the image holds.
     pub(super) fn changes(self) -> bool {
-        matches!(self, Self::Write | Self::Clear { .. })
+        matches!(self, Self::Write | Self::Clear { .. } | Self::Repeat | Self::CompareAndWrite)
     }
 }
 
@@ -116,6 +125,9 @@ struct Context {
     api: &'static Api,
     landing: Arc<Landing>,
     slot: u32,
+    /// Where librbd writes at which byte a comparison failed: of the request, or of the object, as its version has it.
+    /// It is not looked at.
+    differs_at: UnsafeCell<u64>,
 }
 
 /// librbd's callback: an operation has ended.
@@ -151,7 +163,12 @@ impl Backstore for RbdStore {
             alarm: ring.alarm()?,
         });
         let slots = u32::try_from(DEPTH_MAX).expect("a small constant");
-        let context = |slot| Context { api: image.api(), landing: Arc::clone(&landing), slot };
+        let context = |slot| Context {
+            api: image.api(),
+            landing: Arc::clone(&landing),
+            slot,
+            differs_at: UnsafeCell::new(0),
+        };
         Ok(RbdQueue {
             store: Arc::clone(self),
             slots: (0..slots).map(|_| None).collect(),
@@ -173,7 +190,9 @@ impl<S> RbdQueue<S> {
         let admitted = match kind {
             Kind::Read if geometry.contains(offset_bytes, total_bytes) => Ok(()),
             Kind::Read => Err(MediumError::BeyondEnd),
-            Kind::Write | Kind::Clear { .. } => geometry.admits_write(offset_bytes, total_bytes),
+            Kind::Write | Kind::Clear { .. } | Kind::Repeat | Kind::CompareAndWrite => {
+                geometry.admits_write(offset_bytes, total_bytes)
+            }
             Kind::Flush => Ok(()),
         };
         match admitted {
@@ -193,50 +212,56 @@ impl<S> RbdQueue<S> {
     /// Hands the work in `slot` to librbd.
     fn begin(&mut self, slot: u32, offset_bytes: u64) {
         let index = slot as usize;
-        let work = self.slots[index].as_ref().expect("what is begun has a slot");
-        let (api, image) = (work.image.api(), work.image.handle());
+        let api = self.slots[index].as_ref().expect("what is begun has a slot").image.api();
         let context = (&raw const self.contexts[index]).cast_mut().cast::<c_void>();
-        let ranges = &self.ranges[index];
-        let count = i32::try_from(ranges.len()).expect("a list has few segments");
         let mut completion = ptr::null_mut();
         // SAFETY: `ended` is given the slot's context, which lives as long as the queue, and the queue is not closed
-        // while operations are in flight. The ranges stay as they are, and the memory that they name stays with the
-        // slot, until the end was reaped. The image is held by the slot as long.
-        let answer = unsafe {
-            let made = (api.rbd_aio_create_completion)(context, ended, &raw mut completion);
-            if made < 0 {
-                made
-            } else {
-                let answer = match work.kind {
-                    Kind::Read => {
-                        (api.rbd_aio_readv)(image, ranges.as_ptr(), count, offset_bytes, completion)
-                    }
-                    Kind::Write => {
-                        (api.rbd_aio_writev)(image, ranges.as_ptr(), count, offset_bytes, completion)
-                    }
-                    Kind::Clear { deallocate } => {
-                        let flags = if deallocate { 0 } else { THICK_PROVISION };
-                        (api.rbd_aio_write_zeroes)(
-                            image,
-                            offset_bytes,
-                            work.total_bytes,
-                            completion,
-                            flags,
-                            0,
-                        )
-                    }
-                    Kind::Flush => (api.rbd_aio_flush)(image, completion),
-                };
-                if answer < 0 {
-                    // It was not begun: librbd will not call back.
-                    (api.rbd_aio_release)(completion);
-                }
-                answer
+        // while operations are in flight.
+        let made = unsafe { (api.rbd_aio_create_completion)(context, ended, &raw mut completion) };
+        let answer = if made < 0 {
+            made
+        } else {
+            let answer = self.ask(index, offset_bytes, completion);
+            if answer < 0 {
+                // SAFETY: the operation was not begun: librbd will not call back.
+                unsafe { (api.rbd_aio_release)(completion) };
             }
+            answer
         };
         if answer < 0 {
             self.refused.push_back(End { slot, result: answer as isize, at: Instant::now() });
             self.landing.alarm.ring();
+        }
+    }
+
+    /// Asks librbd for the operation in the slot.
+    fn ask(&self, index: usize, offset_bytes: u64, completion: api::Completion) -> i32 {
+        let work = self.slots[index].as_ref().expect("what is begun has a slot");
+        let (api, image, length) = (work.image.api(), work.image.handle(), work.total_bytes);
+        let ranges = &self.ranges[index];
+        let (list, count) = (ranges.as_ptr(), i32::try_from(ranges.len()).expect("a list has few segments"));
+        let (piece, piece_bytes) = in_one_piece(ranges, &work.joined);
+        // SAFETY: the ranges stay as they are, and the memory that they and the piece name stays with the slot, until the
+        // end was reaped. What is compared is as long as what is written behind it. The image is held by the slot as long.
+        unsafe {
+            match work.kind {
+                Kind::Read => (api.rbd_aio_readv)(image, list, count, offset_bytes, completion),
+                Kind::Write => (api.rbd_aio_writev)(image, list, count, offset_bytes, completion),
+                Kind::Clear { deallocate } => {
+                    let flags = if deallocate { 0 } else { THICK_PROVISION };
+                    (api.rbd_aio_write_zeroes)(image, offset_bytes, length, completion, flags, 0)
+                }
+                Kind::Flush => (api.rbd_aio_flush)(image, completion),
+                Kind::Repeat => {
+                    (api.rbd_aio_writesame)(image, offset_bytes, length, piece, piece_bytes, completion, 0)
+                }
+                Kind::CompareAndWrite => {
+                    let (written, at) = (piece.add(length), self.contexts[index].differs_at.get());
+                    let compare = api.rbd_aio_compare_and_write;
+                    let answer = compare(image, offset_bytes, length, piece, written, completion, at, 0);
+                    i32::try_from(answer).unwrap_or(-libc::EIO)
+                }
+            }
         }
     }
 
@@ -250,6 +275,13 @@ impl<S> RbdQueue<S> {
                     self.store.written();
                 }
                 Ok(())
+            }
+            Err(_) if work.kind == Kind::CompareAndWrite && result == -(libc::EILSEQ as isize) => {
+                Err(MediumError::Differs)
+            }
+            Err(_) if work.kind == Kind::CompareAndWrite && result == -(libc::EINVAL as isize) => {
+                self.store.compares_at_most(SECTOR_BYTES);
+                Err(MediumError::Unsupported)
             }
             Err(_) => {
                 let errno = i32::try_from(-result).unwrap_or(libc::EIO);
@@ -279,14 +311,20 @@ impl<S> Queue<S> for RbdQueue<S> {
                 let length = usize::try_from(*length_bytes).unwrap_or(usize::MAX);
                 (Kind::Clear { deallocate: *deallocate }, *offset_bytes, length)
             }
+            Request::Repeat { offset_bytes, length_bytes, .. } => {
+                (Kind::Repeat, *offset_bytes, usize::try_from(*length_bytes).unwrap_or(usize::MAX))
+            }
+            Request::CompareAndWrite { offset_bytes, segments } => {
+                (Kind::CompareAndWrite, *offset_bytes, R::length_bytes(segments) / 2)
+            }
             Request::Flush => (Kind::Flush, 0, 0),
         };
         if let Some(result) = self.judge(kind, offset, length) {
-            return Ok(Submitted::done(tag, result, into_segments(request)));
+            return Ok(Submitted::done(tag, result, request.into_segments()));
         }
         let Some(slot) = self.free.pop() else { return Err(QueueFull(request)) };
         self.follow();
-        let mut segments = into_segments(request);
+        let mut segments = request.into_segments();
         let ranges = &mut self.ranges[slot as usize];
         ranges.clear();
         match &mut segments {
@@ -300,9 +338,16 @@ impl<S> Queue<S> for RbdQueue<S> {
             })),
             None => {}
         }
+        // Rare commands, and short: the segments are booked, so is in effect what is copied out of them.
+        let mut joined = Vec::new();
+        if let (Kind::Repeat | Kind::CompareAndWrite, Some(segments)) = (kind, &segments)
+            && ranges.len() > 1
+        {
+            R::slices(segments).for_each(|slice| joined.extend_from_slice(slice));
+        }
         let image = Arc::clone(&self.image);
         let begun = Instant::now();
-        let work = Work { tag, kind, total_bytes: length, segments, image, epoch: self.epoch, begun };
+        let work = Work { tag, kind, total_bytes: length, segments, joined, image, epoch: self.epoch, begun };
         self.slots[slot as usize] = Some(work);
         self.begin(slot, offset);
         Ok(Submitted::InFlight)
@@ -330,6 +375,16 @@ impl<S> Queue<S> for RbdQueue<S> {
         }
     }
 
+    /// librbd compares within one object, or one unit of a striped image; an older one within a sector.
+    fn compares(&self, offset_bytes: u64, length_bytes: u64) -> bool {
+        let unit = self.store.compared_unit_bytes();
+        offset_bytes / unit == (offset_bytes + length_bytes.max(1) - 1) / unit
+    }
+
+    fn repeats(&self) -> bool {
+        true
+    }
+
     fn in_flight(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -350,9 +405,10 @@ impl<S> Drop for RbdQueue<S> {
     }
 }
 
-fn into_segments<S>(request: Request<S>) -> Option<S> {
-    match request {
-        Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
-        Request::Clear { .. } | Request::Flush => None,
+/// What the ranges hold, where librbd takes one pointer: theirs if there is one, or that of the copy.
+fn in_one_piece(ranges: &[libc::iovec], joined: &[u8]) -> (*const c_char, usize) {
+    match ranges {
+        [one] => (one.iov_base.cast_const().cast(), one.iov_len),
+        _ => (joined.as_ptr().cast(), joined.len()),
     }
 }

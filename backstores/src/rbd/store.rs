@@ -99,6 +99,9 @@ pub struct RbdStore {
     options: RbdOptions,
     /// The image's id. An image that was made anew under the same name has another, and other content.
     id: CString,
+    /// Within how many bytes librbd compares and writes: those beside each other that lie in one object, or a sector. Which,
+    /// it says when it is asked for more.
+    compared_unit_bytes: AtomicU64,
     /// With the size that it had when it was opened first.
     geometry: Geometry,
     pub(crate) blocks: BlockCount,
@@ -130,7 +133,7 @@ pub fn open_rbd(
     let (keeper, calls) = sync_channel(1);
     let client = Client::connect(&options)?;
     let image = Image::open(client, &options, &keeper)?;
-    let (size, id) = (image.size_bytes()?, image.id()?);
+    let (size, id, stripe_unit_bytes) = (image.size_bytes()?, image.id()?, image.stripe_unit_bytes()?);
     if image.is_encrypted() {
         tracing::info!(image = %options, "it holds an encrypted volume (LUKS), and is served as it lies there, encrypted");
     }
@@ -152,6 +155,7 @@ pub fn open_rbd(
     let store = Arc::new(RbdStore {
         options,
         id,
+        compared_unit_bytes: AtomicU64::new(stripe_unit_bytes),
         geometry,
         blocks: BlockCount::new(blocks),
         size_bytes: AtomicU64::new(size),
@@ -200,6 +204,14 @@ impl RbdStore {
     /// For people.
     pub fn client_address(&self) -> Result<String, String> {
         Ok(self.current().0.address()?.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn compared_unit_bytes(&self) -> u64 {
+        self.compared_unit_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn compares_at_most(&self, bytes: u64) {
+        self.compared_unit_bytes.fetch_min(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn epoch(&self) -> u64 {

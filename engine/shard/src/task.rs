@@ -252,6 +252,10 @@ pub struct Atomic {
     pub buffers: Vec<Buffer>,
     /// Its claim, granted or not.
     pub claim: Option<Stamp>,
+    /// The medium compares and writes by itself, for everybody who has it. There is memory for both at once.
+    pub native: bool,
+    /// It has found a difference: the blocks are read, to see where.
+    pub differs: bool,
     /// The blocks are being written, and no longer read.
     pub stores: bool,
     /// How far that has come, in bytes.
@@ -292,6 +296,8 @@ impl Default for Atomic {
             is_gathered: false,
             buffers: Vec::new(),
             claim: None,
+            native: false,
+            differs: false,
             stores: false,
             at_bytes: 0,
         }

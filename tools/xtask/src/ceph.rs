@@ -5,6 +5,7 @@
 
 mod contents;
 mod outages;
+mod shared;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -69,10 +70,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a clone shows its parent, and leaves it as it is", contents::serves_a_clone),
     ("an image in a namespace is another one than that in the pool", contents::serves_a_namespace),
     ("UNMAP gives the objects back, and zeroes what is less than one", contents::gives_space_back),
+    ("WRITE SAME fills blocks over several objects", shared::repeats),
     (
         "a journaled image and one with a cache of its own are refused, an encrypted one is named",
         contents::refuses,
     ),
+    ("COMPARE AND WRITE tells a difference: in a sector, in an object, over two", shared::compares),
+    ("two gateways add to one number by COMPARE AND WRITE: nothing is lost", shared::counts_with_another),
     ("an OSD hangs and comes back: what was outstanding completes", outages::rides_out_a_hang),
     (
         "more is asked of an OSD that hangs than memory would hold: it waits, and completes",
@@ -96,6 +100,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 
 /// A gateway and the image that it serves, made anew for each scenario.
 struct Site<'a> {
+    tree: &'a Tree,
     cluster: &'a Cluster,
     gateway: Gateway,
     pool: &'static str,
@@ -103,12 +108,12 @@ struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    fn new(tree: &Tree, cluster: &'a Cluster, number: usize) -> Result<Site<'a>> {
+    fn new(tree: &'a Tree, cluster: &'a Cluster, number: usize) -> Result<Site<'a>> {
         let image = format!("lab{number}");
         cluster.rbd(&["create", "--size", "64M", &image])?;
         let mut gateway = Gateway::prepare(tree)?;
         gateway.argue(&["--cores", "0,1"]);
-        Ok(Site { cluster, gateway, pool: "rbd", image })
+        Ok(Site { tree, cluster, gateway, pool: "rbd", image })
     }
 
     /// Starts the gateway with a RAM disk, the image with these further attributes, and another image, as LUNs 0, 1, 2.
@@ -128,10 +133,7 @@ impl<'a> Site<'a> {
     }
 
     fn log_in(&self, number: u16) -> Result<Initiator> {
-        let mut initiator = Initiator::log_in(self.gateway.portal(), initiator::plan(IQN, number))?;
-        initiator.patience(HANG_LIMIT)?;
-        initiator.clear_attentions(RAM)?;
-        Ok(initiator)
+        log_in(&self.gateway, number)
     }
 
     /// Logs in, and waits until the image answers READs with GOOD.
@@ -182,6 +184,13 @@ impl<'a> Site<'a> {
     fn hear(&self, words: &str) -> Result<()> {
         until(|| Ok(self.gateway.log().contains(words)), &format!("the log has {words:?}"))
     }
+}
+
+fn log_in(gateway: &Gateway, number: u16) -> Result<Initiator> {
+    let mut initiator = Initiator::log_in(gateway.portal(), initiator::plan(IQN, number))?;
+    initiator.patience(HANG_LIMIT)?;
+    initiator.clear_attentions(RAM)?;
+    Ok(initiator)
 }
 
 /// Waits until READs end with GOOD.

@@ -41,6 +41,8 @@ pub(super) struct Unit<M> {
     pub(super) name: Arc<str>,
     pub(super) fence: Fence,
     pub(super) medium: Medium<M>,
+    /// Why it could not be opened, as was said last; empty if it could.
+    closed_because: String,
     pub(super) sizing: Sizing,
     pub(super) ledger: LedgerKnown,
     /// Whether its ledger was written under this kernel: its initiators have been here before.
@@ -166,6 +168,7 @@ impl<M: Clone> Control<M> {
             ledger: LedgerKnown::Reading,
             known_before: false,
             users: 0,
+            closed_because: String::new(),
             survey_at: Moment::NEVER,
             closing: None,
         };
@@ -206,16 +209,18 @@ impl<M: Clone> Control<M> {
         match checked {
             Ok((medium, extent)) => {
                 unit.medium = Medium::Open { medium, extent };
+                unit.closed_because.clear();
                 self.make_ready(id, now, orders);
             }
             Err(reason) => {
                 let after = OPEN_RETRY_MIN.saturating_mul(1 << failures.min(16)).min(OPEN_RETRY_MAX);
                 unit.medium = Medium::Failed { failures: failures + 1, retry_at: now + after };
                 self.counters.opens_failed += 1;
-                // The first time only: it may go on for days.
-                if failures == 0 {
+                // Each reason once: it may go on for days.
+                if unit.closed_because != reason {
                     let line = format!("device {} is not ready: {reason}. It is tried again", unit.name);
                     orders.push(Order::Log(Level::Error, line));
+                    unit.closed_because = reason;
                 }
                 self.errand(id, Errand::Device(Readiness::CauseNotReportable, None), now, orders);
             }

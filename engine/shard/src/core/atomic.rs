@@ -6,12 +6,13 @@
 //! booked; others are gathered in their turn, as a series' are ([`Core::may_gather`]), and asked for then. Each piece is judged by the state of its moment like any other: what a
 //! fence refuses between the comparison and the write is not written.
 
-use portico_backstores::Request;
+use portico_backstores::{Queue as _, Request};
 use portico_ring::Segments;
 use portico_scsi::block::AtomicOperation;
 use portico_scsi::sense::{AdditionalSense, Outcome};
 
 use super::medium::Refused;
+use super::series::fill;
 use super::verify::first_difference;
 use super::{Core, Line, OpKind};
 use crate::budget::{Kind, Short};
@@ -126,7 +127,10 @@ impl<D: Driver> Core<D> {
         if !atomic.buffers.is_empty() {
             return true;
         }
-        let length = piece_length(atomic.length_bytes);
+        let native = self.compares_by_itself(key);
+        let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get_mut(key) else { return false };
+        atomic.native = native;
+        let length = if native { atomic.data.len() } else { piece_length(atomic.length_bytes) };
         match self.take_memory(length) {
             Some(list) => {
                 self.charge(key, length as u64);
@@ -138,6 +142,17 @@ impl<D: Driver> Core<D> {
                 false
             }
         }
+    }
+
+    /// Whether the medium takes comparison and write as one request: an RBD image, of which others may hold the same one.
+    fn compares_by_itself(&self, key: Key<Task>) -> bool {
+        let Some(Task { work: Work::Atomic(atomic), unit: Some(unit), .. }) = self.tasks.get(key) else {
+            return false;
+        };
+        let queue = self.units.get(*unit).and_then(|unit| unit.queue.as_ref());
+        atomic.operation == AtomicOperation::CompareAndWrite
+            && atomic.data.len() <= PIECE_BYTES_MAX
+            && queue.is_some_and(|queue| queue.compares(atomic.offset_bytes, atomic.length_bytes))
     }
 
     /// Buffers that come back from the medium, or have just been taken.
@@ -155,7 +170,11 @@ impl<D: Driver> Core<D> {
             if atomic.stores {
                 return self.finish(key, Outcome::GOOD);
             }
-            (atomic.stores, atomic.at_bytes) = (true, 0);
+            // Where the medium has found a difference that is gone, somebody else has written: it is asked again.
+            (atomic.stores, atomic.at_bytes, atomic.differs) = (!atomic.native, 0, false);
+        }
+        if atomic.native && !atomic.differs {
+            return self.compare_and_store(key, block_bytes);
         }
         atomic.stores |= atomic.operation == AtomicOperation::Write;
         if self.queue_behind(key, Line::Room) {
@@ -196,6 +215,43 @@ impl<D: Driver> Core<D> {
                 self.wait_for(key, line, Short::Unit);
             }
         }
+    }
+
+    /// Hands comparison and write over as one request.
+    fn compare_and_store(&mut self, key: Key<Task>, block_bytes: u32) {
+        if self.queue_behind(key, Line::Room) {
+            return;
+        }
+        let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get_mut(key) else { return };
+        let Atomic { offset_bytes, length_bytes, .. } = **atomic;
+        let mut segments = self.pool.list();
+        fill_list(&mut segments, atomic, atomic.data.len());
+        fill(segments.slices_mut(), &atomic.data, 0);
+        // Before it is handed over: a medium in memory is done at once.
+        atomic.stores = true;
+        let blocks = Blocks::at(offset_bytes, length_bytes, block_bytes);
+        let request = Request::CompareAndWrite { offset_bytes, segments };
+        let refused = match self.hand_over(key, OpKind::Store { length_bytes }, blocks, request) {
+            Ok(()) => return,
+            Err(Refused::Ends(outcome)) => return self.finish(key, outcome),
+            Err(refused) => refused,
+        };
+        let (list, line) = refused.waits();
+        self.take_back(key, list.expect("a request's list comes back"));
+        if let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get_mut(key) {
+            atomic.stores = false;
+        }
+        self.wait_for(key, line, Short::Unit);
+    }
+
+    /// The medium has compared, and found a difference: where, each version of librbd says in its own way, so the blocks are
+    /// read. Or it does not compare so much: then reading and writing are two requests.
+    pub(super) fn atomic_refused(&mut self, key: Key<Task>, differs: bool, segments: Option<Segments>) {
+        if let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get_mut(key) {
+            (atomic.stores, atomic.differs, atomic.native) = (false, differs, differs);
+        }
+        self.take_back(key, segments.expect("a write gives its segments back"));
+        self.pump_atomic(key);
     }
 
     /// A piece is read: it is compared, or goes into the data.

@@ -177,7 +177,7 @@ impl<D: Driver> Core<D> {
         if !unit.arbiter.is_open()
             && is_closed(task, unit, (kind, blocks), (&mut self.peer_mail, self.shards))
         {
-            return Err(Refused::Closed(list_of(request)));
+            return Err(Refused::Closed(request.into_segments()));
         }
         let Some(queue) = &mut unit.queue else {
             self.drop_request(request);
@@ -193,7 +193,7 @@ impl<D: Driver> Core<D> {
                     // It is another shard that is in the way, for a moment: nothing of ours will end.
                     self.released = true;
                 }
-                Err(Refused::Full(list_of(request)))
+                Err(Refused::Full(request.into_segments()))
             }
             Ok(submitted) => {
                 unit.begun(unit_key, &mut self.at_work);
@@ -214,7 +214,7 @@ impl<D: Driver> Core<D> {
     }
 
     fn drop_request(&mut self, request: Request<Segments>) {
-        self.pool.keep_list_if(list_of(request));
+        self.pool.keep_list_if(request.into_segments());
     }
 
     /// An operation of the ring that belongs to a unit's queue has ended.
@@ -242,23 +242,26 @@ impl<D: Driver> Core<D> {
         self.op_done(&op, result, segments);
     }
 
-    fn op_done(&mut self, op: &Op, result: Result<(), MediumError>, segments: Option<Segments>) {
-        self.released = true;
-        if op.kind == OpKind::LastFlush
-            && result.is_err()
-            && let Some(unit) = self.units.get(op.unit)
-        {
+    /// A flush that nobody's command waits for has failed.
+    fn note_failed_flush(&mut self, op: &Op, error: &MediumError) {
+        let Some(unit) = self.units.get(op.unit) else { return };
+        if op.kind == OpKind::LastFlush {
             tracing::error!(
                 device = &*unit.device,
                 "the last flush failed: what was written last may be lost"
             );
             self.failed_flushes.push(unit.id);
         }
-        if let (OpKind::InstallFlush, Err(error), Some(generation)) = (op.kind, &result, op.fenced)
-            && let Some(unit) = self.units.get(op.unit)
-        {
+        if let (OpKind::InstallFlush, Some(generation)) = (op.kind, op.fenced) {
             tracing::error!(device = &*unit.device, %error, "the flush failed that turns a write cache off");
             self.outbox.push_back(ToControl::FlushFailed { unit: unit.id, generation });
+        }
+    }
+
+    fn op_done(&mut self, op: &Op, result: Result<(), MediumError>, segments: Option<Segments>) {
+        self.released = true;
+        if let Err(error) = &result {
+            self.note_failed_flush(op, error);
         }
         self.leave_medium(op);
         if let OpKind::Work { length_bytes } = op.kind {
@@ -278,6 +281,11 @@ impl<D: Driver> Core<D> {
         }
         if result == Err(MediumError::Unsupported) && matches!(op.kind, OpKind::Clear { .. }) {
             return self.write_zeroes_instead(op.task);
+        }
+        if let Err(error @ (MediumError::Differs | MediumError::Unsupported)) = result
+            && matches!(task.work, Work::Atomic(_))
+        {
+            return self.atomic_refused(op.task, error == MediumError::Differs, segments);
         }
         if let Err(error) = result {
             // A closed medium says once that it is closed, not for each request that finds it so.
@@ -373,14 +381,6 @@ impl<D: Driver> Core<D> {
     }
 }
 
-/// The list that came with a request.
-fn list_of(request: Request<Segments>) -> Option<Segments> {
-    match request {
-        Request::Read { segments, .. } | Request::Write { segments, .. } => Some(segments),
-        Request::Clear { .. } | Request::Flush => None,
-    }
-}
-
 /// NOT READY, because the medium is not there.
 pub(super) fn not_ready() -> Outcome {
     Outcome::check(Sense::new(SenseKey::NotReady, AdditionalSense::NOT_READY_CAUSE_NOT_REPORTABLE))
@@ -401,9 +401,11 @@ fn outcome_of(error: MediumError, kind: OpKind, blocks: Blocks) -> Outcome {
             let timed_out = AdditionalSense::LOGICAL_UNIT_COMMUNICATION_TIMEOUT;
             Outcome::check(Sense::new(SenseKey::AbortedCommand, timed_out))
         }
-        MediumError::Refused | MediumError::Unsupported | MediumError::Cancelled | MediumError::Other(_) => {
-            Outcome::internal_failure()
-        }
+        MediumError::Refused
+        | MediumError::Unsupported
+        | MediumError::Differs
+        | MediumError::Cancelled
+        | MediumError::Other(_) => Outcome::internal_failure(),
         MediumError::Unrecovered | MediumError::DataLost | MediumError::BeyondEnd => match kind {
             OpKind::Fetch { .. } => Outcome::read_error(blocks.lba),
             OpKind::Store { .. } | OpKind::Clear { .. } => Outcome::write_error(blocks.lba),

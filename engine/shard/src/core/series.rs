@@ -155,6 +155,7 @@ impl<D: Driver> Core<D> {
             return;
         }
         let refused = match pass {
+            Pass::Store { .. } if self.repeats_by_itself(key) => self.repeat_piece(key),
             Pass::Store { durable } => self.store_piece(key, durable),
             Pass::Check | Pass::Compare | Pass::Survey { .. } => self.fetch_piece(key),
             Pass::Same { .. } => unreachable!("it has just become one of the others"),
@@ -194,6 +195,32 @@ impl<D: Driver> Core<D> {
         self.counters.copied_bytes += length as u64;
         let request = Request::Write { offset_bytes, segments, durable };
         self.hand_over(key, OpKind::Store { length_bytes: length as u64 }, blocks, request)
+    }
+
+    /// Whether the data are shorter than the blocks, and the medium repeats them by itself.
+    fn repeats_by_itself(&self, key: Key<Task>) -> bool {
+        let Some(Task { work: Work::Series(series), unit: Some(unit), .. }) = self.tasks.get(key) else {
+            return false;
+        };
+        let queue = self.units.get(*unit).and_then(|unit| unit.queue.as_ref());
+        !series.data.is_empty()
+            && (series.data.len() as u64) < series.length_bytes
+            && queue.is_some_and(portico_backstores::Queue::repeats)
+    }
+
+    /// Has the medium fill the next piece with the data.
+    fn repeat_piece(&mut self, key: Key<Task>) -> Result<(), Refused> {
+        let (offset_bytes, _, length, blocks, _) = self.next_piece(key, false, CLEAR_BYTES_MAX);
+        let Some(Task { work: Work::Series(series), .. }) = self.tasks.get(key) else { return Ok(()) };
+        let data_bytes = series.data.len();
+        let mut segments = self.take_memory(data_bytes).ok_or(Refused::Full(None))?;
+        let Some(Task { work: Work::Series(series), .. }) = self.tasks.get_mut(key) else { return Ok(()) };
+        series.unstable = true;
+        fill(segments.slices_mut(), &series.data, 0);
+        self.counters.copied_bytes += data_bytes as u64;
+        let length_bytes = length as u64;
+        let request = Request::Repeat { offset_bytes, length_bytes, segments };
+        self.hand_over(key, OpKind::Store { length_bytes }, blocks, request)
     }
 
     fn fetch_piece(&mut self, key: Key<Task>) -> Result<(), Refused> {

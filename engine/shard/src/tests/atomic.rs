@@ -1,6 +1,6 @@
 //! Commands that have their blocks for themselves, on one shard and on one of two, whose other is played by the test.
 
-use portico_backstores::RamStore;
+use portico_backstores::{NullStore, RamStore};
 use portico_model::peer::{Claim, PeerLetter, Stamp, Word};
 
 use super::*;
@@ -87,6 +87,44 @@ fn a_difference_is_told_with_its_offset_and_nothing_is_written() {
     assert_eq!((answer[3], sense[0], sense[2]), (CHECK_CONDITION, 0xf0, 0x0e), "VALID; MISCOMPARE");
     assert_eq!(sense[3..7], (1024u32 - 27).to_be_bytes());
     assert_eq!(sense[12..14], [0x1d, 0]);
+}
+
+/// A medium that compares by itself, and holds zeroes.
+fn one_that_compares() -> (Bench, Peer) {
+    let mut bench = Bench::new();
+    bench.open_medium(1, Medium::Null(NullStore::new(512, BLOCKS, false).expect("zeroes can be had")));
+    let peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    (bench, peer)
+}
+
+fn compare_with_zeroes(bench: &mut Bench, peer: &mut Peer, wrong_at: Option<usize>) {
+    let mut cdb = transfer(0x89, 3, 0);
+    cdb[13] = 2;
+    let mut data = vec![0; 2048];
+    data[1024..].fill(0xaa);
+    if let Some(at) = wrong_at {
+        data[at] = 1;
+    }
+    bench.command(peer, 0, 1, cdb, 2048, &data);
+}
+
+#[test]
+fn a_medium_that_compares_by_itself_has_one_request() {
+    let (mut bench, mut peer) = one_that_compares();
+    compare_with_zeroes(&mut bench, &mut peer, None);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+    assert_eq!(bench.shard.core.tasks.iter().count(), 0, "its blocks and its memory are free again");
+}
+
+#[test]
+fn what_it_finds_different_is_read_to_tell_where() {
+    let (mut bench, mut peer) = one_that_compares();
+    compare_with_zeroes(&mut bench, &mut peer, Some(1000));
+    let answer: Vec<u8> = bench.world.borrow_mut().sockets[peer.socket].from_shard.drain(..).collect();
+    let sense = &answer[BHS_BYTES + 2..];
+    assert_eq!((answer[3], sense[0], sense[2]), (CHECK_CONDITION, 0xf0, 0x0e), "VALID; MISCOMPARE");
+    assert_eq!(sense[3..7], 1000u32.to_be_bytes());
+    assert_eq!(bench.shard.core.tasks.iter().count(), 0);
 }
 
 #[test]

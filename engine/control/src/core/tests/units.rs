@@ -122,6 +122,11 @@ fn a_device_that_fails_to_open_is_not_ready_and_tried_again_ever_later() {
         world.tell(Mail::DeviceOpened { unit: a, result: Err("no such file".to_owned()) });
     }
     world.pass(Duration::from_secs(60));
+    world.said();
+    world.tell(Mail::DeviceOpened { unit: a, result: Err("no permission".to_owned()) });
+    let other = "log: device a is not ready: no permission. It is tried again".to_owned();
+    assert!(world.said().contains(&other), "another reason is told");
+    world.pass(Duration::from_secs(60));
     world.open(a);
     assert_eq!(readiness(&world), Readiness::Ready);
 }
