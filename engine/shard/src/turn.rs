@@ -53,8 +53,8 @@ const MESSAGES_PER_TURN: usize = 256;
 /// The longest that a turn sleeps, so that timers of any kind are at most so late.
 const SLEEP_MS_MAX: u64 = 200;
 /// Connections that a shard accepts in a tenth of a second: a flood of them leaves the processor to those that are there. 10,000
-/// initiators that come at once are all there after four seconds, divided by the number of shards.
-const ACCEPTS_PER_TICK: u32 = 250;
+/// initiators that come at once are all there after seven seconds, divided by the number of shards.
+const ACCEPTS_PER_TICK: u32 = 150;
 /// How long a shutdown waits for commands in hand before their connections are closed.
 const QUIESCE_PATIENCE_S: u64 = 10;
 /// How long a shutdown gives initiators to log out that were asked to.
