@@ -13,13 +13,14 @@ use portico_iscsi::initiator::{
 use portico_iscsi::moment::Moment;
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{
-    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, data_segment_length,
+    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, TaskAttribute, data_segment_length,
 };
 
-use crate::command::{Menu, What, Wish};
+use crate::command::{Menu, REFUSED, What, Wish};
 use crate::history::{Oracle, Serial, Step};
 use crate::hub::{self, Hub, Side};
 use crate::management::Managing;
+use crate::plant::Plant;
 
 /// The target of every world.
 pub(crate) const TARGET: &str = "iqn.2026-11.io.portico:sim";
@@ -429,6 +430,7 @@ impl Initiator {
     fn completed(&mut self, hub: &mut Hub, completion: &Completion<'_>) {
         let pending = self.pending.remove(&completion.user).expect("the session knows what is open");
         let session = self.serial;
+        self.judge_order(hub, completion.user, pending.wish, completion.status);
         tracing::debug!(
             now = hub.now.0, initiator = self.number, session = session.0, wish = ?pending.wish, asked = pending.asked,
             status = completion.status, sense = ?completion.sense, "answered"
@@ -447,6 +449,29 @@ impl Initiator {
             let next = first + sectors;
             self.audited = if next == end { (pending.wish.unit + 1, 0) } else { (pending.wish.unit, next) };
         }
+    }
+
+    /// SAM-5 §8.6, at the ends of commands: their statuses come in the order in which they ended. Commands that came before and
+    /// are still open, and that nobody may have aborted, have not ended.
+    fn judge_order(&self, hub: &mut Hub, user: u64, wish: Wish, status: u8) {
+        if REFUSED.contains(&status) || !self.managing.is_empty() {
+            return;
+        }
+        let waits_for = |before: TaskAttribute| match wish.attribute {
+            TaskAttribute::Ordered => true,
+            TaskAttribute::HeadOfQueue => false,
+            _ => matches!(before, TaskAttribute::Ordered | TaskAttribute::HeadOfQueue),
+        };
+        let passed = self.pending.range(..user).find(|(_, before)| {
+            before.wish.unit == wish.unit
+                && waits_for(before.wish.attribute)
+                && Some(hub.history.resets(wish.unit)) == before.resets
+        });
+        if let Some((_, before)) = passed {
+            let what = format!("initiator {}: {wish:?} ended before {:?}", self.number, before.wish);
+            return hub.history.violate(Oracle::Order, what);
+        }
+        hub.history.tally.ordered += u64::from(wish.attribute == TaskAttribute::Ordered);
     }
 
     fn logged_out(&mut self, hub: &mut Hub) {
@@ -536,7 +561,10 @@ impl Initiator {
         let user = self.next_user;
         let cdb = wish.cdb();
         let Some(session) = self.session() else { return };
-        let Some(tag) = session.submit(&cdb.command(wish.unit, user)) else {
+        // A command that is asked for again by a new session is as it was.
+        let lost = hub.plant == Some(Plant::AttributesLost);
+        let attribute = if lost { TaskAttribute::Simple } else { wish.attribute };
+        let Some(tag) = session.submit(&cdb.command(wish.unit, attribute, user)) else {
             // The window is closed.
             self.lost.extend(again);
             return;

@@ -20,6 +20,8 @@ pub enum Plant {
     LedgerNotSynced,
     /// A ledger counts as written before it is.
     LedgerLate,
+    /// Task attributes are lost on the way: every command is SIMPLE.
+    AttributesLost,
     /// A medium's volatile cache is not flushed when MODE SELECT turns it off.
     CacheNotFlushed,
 }

@@ -54,6 +54,11 @@ fn finding(plant: Plant) -> Violation {
 }
 
 #[test]
+fn commands_out_of_their_order_are_found() {
+    assert_eq!(finding(Plant::AttributesLost).oracle, Oracle::Order);
+}
+
+#[test]
 fn a_fence_that_does_not_drain_is_found() {
     assert_eq!(finding(Plant::DrainRemoved).oracle, Oracle::Fence);
 }

@@ -28,12 +28,15 @@ const CHECK_CONDITION: u8 = 0x02;
 const BUSY: u8 = 0x08;
 const RESERVATION_CONFLICT: u8 = 0x18;
 const TASK_SET_FULL: u8 = 0x28;
+/// Statuses of commands that never came into their task set.
+pub(crate) const REFUSED: [u8; 2] = [BUSY, TASK_SET_FULL];
 
 /// A command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
     pub(crate) unit: usize,
     pub(crate) what: What,
+    pub(crate) attribute: TaskAttribute,
     /// Of the unit.
     block_sectors: u64,
 }
@@ -167,16 +170,26 @@ impl Cdb {
     }
 
     /// The command as the initiator's session takes it.
-    pub(crate) fn command(&self, unit: usize, user: u64) -> Command<'_> {
+    pub(crate) fn command(&self, unit: usize, attribute: TaskAttribute, user: u64) -> Command<'_> {
         Command {
             lun: lun_of(unit),
             cdb: self.bytes(),
             direction: self.direction,
             expected_length: self.data_bytes,
-            attribute: TaskAttribute::Simple,
+            attribute,
             immediate: false,
             user,
         }
+    }
+}
+
+/// Mostly SIMPLE.
+fn attribute(hub: &mut Hub) -> TaskAttribute {
+    match hub.random.below(24) {
+        0 | 1 => TaskAttribute::Ordered,
+        2 => TaskAttribute::HeadOfQueue,
+        3 => TaskAttribute::Untagged,
+        _ => TaskAttribute::Simple,
     }
 }
 
@@ -195,11 +208,16 @@ impl Wish {
         let drawn = rows.iter().find(|(weight, _)| at.checked_sub(*weight).map(|rest| at = rest).is_none());
         let (_, draw) = drawn.expect("it is less than the sum");
         let what = draw(initiator, hub, unit).unwrap_or(What::TestUnitReady);
-        Some(Self::of(hub, unit, what))
+        let attribute = match initiator.habits.menu {
+            Menu::Everything => attribute(hub),
+            _ => TaskAttribute::Simple,
+        };
+        Some(Self { attribute, ..Self::of(hub, unit, what) })
     }
 
     fn of(hub: &Hub, unit: usize, what: What) -> Self {
-        Self { unit, what, block_sectors: hub.disks[unit].character.block_sectors }
+        let block_sectors = hub.disks[unit].character.block_sectors;
+        Self { unit, what, attribute: TaskAttribute::Simple, block_sectors }
     }
 
     /// The next part of everything.

@@ -34,6 +34,8 @@ pub enum Oracle {
     Answers,
     /// A target said what RFC 7143 forbids.
     Protocol,
+    /// Commands of one task set did not end in the order that their attributes ask for.
+    Order,
     /// Something was not given back.
     Leaks,
     /// The gateway did not come to an end, or failed.
@@ -88,6 +90,8 @@ pub struct Tally {
     pub mode_selects: u64,
     /// Targets that were reset.
     pub target_resets: u64,
+    /// ORDERED commands that were answered.
+    pub ordered: u64,
     /// Task sets that were aborted or cleared.
     pub task_sets: u64,
     /// SendTargets that were answered.
