@@ -231,7 +231,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.answer_quiesce();
         let room = self.send_letters();
         let wait = self.wait(room);
-        let may_watch = wait != Wait::Poll && self.spin.is_zero() && !self.core.at_work.is_empty();
+        let may_watch = wait != Wait::Poll && self.spin.is_zero() && self.core.is_at_media();
         let watches = may_watch && self.watch.begins();
         let spin = if watches { WATCH } else { self.spin };
         self.core.driver.turn(wait, spin)?;

@@ -356,6 +356,12 @@ impl<D: Driver> Core<D> {
         self.close_if_idle(op.unit);
     }
 
+    /// Whether requests are at media: not those that a medium in memory has done at once.
+    pub fn is_at_media(&self) -> bool {
+        let has_some = |unit: &Unit| unit.at_medium > 0;
+        self.at_work.iter().any(|key| self.units.get(*key).is_some_and(has_some))
+    }
+
     /// Takes what does not come by the ring out of the queues that have something to do.
     pub fn reap_media(&mut self) {
         if self.at_work.is_empty() {
