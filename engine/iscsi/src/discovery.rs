@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 use crate::login::SessionType;
 use crate::negotiate::{Answer, Key, Negotiator, Phase, TargetKeys, Value};
 use crate::session::TextPart;
-use crate::text::{Incoming, Outgoing, TextFull};
+use crate::text::{Incoming, Outgoing, Pair, TextFull};
 use crate::violation::{SessionViolation, Violation};
 use crate::wire::{InitiatorTaskTag, TargetTransferTag, TextRequest};
 
@@ -65,6 +65,8 @@ struct Current {
     target_transfer_tag: TargetTransferTag,
     incoming: Incoming,
     negotiator: Negotiator,
+    /// SendTargets has come.
+    asks: bool,
     /// The answer on its way out.
     outgoing: Option<Outgoing>,
     is_cut: bool,
@@ -109,6 +111,13 @@ impl TextExchange {
                 self.current = Some(current);
                 return Ok(TextReply { part, text: Vec::new(), declared_segment_bytes: None, is_cut: false });
             }
+            let asks = |pair: Result<Pair<'_>, _>| pair.is_ok_and(|pair| pair.key == Key::SendTargets.name());
+            current.asks |= current.incoming.pairs().any(asks);
+            if self.session_type == SessionType::Discovery && request.is_final && !current.asks {
+                // §4.3: text with SendTargets, and no other.
+                let opcode = TextRequest::OPCODE;
+                return Err(Violation::Session(SessionViolation::NotInDiscovery { opcode }));
+            }
             declared_segment_bytes = self.answer(&mut current, list)?;
         }
         Ok(TextReply { declared_segment_bytes, ..self.send(current, request, segment_bytes_max) })
@@ -129,6 +138,7 @@ impl TextExchange {
                     &TargetKeys::default(),
                     self.session_type == SessionType::Discovery,
                 ),
+                asks: false,
                 outgoing: None,
                 is_cut: false,
             });

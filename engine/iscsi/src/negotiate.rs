@@ -163,7 +163,24 @@ impl Negotiator {
     /// A login to a target with these values. `discovery` makes the keys of normal sessions irrelevant.
     #[must_use]
     pub fn new(keys: &TargetKeys, discovery: bool) -> Self {
-        Self { own: keys.values(), result: default_values(), seen: 0, discovery, joins: false }
+        let mut own = keys.values();
+        if discovery {
+            // §7.4: there is nothing to recover, whatever is proposed.
+            own[Key::ErrorRecoveryLevel as usize] = 0;
+        }
+        Self { own, result: default_values(), seen: 0, discovery, joins: false }
+    }
+
+    /// Looks at a pair that is about to be received in the same step. Above recovery level 0 there is one R2T at a time
+    /// (§13.19), and MaxOutstandingR2T may stand before the level.
+    pub fn foresee(&mut self, name: &str, value: &[u8]) {
+        let row = Key::ErrorRecoveryLevel as usize;
+        if Key::named(name) == Some(Key::ErrorRecoveryLevel)
+            && !self.joins
+            && number_within(value, 0, 2).is_some_and(|level| level.min(self.own[row]) > 0)
+        {
+            self.own[Key::MaxOutstandingR2T as usize] = 1;
+        }
     }
 
     /// The connection joins a session: what only the first one negotiates (§13, "Use: LO") stands.
@@ -221,6 +238,7 @@ impl Negotiator {
             Some(result) => {
                 self.result[key as usize] = result;
                 self.keep_first_burst_within_burst();
+                self.keep_recovery_to_one_r2t();
                 Ok(Answer::Value(key, self.spoken(rule)))
             }
             None if key == Key::AuthMethod => Err(Misuse::NoCommonAuthMethod),
@@ -236,6 +254,17 @@ impl Negotiator {
         let burst = self.result[Key::MaxBurstLength as usize];
         let first = &mut self.result[Key::FirstBurstLength as usize];
         *first = (*first).min(burst);
+    }
+
+    /// §13.19: where ErrorRecoveryLevel is not 0 and DataSequenceInOrder is Yes, as it always is here, MaxOutstandingR2T MUST
+    /// be 1. What was negotiated in an earlier step stands.
+    fn keep_recovery_to_one_r2t(&mut self) {
+        if self.result[Key::ErrorRecoveryLevel as usize] > 0 {
+            self.own[Key::MaxOutstandingR2T as usize] = 1;
+        }
+        if self.result[Key::MaxOutstandingR2T as usize] > 1 {
+            self.own[Key::ErrorRecoveryLevel as usize] = 0;
+        }
     }
 
     fn spoken(&self, rule: &Rule) -> Value {

@@ -223,7 +223,8 @@ impl Violation {
         match self {
             Self::UnknownOpcode { .. } => Answer::Reject(RejectReason::CommandNotSupported),
 
-            // The length of the PDU cannot be believed, or there is no room to skip it.
+            // Where the next PDU begins is not known, or there is no room to skip it. The lengths are looked at before the header
+            // digest can be: such a header may be a damaged one (§7.8), and is no format error of the whole session yet (§7.7).
             Self::AhsTooLong { .. } | Self::DataSegmentTooLong { .. } | Self::HeaderDigestWrong => {
                 Answer::DropConnection
             }

@@ -162,7 +162,7 @@ impl Place {
     }
 }
 
-/// The name of the target port that a login came to (RFC 7143 §10.2), as designators have it.
+/// The name of the target port that a login came to (RFC 7143 §4.4.2), as designators have it.
 #[must_use]
 pub fn port_name(completed: &Completed) -> Box<str> {
     let name = completed.target_name.as_deref().unwrap_or_default();

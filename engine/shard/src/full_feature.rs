@@ -87,10 +87,8 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                             connection.data_since = self.core.now;
                             connection.begin_data(bhs, lengths, purpose);
                         }
-                        Err(violation) => {
-                            self.answer_violation(key, (session, seat), &[0; 48], &violation);
-                            return;
-                        }
+                        // The stream cannot be followed, so that there is no PDU to reject (RFC 7143 §7.8).
+                        Err(violation) => return self.lose(key, &violation),
                     }
                 }
                 Pdu::Data { .. } => {
@@ -256,12 +254,10 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     ) -> Purpose {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.rare_left = connection.rare_left.saturating_sub(1);
-            if self.core.may_complain() {
-                tracing::info!(peer = %connection.peer, %violation, "protocol violation");
-            }
         }
         match violation.answer() {
             Answer::Reject(reason) => {
+                self.note_violation(key, violation);
                 self.core.counters.violations += 1;
                 if let Some(session) = self.core.sessions.get_mut(session)
                     && reason != RejectReason::DataDigestError
@@ -271,18 +267,34 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.core.list_rare(session, seat, Rare::Reject { reason, header: *bhs });
             }
             Answer::DropConnection | Answer::DropSession | Answer::LoginStatus(_) => {
-                self.close(key, EndReason::Violation);
+                self.lose(key, violation);
             }
-            Answer::Ignore => {}
+            Answer::Ignore => self.note_violation(key, violation),
         }
         Purpose::Nothing
     }
 
-    /// Pings an initiator that is silent, and gives up one that stays so.
+    /// A violation after which the connection cannot go on. The session fails with it (§7.14).
+    fn lose(&mut self, key: Key<Connection>, violation: &Violation) {
+        self.note_violation(key, violation);
+        self.close(key, EndReason::Violation);
+    }
+
+    fn note_violation(&mut self, key: Key<Connection>, violation: &Violation) {
+        if let Some(connection) = self.connections.get(key)
+            && self.core.may_complain()
+        {
+            tracing::info!(peer = %connection.peer, %violation, "protocol violation");
+        }
+    }
+
+    /// Pings an initiator that is silent, and gives up one that stays so. In a discovery session nothing but answers to text
+    /// and logout SHOULD be sent (§7.4): there, silence is enough.
     pub(crate) fn expire_session(&mut self, key: Key<Connection>, (session_key, seat): Place) {
         let Some(session) = self.core.sessions.get(session_key) else { return };
         match session.wire.expire(seat, self.core.now) {
             Expired::Nothing => {}
+            Expired::Ping if session.target.is_none() => self.close(key, EndReason::Silent),
             Expired::Ping => self.core.ping(session_key, seat),
             Expired::PeerSilent => self.close(key, EndReason::Silent),
         }

@@ -25,6 +25,17 @@ pub struct Kept {
     data_bytes: usize,
     /// The last response that was let go of unacknowledged.
     missing: Option<StatSn>,
+    /// Whole PDUs were let go of: what is not found may have been one of them.
+    forgets: bool,
+}
+
+/// Why a SNACK is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unserved {
+    /// It was never sent, or was acknowledged.
+    OutOfRun,
+    /// It was let go of, or cannot go out as it is.
+    NotKept,
 }
 
 /// What of a command goes to another connection.
@@ -131,6 +142,7 @@ impl Kept {
             let Some(gone) = self.pdus.pop_front() else { break };
             self.data_bytes -= gone.data.as_ref().map_or(0, Vec::len);
             self.note_missing(&gone);
+            self.forgets = true;
         }
     }
 
@@ -252,10 +264,12 @@ impl Kept {
         moved
     }
 
-    /// Status SNACK: the headers of `length` responses from `begin` on, all where it is 0. `None` where one of them is not
-    /// kept. Both 0: all that are not acknowledged (§11.16), whatever their numbers.
-    #[must_use]
-    pub fn statuses(&self, begin: StatSn, length: u32) -> Option<Vec<Bhs>> {
+    /// Status SNACK: the headers of `length` responses from `begin` on, all where it is 0. Both 0: all that are not
+    /// acknowledged (§11.16), whatever their numbers.
+    ///
+    /// # Errors
+    /// One of them is not there, or not kept.
+    pub fn statuses(&self, begin: StatSn, length: u32) -> Result<Vec<Bhs>, Unserved> {
         let is_all = begin == StatSn(0) && length == 0;
         let wanted = |pdu: &&Pdu| match pdu.number {
             Number::Status(_) if is_all => true,
@@ -264,22 +278,24 @@ impl Kept {
         };
         let found: Vec<&Pdu> = self.pdus.iter().filter(wanted).collect();
         if is_all {
-            return headers(&found).filter(|_| self.missing.is_none());
+            return if self.missing.is_some() { Err(Unserved::NotKept) } else { headers(&found) };
         }
-        whole(&found, |pdu| matches!(pdu.number, Number::Status(stat_sn) if stat_sn == begin), length)
+        self.whole(&found, |pdu| matches!(pdu.number, Number::Status(stat_sn) if stat_sn == begin), length)
     }
 
-    /// Data/R2T SNACK: the headers of `length` PDUs of a command from `begin` on, all where it is 0. `None` where one of them is
-    /// not kept, or is longer than the initiator takes by now: it has to ask by an R-Data SNACK (§11.16). Both 0: all that
-    /// are not acknowledged, by a DataACK those before them may be.
-    #[must_use]
+    /// Data/R2T SNACK: the headers of `length` PDUs of a command from `begin` on, all where it is 0. Both 0: all that are not
+    /// acknowledged, by a DataACK those before them may be.
+    ///
+    /// # Errors
+    /// One of them is not there, or not kept, or is longer than the initiator takes by now: it has to ask by an R-Data SNACK
+    /// (§11.16.3).
     pub fn run(
         &self,
         tag: InitiatorTaskTag,
         begin: u32,
         length: u32,
         segment_bytes: u32,
-    ) -> Option<Vec<Bhs>> {
+    ) -> Result<Vec<Bhs>, Unserved> {
         let found: Vec<&Pdu> = self
             .pdus
             .iter()
@@ -288,10 +304,10 @@ impl Kept {
             .collect();
         let fits = |pdu: &&Pdu| pdu.data.as_ref().is_some_and(|data| data.len() <= segment_bytes as usize);
         if !found.iter().all(fits) {
-            return None;
+            return Err(Unserved::NotKept);
         }
         let is_all = begin == 0 && length == 0;
-        whole(&found, |pdu| is_all || pdu.count() == Some(begin), length)
+        self.whole(&found, |pdu| is_all || pdu.count() == Some(begin), length)
     }
 
     /// DataACK: of the read that has this transfer tag, if there is one, all before `begin` has come. One that had the tag
@@ -307,26 +323,27 @@ impl Kept {
     }
 
     /// R-Data SNACK: all Data-In of a command that was not acknowledged, in segments of this length, and its response, where
-    /// that has gone out, with the tag of the SNACK. `None` where some of it is not kept, or would be too much.
+    /// that has gone out, with the tag of the SNACK.
+    ///
+    /// # Errors
+    /// There is none; or some of it is not kept, or would be too much.
     pub fn resegment(
         &mut self,
         tag: InitiatorTaskTag,
         segment_bytes: u32,
         snack_tag: u32,
-    ) -> Option<Resegmented> {
+    ) -> Result<Resegmented, Unserved> {
         let of_data = |pdu: &Pdu| pdu.tag == tag && matches!(pdu.number, Number::Data(_));
-        let old: Vec<(DataIn, &Vec<u8>)> = self
-            .pdus
-            .iter()
-            .filter(|pdu| of_data(pdu))
-            .map(|pdu| Some((pdu.data_in()?, pdu.data.as_ref()?)))
-            .collect::<Option<_>>()?;
-        let (cut, next) = recut(&old, segment_bytes as usize)?;
+        let old = self.pdus.iter().filter(|pdu| of_data(pdu));
+        let old: Option<Vec<(DataIn, &Vec<u8>)>> =
+            old.map(|pdu| Some((pdu.data_in()?, pdu.data.as_ref()?))).collect();
+        let old = old.ok_or(Unserved::NotKept)?;
+        let (cut, next) = recut(&old, segment_bytes as usize).ok_or(self.not_found())?;
         let response = self.pdus.iter().find(|pdu| pdu.response(tag).is_some());
         if response.is_some_and(|pdu| pdu.data.is_none())
             || self.pdus.len() - old.len() + cut.len() > KEPT_PDUS_MAX
         {
-            return None;
+            return Err(Unserved::NotKept);
         }
         let until = self.pdus.iter().find(|pdu| of_data(pdu)).and_then(|pdu| pdu.until);
         self.drop_where(of_data);
@@ -343,7 +360,23 @@ impl Kept {
             ScsiResponse { snack_tag, expected_data_sn: next.0, ..response }.emit(&mut pdu.header);
             pdus.push(pdu.header);
         }
-        Some(Resegmented { pdus, next })
+        Ok(Resegmented { pdus, next })
+    }
+
+    /// A run of which nothing is missing.
+    fn whole(
+        &self,
+        found: &[&Pdu],
+        is_first: impl Fn(&Pdu) -> bool,
+        length: u32,
+    ) -> Result<Vec<Bhs>, Unserved> {
+        let complete =
+            found.first().is_some_and(|pdu| is_first(pdu)) && (length == 0 || found.len() == length as usize);
+        if complete { headers(found) } else { Err(self.not_found()) }
+    }
+
+    const fn not_found(&self) -> Unserved {
+        if self.forgets { Unserved::NotKept } else { Unserved::OutOfRun }
     }
 }
 
@@ -379,16 +412,9 @@ impl Pdu {
     }
 }
 
-/// A run of which nothing is missing.
-fn whole(found: &[&Pdu], is_first: impl Fn(&Pdu) -> bool, length: u32) -> Option<Vec<Bhs>> {
-    let complete =
-        found.first().is_some_and(|pdu| is_first(pdu)) && (length == 0 || found.len() == length as usize);
-    complete.then(|| headers(found)).flatten()
-}
-
-/// `None` where the data of one are not kept any more.
-fn headers(found: &[&Pdu]) -> Option<Vec<Bhs>> {
-    found.iter().map(|pdu| pdu.data.as_ref().map(|_| pdu.header)).collect()
+/// Where the data of one are not kept any more, it is not served.
+fn headers(found: &[&Pdu]) -> Result<Vec<Bhs>, Unserved> {
+    found.iter().map(|pdu| pdu.data.as_ref().map(|_| pdu.header).ok_or(Unserved::NotKept)).collect()
 }
 
 const fn is_in_run(ahead: u32, length: u32) -> bool {
@@ -537,7 +563,7 @@ mod tests {
     #[test]
     fn data_is_cut_anew_within_each_sequence_and_loses_no_byte() {
         let mut kept = kept();
-        assert_eq!(kept.run(TAG, 0, 0, 5), None, "longer than the initiator takes by now");
+        assert_eq!(kept.run(TAG, 0, 0, 5), Err(Unserved::NotKept), "longer than the initiator takes by now");
         let resegmented = kept.resegment(TAG, 5, 7).unwrap();
         let (data, answer) = resegmented.pdus.split_at(4);
         assert_eq!(
@@ -561,7 +587,7 @@ mod tests {
     fn all_of_a_command_goes_with_the_acknowledgement_of_its_response() {
         let mut kept = kept();
         kept.acknowledged(StatSn(50));
-        assert_eq!(kept.statuses(StatSn(50), 1).map(|found| found.len()), Some(1));
+        assert_eq!(kept.statuses(StatSn(50), 1).map(|found| found.len()), Ok(1));
         kept.acknowledged(StatSn(51));
         assert_eq!((kept.pdus.len(), kept.data_bytes), (0, 0));
     }
@@ -575,9 +601,21 @@ mod tests {
             kept.keep(&header, data);
         }
         assert!(kept.data_bytes <= KEPT_BYTES_MAX);
-        assert_eq!(kept.run(TAG, 0, 1, length), None);
-        assert_eq!(kept.run(TAG, 1, 2, length).map(|found| found.len()), Some(2));
-        assert!(kept.resegment(TAG, length, 1).is_none());
+        assert_eq!(kept.run(TAG, 0, 1, length), Err(Unserved::NotKept));
+        assert_eq!(kept.run(TAG, 1, 2, length).map(|found| found.len()), Ok(2));
+        assert_eq!(kept.run(TAG, 2, 2, length), Err(Unserved::OutOfRun), "there is no fourth");
+        assert_eq!(kept.resegment(TAG, length, 1).map(drop), Err(Unserved::NotKept));
+    }
+
+    #[test]
+    fn what_was_let_go_of_as_a_whole_is_told_from_what_was_never_sent() {
+        let mut kept = Kept::default();
+        for stat_sn in 1..=u32::try_from(KEPT_PDUS_MAX).unwrap() {
+            kept.keep(&response(stat_sn, 0), Vec::new());
+        }
+        assert_eq!(kept.statuses(StatSn(0), 1), Err(Unserved::OutOfRun));
+        kept.keep(&response(u32::try_from(KEPT_PDUS_MAX).unwrap() + 1, 0), Vec::new());
+        assert_eq!(kept.statuses(StatSn(1), 1), Err(Unserved::NotKept));
     }
 
     #[test]
@@ -594,7 +632,7 @@ mod tests {
         kept.promise(&again);
         next(&mut kept, 2);
         assert!(again.iter().all(|header| kept.data_of(header).is_some()));
-        assert_eq!(kept.run(TAG, 2, 1, length), None, "there was no room for it");
+        assert_eq!(kept.run(TAG, 2, 1, length), Err(Unserved::NotKept), "there was no room for it");
         again.iter().for_each(|header| kept.redeem(header));
         next(&mut kept, 3);
         assert!(kept.data_bytes <= KEPT_BYTES_MAX && kept.data_of(&again[0]).is_none());
@@ -609,14 +647,14 @@ mod tests {
             let (header, data) = data_in(data_sn, data_sn, 1, false);
             kept.keep(&header, data);
         }
-        assert_eq!(kept.run(TAG, 0, 0, 1), None);
+        assert_eq!(kept.run(TAG, 0, 0, 1), Err(Unserved::NotKept));
         assert!(kept.take(TAG, 0, 1, false).is_torn, "nor is a command that is reassigned whole");
         for stat_sn in 0..=pdus {
             kept.keep(&response(stat_sn, 0), Vec::new());
         }
-        assert_eq!(kept.statuses(StatSn(0), 0), None);
+        assert_eq!(kept.statuses(StatSn(0), 0), Err(Unserved::NotKept));
         kept.acknowledged(StatSn(1));
-        assert_eq!(kept.statuses(StatSn(0), 0).map(|found| found.len()), Some(KEPT_PDUS_MAX));
+        assert_eq!(kept.statuses(StatSn(0), 0).map(|found| found.len()), Ok(KEPT_PDUS_MAX));
         assert_eq!(kept.data_bytes, 0);
     }
 
@@ -631,7 +669,7 @@ mod tests {
         }
         kept.resegment(TAG, 2, 7).unwrap();
         kept.data_acknowledged(transfer, 2);
-        assert_eq!(kept.run(TAG, 0, 0, 4).map(|found| found.len()), Some(4));
+        assert_eq!(kept.run(TAG, 0, 0, 4).map(|found| found.len()), Ok(4));
         kept.data_acknowledged(TargetTransferTag(3 << 16 | 1), 2);
         assert_eq!(parts(&kept, &kept.run(TAG, 2, 0, 4).unwrap()), [(2, 4, 2, false), (3, 6, 2, true)]);
     }
@@ -657,9 +695,13 @@ mod tests {
         }
         let held: usize = kept.pdus.iter().filter_map(|pdu| pdu.data.as_ref()).map(Vec::len).sum();
         assert_eq!((held, kept.data_bytes), (KEPT_BYTES_MAX, KEPT_BYTES_MAX));
-        assert_eq!(kept.statuses(StatSn(1), 1), None);
-        assert_eq!(kept.statuses(StatSn(0), 0), None, "some of what was asked for is not kept");
-        assert_eq!(kept.statuses(StatSn(PDUS), 1).map(|found| found.len()), Some(1));
+        assert_eq!(kept.statuses(StatSn(1), 1), Err(Unserved::NotKept));
+        assert_eq!(
+            kept.statuses(StatSn(0), 0),
+            Err(Unserved::NotKept),
+            "some of what was asked for is not kept"
+        );
+        assert_eq!(kept.statuses(StatSn(PDUS), 1).map(|found| found.len()), Ok(1));
     }
 
     #[test]
@@ -671,8 +713,8 @@ mod tests {
             kept.keep(&header, data);
         }
         kept.data_acknowledged(transfer, 1);
-        assert_eq!(kept.run(next, 0, 1, 4), None);
-        assert_eq!(kept.run(TAG, 0, 1, 4).map(|found| found.len()), Some(1));
+        assert_eq!(kept.run(next, 0, 1, 4), Err(Unserved::OutOfRun));
+        assert_eq!(kept.run(TAG, 0, 1, 4).map(|found| found.len()), Ok(1));
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.make_ready(key);
     }
 
-    /// A connection comes to its session (RFC 7143 §6.3.4, §11.12.7).
+    /// A connection comes to its session (RFC 7143 §6.3.1, §6.3.4, §11.12.7).
     pub(crate) fn join(&mut self, id: SessionId, question: Box<LoginQuestion>) {
         let key = self.core.session_keys.get(&id).copied();
         let live =

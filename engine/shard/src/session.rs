@@ -64,7 +64,7 @@ pub struct Session {
     pub copies: Vec<CopyRecord>,
     /// RELATIVE TARGET PORT IDENTIFIER of its target port.
     pub relative_target_port: u16,
-    /// Its name (RFC 7143 §10.2); empty for discovery.
+    /// Its name (RFC 7143 §4.4.2); empty for discovery.
     pub target_port: Box<str>,
     /// The task of each name in `wire`.
     pub tasks: Vec<Option<Key<Task>>>,

@@ -3,7 +3,7 @@
 //! The shard that accepted the connection has led the login up to its last response and has looked the target up by
 //! itself, in the configuration that it had then; here it is judged by the one in force now.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ use portico_scsi::ledger::NexusName;
 use super::{Control, Order, Orders, Stage};
 use crate::fence::Errand;
 use crate::registry::{Ending, Grant, nexus_name};
+
+/// How long a discovery session may be silent before it ends: it is short-lived (RFC 7143 §7.4), and an initiator that is gone
+/// without a word would keep one for ever.
+const DISCOVERY_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What a login that may be is granted.
 struct Terms {
@@ -40,7 +44,7 @@ impl<M: Clone> Control<M> {
         if question.completed.tsih != Tsih::NEW {
             return self.send_home(question, &terms.name, orders);
         }
-        match self.registry.of_nexus(&terms.name).filter(|_| terms.target.is_some()) {
+        match self.registry.of_nexus(&terms.name) {
             Some(before) => self.reinstate(before, question, orders),
             None => self.grant(question, terms, now, orders),
         }
@@ -61,12 +65,14 @@ impl<M: Clone> Control<M> {
             prove(&self.configuration.iscsi.incoming_users, completed)?;
             let service = Service {
                 queued_commands: u32::from(completed.queued_commands),
-                nop_in_interval: Duration::ZERO,
+                nop_in_interval: DISCOVERY_SILENCE_MAX,
                 nop_in_timeout: Duration::ZERO,
                 response_timeout: Duration::ZERO,
                 events: false,
             };
-            let name = nexus_name(&initiator, isid, "", 0);
+            let named = completed.target_name.as_deref();
+            let tag = self.configuration.portal_group_tag(question.local);
+            let name = nexus_name(&initiator, isid, &discovery_port(named, question.local), tag);
             return Ok(Terms { initiator, name, target: None, map: Arc::default(), service });
         }
         let (id, target) = completed
@@ -93,7 +99,7 @@ impl<M: Clone> Control<M> {
         Ok(Terms { initiator, name, target: Some(id), map, service: service_of(target) })
     }
 
-    /// A connection that names a session joins it (§6.3.4, §11.12.6), or takes the place of one of its connections: which, and
+    /// A connection that names a session joins it (§6.3.1, §11.12.6), or takes the place of one of its connections: which, and
     /// whether there is room, is known at the session's home.
     fn send_home(&mut self, question: Box<LoginQuestion>, name: &NexusName, orders: &mut Orders<M>) {
         let found = self.registry.of_handle(question.completed.tsih);
@@ -209,6 +215,14 @@ impl<M: Clone> Control<M> {
     }
 }
 
+/// What stands for the target port in the name of a discovery session. One that names no target is reinstated by another of the
+/// same initiator port at the same portal (RFC 7143 §7.4), one that does by another that names it (§7.4). No
+/// target is called so: names have no space.
+fn discovery_port(named: Option<&str>, local: SocketAddr) -> String {
+    let what = named.map_or_else(|| local.to_string(), str::to_ascii_lowercase);
+    format!("discovery {what}")
+}
+
 /// Who had to prove nothing when the login began may have to by now.
 fn prove(users: &[User], completed: &Completed) -> Result<(), LoginStatus> {
     let named = |name: &String| users.iter().any(|user| user.name == *name);
@@ -219,7 +233,7 @@ fn prove(users: &[User], completed: &Completed) -> Result<(), LoginStatus> {
     }
 }
 
-/// iSCSI names are compared without regard to case (RFC 7143 §4.2.7.1, RFC 3722).
+/// iSCSI names are compared without regard to case (RFC 7143 §4.2.7.2, RFC 3722).
 fn normalised(name: &str) -> Arc<str> {
     name.to_ascii_lowercase().into()
 }

@@ -31,7 +31,7 @@ const _: () = assert!(SESSIONS_MAX <= HANDLES_MAX);
 pub(crate) struct Session {
     /// Its handle.
     pub(crate) tsih: Tsih,
-    /// Its nexus; a discovery session has one, with a target port of no name, that no unit knows.
+    /// Its nexus; a discovery session has one, with a target port that no unit knows.
     pub(crate) nexus: NexusId,
     /// What it is a session of; `None` for discovery.
     pub(crate) target: Option<TargetId>,
@@ -119,9 +119,9 @@ impl Registry {
         let tsih = self.handles.allocate(id)?;
         self.last = id.0;
         let nexus = self.nexuses.hold(&grant.name);
+        let before = self.by_name.insert(grant.name.clone(), id);
+        assert_eq!(before, None, "a nexus has one session");
         if let Some(target) = grant.target {
-            let before = self.by_name.insert(grant.name.clone(), id);
-            assert_eq!(before, None, "a nexus has one session");
             *self.per_target.entry(target).or_default() += 1;
         }
         self.placement.add(grant.target, grant.shard);
@@ -147,8 +147,8 @@ impl Registry {
         self.handles.release(session.tsih);
         self.placement.remove(session.target, session.shard);
         self.nexuses.release(session.nexus);
+        self.by_name.remove(&session.name);
         if let Some(target) = session.target {
-            self.by_name.remove(&session.name);
             let sessions = self.per_target.get_mut(&target).expect("it was counted");
             *sessions -= 1;
             if *sessions == 0 {
@@ -223,12 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn discovery_sessions_of_one_port_do_not_meet() {
+    fn a_discovery_session_is_found_by_its_nexus_and_counts_for_no_target() {
         let mut registry = Registry::new(2);
-        let first = registry.enter(grant(None, "a", 1)).unwrap();
-        let second = registry.enter(grant(None, "a", 1)).unwrap();
-        registry.leave(first).unwrap();
-        registry.leave(second).unwrap();
+        let discovery = grant(None, "a", 1);
+        let name = discovery.name.clone();
+        let id = registry.enter(discovery).unwrap();
+        assert_eq!((registry.of_nexus(&name), registry.count_of(TargetId(1))), (Some(id), 0));
+        registry.leave(id).unwrap();
+        assert_eq!(registry.of_nexus(&name), None);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use portico_scsi::reservation::NexusId;
 /// Names that are remembered after the last hold was let go: the oldest are forgotten first.
 pub(crate) const REMEMBERED_MAX: usize = 16_384;
 
-/// The name of the nexus between an initiator port (name and ISID) and a target port (RFC 7143 §4.4.1, §10.2).
+/// The name of the nexus between an initiator port (name and ISID) and a target port (RFC 7143 §4.4.2).
 pub(crate) fn nexus_name(initiator: &str, isid: [u8; 6], target: &str, tag: u16) -> NexusName {
     let isid = isid.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     NexusName::new(format!("{initiator},i,0x{isid:012x}"), target_port_name(target, tag))
 }
 
-/// The name of the target port of a target: the portal group of this tag (RFC 7143 §10.2).
+/// The name of the target port of a target: the portal group of this tag (RFC 7143 §4.4.2).
 pub(crate) fn target_port_name(target: &str, tag: u16) -> String {
     format!("{target},t,0x{tag:04x}")
 }

@@ -120,5 +120,5 @@ impl Challenger {
     }
 }
 
-/// As long as a secret should be (§12.1.3: 96 bits and more).
+/// As long as a secret should be (§9.2.1: 96 bits and more).
 const NOBODYS_SECRET: &str = "0000000000000000";

@@ -127,7 +127,7 @@ fn a_request_cut_by_the_c_bit_is_answered_when_it_has_ended() {
 #[test]
 fn an_empty_text_with_the_c_bit_is_a_normal_case() {
     // CVE-2021-28361: a crash.
-    let mut dialogue = Dialogue::discovery();
+    let mut dialogue = Dialogue::normal();
     let cut = TextRequest { is_final: false, continues: true, ..request() };
     let (part, _) = dialogue.hear(cut, "");
     let rest = TextRequest { target_transfer_tag: part.target_transfer_tag, ..request() };
@@ -225,4 +225,14 @@ fn a_list_beyond_the_bound_is_cut_after_a_whole_target() {
     assert!(reply.is_cut && reply.part.is_final);
     assert!(reply.text.len() <= ANSWER_BYTES_MAX);
     assert!(reply.text.ends_with(b"TargetAddress=10.0.0.1:3260,1\0"));
+}
+
+/// §4.3: "The target MUST ONLY accept Text Requests with the SendTargets key".
+#[test]
+fn a_discovery_session_takes_no_text_without_send_targets() {
+    let refused = Err(Violation::Session(SessionViolation::NotInDiscovery { opcode: TextRequest::OPCODE }));
+    assert_eq!(Dialogue::discovery().send(request(), "MaxRecvDataSegmentLength=65536|"), refused);
+    assert_eq!(Dialogue::discovery().send(request(), ""), refused);
+    assert!(Dialogue::discovery().send(request(), "MaxRecvDataSegmentLength=65536|SendTargets=All|").is_ok());
+    assert!(Dialogue::normal().send(request(), "MaxRecvDataSegmentLength=65536|").is_ok());
 }

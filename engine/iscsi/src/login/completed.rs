@@ -54,7 +54,7 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// The final Login Response of a session's first connection: the full feature phase begins (§6.3.4). `tsih` names the
+    /// The final Login Response of a session's first connection: the full feature phase begins (§6.3). `tsih` names the
     /// session and is never 0.
     ///
     /// # Panics

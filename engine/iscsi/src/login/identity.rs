@@ -7,7 +7,7 @@ use crate::text::Incoming;
 use crate::violation::{LoginViolation, Violation};
 use crate::wire::LoginStatus;
 
-/// The longest iSCSI name (§4.2.7.1).
+/// The longest iSCSI name (§4.2.7.2).
 const NAME_BYTES_MAX: usize = 223;
 
 /// What the first step said, and what the directory said to that.
@@ -18,6 +18,9 @@ pub(super) struct Identity {
     pub(super) initiator_alias: Option<String>,
     pub(super) target_name: Option<String>,
     pub(super) admission: Admission,
+    /// The tag of the portal group that serves the target which was named; `None` where none was, or none that this initiator
+    /// may know of.
+    pub(super) served_by: Option<u16>,
     /// The first step has been read to its end once: the names are settled.
     settled: bool,
 }
@@ -91,12 +94,21 @@ pub(super) fn read(
     };
     let unwelcome = match lookup {
         Lookup::Admitted(admission) => {
+            let served_by = match (session_type, &target) {
+                (SessionType::Normal, _) => Some(admission.portal_group_tag),
+                (SessionType::Discovery, None) => None,
+                (SessionType::Discovery, Some(named)) => match directory.target(&initiator_name, named) {
+                    Lookup::Admitted(admission) => Some(admission.portal_group_tag),
+                    _ => None,
+                },
+            };
             return Ok(Ok(Identity {
                 session_type,
                 initiator_name,
                 initiator_alias: None,
                 target_name: target,
                 admission,
+                served_by,
                 settled: false,
             }));
         }

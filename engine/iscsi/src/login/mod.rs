@@ -219,12 +219,13 @@ impl TargetLogin {
             self.first = Some(*request);
             return Ok(());
         };
-        // §11.12.5 to §11.12.8: one login, one name. The CmdSN is that of the first command to come, and stays.
+        // §11.12.5 to §11.12.7: one login, one name. §11.12.8: the CmdSN of a leading login is that of the first command to
+        // come, and stays; that of a login which joins a session goes on with the commands on its other connections.
         let same = first.isid == request.isid
             && first.tsih == request.tsih
             && first.cid == request.cid
             && first.initiator_task_tag == request.initiator_task_tag
-            && first.cmd_sn == request.cmd_sn;
+            && (first.cmd_sn == request.cmd_sn || first.tsih != Tsih::NEW);
         if !same {
             return Err(Violation::Login(LoginViolation::LoginFieldChanged));
         }
@@ -292,19 +293,14 @@ impl TargetLogin {
         Ok(())
     }
 
-    /// §13.9: in a normal session, TargetPortalGroupTag goes out with the first response to carry text.
+    /// §13.9: TargetPortalGroupTag goes out with the answer to the first step, where that names a target; in a discovery
+    /// session, too.
     fn introduce(&mut self, identity: &Identity) -> Result<(), Violation> {
-        if identity.session_type == SessionType::Discovery {
-            return Ok(());
-        }
         if let Some(alias) = &identity.admission.alias {
             say(&mut self.outgoing, Key::TargetAlias.name(), alias.as_bytes())?;
         }
-        say_number(
-            &mut self.outgoing,
-            Key::TargetPortalGroupTag.name(),
-            u32::from(identity.admission.portal_group_tag),
-        )
+        let Some(tag) = identity.served_by else { return Ok(()) };
+        say_number(&mut self.outgoing, Key::TargetPortalGroupTag.name(), u32::from(tag))
     }
 
     /// Answers the pairs of a step, but for those of CHAP, which it gives back.
@@ -316,6 +312,7 @@ impl TargetLogin {
         let negotiator = self.negotiator.as_mut().expect("made with the identity");
         let identity = self.identity.as_mut().expect("made before");
         let mut chap = Keys::default();
+        incoming.pairs().flatten().for_each(|pair| negotiator.foresee(pair.key, pair.value));
         for pair in incoming.pairs() {
             let pair = pair?;
             let under_way = phase == Phase::Security && self.authentication.is_under_way();

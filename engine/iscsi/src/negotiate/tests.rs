@@ -98,6 +98,35 @@ fn what_we_do_not_have_is_negotiated_away() {
     );
 }
 
+/// §13.19: with DataSequenceInOrder=Yes, more than one R2T at a time goes with recovery level 0 alone.
+#[test]
+fn recovery_and_several_r2ts_at_a_time_exclude_each_other_in_whichever_order_they_come() {
+    let keys = TargetKeys { error_recovery_level: 1, ..TargetKeys::default() };
+    let level = ("ErrorRecoveryLevel", "2");
+    let r2ts = ("MaxOutstandingR2T", "16");
+    for step in [[level, r2ts], [r2ts, level]] {
+        let mut login = Negotiator::new(&keys, false);
+        step.iter().for_each(|(key, value)| login.foresee(key, value.as_bytes()));
+        step.iter().for_each(|(key, value)| drop(answer(&mut login, key, value)));
+        let parameters = login.parameters();
+        assert_eq!((parameters.error_recovery_level, parameters.max_outstanding_r2t), (1, 1), "{step:?}");
+    }
+    let mut login = Negotiator::new(&keys, false);
+    assert_eq!(answer(&mut login, r2ts.0, r2ts.1), "MaxOutstandingR2T=16", "in a step of its own");
+    assert_eq!(answer(&mut login, level.0, level.1), "ErrorRecoveryLevel=0");
+    let mut login = Negotiator::new(&keys, false);
+    login.foresee("ErrorRecoveryLevel", b"0");
+    assert_eq!(answer(&mut login, r2ts.0, r2ts.1), "MaxOutstandingR2T=16");
+}
+
+/// §7.4
+#[test]
+fn a_discovery_session_has_nothing_to_recover() {
+    let keys = TargetKeys { error_recovery_level: 1, ..TargetKeys::default() };
+    let mut login = Negotiator::new(&keys, true);
+    assert_eq!(answer(&mut login, "ErrorRecoveryLevel", "2"), "ErrorRecoveryLevel=0");
+}
+
 #[test]
 fn the_first_digest_of_the_initiators_list_that_the_target_takes_is_chosen() {
     for (choice, offer, result, has) in [

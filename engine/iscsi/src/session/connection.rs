@@ -95,7 +95,7 @@ pub(super) struct Connections {
 }
 
 /// What has been answered on connections at some moment: a fence is cleared when the initiator has acknowledged all of it
-/// (§4.2.3.3, §4.2.2.3.2).
+/// (§4.2.3.3, §4.2.2.3.3).
 #[derive(Clone, Copy, Debug)]
 pub struct Fence {
     noted: [Option<(u32, StatSn)>; CONNECTIONS_MAX as usize],
@@ -157,7 +157,7 @@ impl Connections {
 }
 
 impl Session {
-    /// A connection joins (§6.3.4, §6.3.6). `None` where MaxConnections are there already. One of the same CID has to have
+    /// A connection joins (§6.3.1). `None` where MaxConnections are there already. One of the same CID has to have
     /// left before.
     pub fn join(&mut self, joining: &Joining<'_>) -> Option<Seat> {
         assert!(self.seat_of(joining.cid).is_none(), "a CID names one connection");

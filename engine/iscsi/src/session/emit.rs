@@ -14,7 +14,8 @@ use crate::violation::Violation;
 use crate::wire::{
     AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, DataIn, DataInStatus, InitiatorTaskTag, LogoutReason,
     LogoutResponse, LogoutResult, LunField, NopIn, R2t, Reject, RejectReason, Residual, ScsiResponse,
-    ServiceResponse, TargetTransferTag, TaskManagementResponse, TaskManagementResult, TextResponse, opcode,
+    ServiceResponse, Snack, SnackType, TargetTransferTag, TaskManagementResponse, TaskManagementResult,
+    TextResponse, opcode,
 };
 
 /// How a command ended.
@@ -296,6 +297,7 @@ impl Session {
         if reason != RejectReason::DataDigestError {
             self.consume_cmd_sn(rejected);
         }
+        let data_sn_or_r2t_sn = self.next_of_run(reason, rejected);
         let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.number(seat);
         Reject {
             reason,
@@ -303,9 +305,25 @@ impl Session {
             stat_sn,
             expected_cmd_sn,
             maximum_cmd_sn,
-            data_sn_or_r2t_sn: 0,
+            data_sn_or_r2t_sn,
         }
         .emit(header);
+    }
+
+    /// §11.17.2: of a Data/R2T SNACK that asks for what there is not, the next number that its task would send; else 0.
+    fn next_of_run(&self, reason: RejectReason, rejected: &Bhs) -> u32 {
+        let is_run =
+            |snack: &Snack| snack.kind == SnackType::DataOrR2t && reason == RejectReason::ProtocolError;
+        if opcode(rejected) != Snack::OPCODE {
+            return 0;
+        }
+        let task = Snack::parse(rejected).ok().filter(is_run);
+        let Some(task) = task.and_then(|snack| self.tasks.find(snack.initiator_task_tag)) else { return 0 };
+        let state = self.tasks.task(task);
+        match &state.request {
+            Request::Command(command) if command.write => state.write.r2t_sn().0,
+            _ => state.read.data_sn().0,
+        }
     }
 
     /// Rejects a Text Request that was delivered and turned out to be wrong; its exchange is over (§11.17.1).

@@ -75,8 +75,12 @@ use recovery::Lost;
 use tasks::{Stage, Tasks};
 use window::Window;
 
-/// How many immediate requests may be unretired at once. §4.2.2.1 asks for two per connection.
-pub const IMMEDIATE_REQUESTS_MAX: u16 = 16;
+/// How many immediate requests may be unretired at once, whoever sent them.
+const IMMEDIATE_SHARED: u16 = 16;
+
+/// How many there are at most: beyond the shared ones each connection may have one task management function and one other
+/// request, however many the rest has (§4.2.2.1).
+pub const IMMEDIATE_REQUESTS_MAX: u16 = IMMEDIATE_SHARED + 2 * CONNECTIONS_MAX;
 
 /// What a session begins with.
 #[derive(Clone, Copy, Debug)]
@@ -237,7 +241,7 @@ impl Session {
                 Err(Violation::Session(SessionViolation::LoginInFullFeaturePhase))
             }
             InitiatorPdu::Snack(snack) if self.recovers() => Ok(Received::Snack(*snack)),
-            // §11.16: "SNACK is only available for ErrorRecoveryLevel > 0".
+            // §11.16: SNACK comes with the levels above 0.
             InitiatorPdu::Snack(_) => Err(Violation::Session(SessionViolation::SnackNotSupported)),
         }
     }
@@ -286,7 +290,7 @@ impl Session {
         bidirectional: Option<u32>,
     ) -> Result<Received, Violation> {
         self.refuse_in_discovery(ScsiCommand::OPCODE)?;
-        if !self.is_admissible(&Request::Command(*command))? {
+        if !self.is_admissible(seat, &Request::Command(*command))? {
             return Ok(Received::Absorb { length_bytes: command.data_segment_length });
         }
         let (write, segment) = Write::begin(command, &self.parameters);
@@ -298,7 +302,7 @@ impl Session {
     }
 
     fn request_received(&mut self, seat: Seat, request: Request, length: u32) -> Result<Received, Violation> {
-        if !self.is_admissible(&request)? {
+        if !self.is_admissible(seat, &request)? {
             return Ok(Received::Absorb { length_bytes: length });
         }
         let segment = Segment { offset_bytes: 0, keep_bytes: length, discard_bytes: 0 };
@@ -311,7 +315,8 @@ impl Session {
             self.connections.at_mut(seat).keepalive.answered(ping.target_transfer_tag);
             return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
         }
-        if !self.is_admissible(&Request::NopOut(*ping))? {
+        self.refuse_in_discovery(NopOut::OPCODE)?;
+        if !self.is_admissible(seat, &Request::NopOut(*ping))? {
             return Ok(Received::Absorb { length_bytes: ping.data_segment_length });
         }
         // §11.18.3: as much of the data comes back as the initiator can take.
@@ -348,7 +353,7 @@ impl Session {
 
     /// Whether a request is to be taken. One outside of the window, or a duplicate inside, is silently ignored
     /// (§4.2.2.1).
-    fn is_admissible(&self, request: &Request) -> Result<bool, Violation> {
+    fn is_admissible(&self, seat: Seat, request: &Request) -> Result<bool, Violation> {
         if !request.is_immediate()
             && (!self.window.admits(request.cmd_sn()) || self.is_claimed(request.cmd_sn()))
         {
@@ -357,7 +362,10 @@ impl Session {
         if self.tasks.find(request.task_tag()).is_some() {
             return Err(Violation::Session(SessionViolation::TaskTagInUse(request.task_tag())));
         }
-        if request.is_immediate() && self.tasks.immediate() >= IMMEDIATE_REQUESTS_MAX {
+        if request.is_immediate()
+            && self.tasks.immediate() >= IMMEDIATE_SHARED
+            && self.tasks.has_immediate_like(seat, request)
+        {
             return Err(Violation::Session(SessionViolation::TooManyImmediateRequests));
         }
         Ok(true)

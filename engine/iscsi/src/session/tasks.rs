@@ -199,6 +199,17 @@ impl Tasks {
         self.immediate
     }
 
+    /// Whether a connection has an unretired immediate request of the same sort: a task management function, or another.
+    pub(super) fn has_immediate_like(&self, seat: Seat, request: &Request) -> bool {
+        let is_function = |request: &Request| matches!(request, Request::TaskManagement(_));
+        self.slots.iter().any(|task| {
+            task.stage != Stage::Free
+                && task.request.is_immediate()
+                && task.seat == seat
+                && is_function(&task.request) == is_function(request)
+        })
+    }
+
     /// Fibonacci hashing: tags are mostly small numbers that count up.
     fn bucket(&self, tag: InitiatorTaskTag) -> usize {
         let spread = tag.0.wrapping_mul(0x9e37_79b9).rotate_right(16);

@@ -344,6 +344,11 @@ impl Write {
             .map_or(self.expected, |required| u32::try_from(required).unwrap_or(u32::MAX).min(self.expected))
     }
 
+    /// The number of the next R2T.
+    pub(crate) fn r2t_sn(&self) -> R2tSn {
+        self.r2t_sn
+    }
+
     pub(crate) fn expected(&self) -> u32 {
         self.expected
     }

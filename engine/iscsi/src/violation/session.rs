@@ -24,7 +24,9 @@ pub enum SessionViolation {
     TooManyImmediateRequests,
     /// A SNACK that the negotiated recovery level does not have (§11.16).
     SnackNotSupported,
-    /// A SNACK for what was never sent, was acknowledged, or is not kept any more (§11.16).
+    /// A SNACK for what was never sent, or was acknowledged (§11.16).
+    SnackOutOfRun,
+    /// A SNACK for what is not kept any more, or one too many at once (§11.17.1: it may be sent again).
     SnackNotServed,
     /// A Text Request goes on with an exchange that there is not (§11.10.4).
     TextTransferTagUnknown(TargetTransferTag),
@@ -37,6 +39,7 @@ impl SessionViolation {
         match self {
             Self::LoginInFullFeaturePhase
             | Self::DataOnAnotherConnection(_)
+            | Self::SnackOutOfRun
             | Self::TextTransferTagUnknown(_)
             | Self::TextKeyMisused(_) => Answer::Reject(RejectReason::ProtocolError),
             Self::NotInDiscovery { .. } => Answer::Reject(RejectReason::CommandNotSupported),
@@ -66,6 +69,7 @@ impl core::fmt::Display for SessionViolation {
             }
             Self::TooManyImmediateRequests => f.write_str("too many immediate requests at once"),
             Self::SnackNotSupported => f.write_str("SNACK at recovery level 0"),
+            Self::SnackOutOfRun => f.write_str("SNACK for what was never sent, or was acknowledged"),
             Self::SnackNotServed => f.write_str("SNACK for what is not kept"),
             Self::TextTransferTagUnknown(tag) => {
                 write!(f, "no text exchange has the transfer tag {:#010x}", tag.0)

@@ -8,11 +8,11 @@
 //! | `UnknownOpcode` | The opcode is none that this end's peer may send | §11.2.1.2, §11.17.1 | Reject: command not supported | `an_opcode_of_the_other_direction_or_of_nobody_is_unknown` |
 //! | `AhsNotAllowed` | TotalAHSLength of a PDU that has no AHS is not 0 | §11.2.1.5 | session dropped | `payload_where_there_is_none_is_refused` |
 //! | `DataSegmentNotAllowed` | DataSegmentLength of a PDU that has no data is not 0 | §11.2.1.6, §11.5.2, §11.8.1 | session dropped | `payload_where_there_is_none_is_refused` |
-//! | `DataSegmentTooLong` | More data than this end declared as MaxRecvDataSegmentLength | §13.12 | connection dropped | `one_byte_more_than_declared_is_too_long` |
+//! | `DataSegmentTooLong` | More data than this end declared as MaxRecvDataSegmentLength | §7.8, §13.12 | connection dropped | `one_byte_more_than_declared_is_too_long` |
 //! | `ReservedInitiatorTaskTag` | The Initiator Task Tag 0xffffffff on a PDU that names a task | §11.2.1.8 | Reject: invalid PDU field | `a_header_that_breaks_a_rule_is_named` |
 //! | `HeaderDigestWrong` | The header digest is not that of the header: where the next PDU begins is not known any more | §7.8 | connection dropped | `a_wrong_header_digest_is_a_violation` |
 //! | `DataDigestWrong` | The data digest is not that of the data segment; the PDU is discarded | §7.8, §11.17.1 | Reject: data digest error | `a_wrong_data_digest_earns_a_reject_with_its_reason` |
-//! | `AhsTooLong` | More AHS than one of each type | §11.2.2 | connection dropped | `more_ahs_than_can_mean_anything_is_too_long` |
+//! | `AhsTooLong` | More AHS than one of each type | §7.8, §11.2.2 | connection dropped | `more_ahs_than_can_mean_anything_is_too_long` |
 //! | `AhsTruncated` | An AHS ends beyond TotalAHSLength | §11.2.2.2 | Reject: invalid PDU field | `ahs_that_cannot_be_read_are_refused` |
 //! | `AhsTypeUnknown` | A reserved AHSType | §11.2.2.1 | Reject: invalid PDU field | `a_reserved_type_and_a_repeated_type_are_refused` |
 //! | `AhsLengthWrong` | An AHSLength that its type does not allow | §11.2.2.3, §11.2.2.4 | Reject: invalid PDU field | `an_ahs_of_length_0_does_not_loop_for_ever` |
@@ -63,7 +63,8 @@
 //! | `DataOnAnotherConnection` | Data-Out came on another connection than its command | §4.2.5.1 | Reject: protocol error | `data_of_a_write_come_over_the_connection_of_its_command` |
 //! | `TooManyImmediateRequests` | More immediate requests at once than this end takes | §4.2.2.1 | Reject: immediate command reject | `immediate_requests_have_a_bound_and_the_next_is_told_so` |
 //! | `SnackNotSupported` | A SNACK that the negotiated recovery level does not have | §11.16 | Reject: SNACK reject | `what_a_session_has_no_use_for_is_rejected` |
-//! | `SnackNotServed` | A SNACK for what was never sent, was acknowledged, or is not kept any more | §11.16 | Reject: SNACK reject | `a_snack_is_for_the_caller_to_serve_or_to_refuse` |
+//! | `SnackOutOfRun` | A SNACK for what was never sent, or was acknowledged | §11.16 | Reject: protocol error | `a_snack_is_for_the_caller_to_serve_or_to_refuse` |
+//! | `SnackNotServed` | A SNACK for what is not kept any more, or one too many at once | §11.16, §11.17.1 | Reject: SNACK reject | `a_snack_is_for_the_caller_to_serve_or_to_refuse` |
 //! | `TextTransferTagUnknown` | A Text Request goes on with an exchange that there is not | §11.10.4 | Reject: protocol error | `a_new_exchange_forgets_one_that_was_left_unfinished` |
 //! | `TextKeyMisused` | In the full feature phase, a key where, when, or by whom it may not be sent | §13 | Reject: protocol error | `a_key_of_the_login_is_refused` |
 
@@ -232,6 +233,8 @@ mod tests {
                 SessionViolation::TaskTagInUse(InitiatorTaskTag(1)),
                 SessionViolation::TooManyImmediateRequests,
                 SessionViolation::SnackNotSupported,
+                SessionViolation::SnackOutOfRun,
+                SessionViolation::SnackNotServed,
                 SessionViolation::TextTransferTagUnknown(TargetTransferTag(1)),
                 SessionViolation::TextKeyMisused(Misuse::Repeated(Key::MaxConnections)),
             ]

@@ -86,7 +86,7 @@ pub struct ScsiCommand {
     pub write: bool,
     /// ATTR.
     pub attribute: TaskAttribute,
-    /// PRI, 0 (none) to [`PRIORITY_MAX`] (RFC 7144 §4.1). To be ignored unless iSCSIProtocolLevel is 2 or
+    /// PRI, 0 (none) to [`PRIORITY_MAX`] (RFC 7144). To be ignored unless iSCSIProtocolLevel is 2 or
     /// more.
     pub priority: u8,
     /// TotalAHSLength, in words of 4 bytes.

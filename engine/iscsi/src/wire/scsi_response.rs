@@ -121,7 +121,7 @@ pub struct ScsiResponse {
     pub response: ServiceResponse,
     /// The SCSI status code (SAM-5 §5.3).
     pub status: u8,
-    /// The SCSI status qualifier (RFC 7144 §5.1). To be ignored unless iSCSIProtocolLevel is 2 or more.
+    /// The SCSI status qualifier (RFC 7144). To be ignored unless iSCSIProtocolLevel is 2 or more.
     pub status_qualifier: u16,
     /// Bytes of SenseLength, sense data and response data.
     pub data_segment_length: u32,

@@ -34,7 +34,7 @@ const MAX_CMD_SN: Word = Word::at(32);
 
 const FUNCTION_MASK: u8 = 0x7f;
 
-/// What is asked (§11.5.1, RFC 7144 §5.2).
+/// What is asked (§11.5.1, RFC 7144).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskManagementFunction {
     /// 1: the task that the Referenced Task Tag names.
@@ -168,7 +168,7 @@ impl TaskManagementRequest {
     }
 }
 
-/// How the function ended (§11.6.1, RFC 7144 §5.3).
+/// How the function ended (§11.6.1, RFC 7144).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskManagementResult {
     /// 0; to a query: no.
@@ -234,7 +234,7 @@ impl TaskManagementResult {
 pub struct TaskManagementResponse {
     /// Response.
     pub result: TaskManagementResult,
-    /// What SAM-5 calls Additional Response Information, for QUERY ASYNCHRONOUS EVENT (RFC 7144 §5.3).
+    /// What SAM-5 calls Additional Response Information, for QUERY ASYNCHRONOUS EVENT (RFC 7144).
     pub additional_information: [u8; 3],
     /// The request answered.
     pub initiator_task_tag: InitiatorTaskTag,

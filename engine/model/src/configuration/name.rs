@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// Bytes that an iSCSI name may have (RFC 7143 §4.2.7.1).
+/// Bytes that an iSCSI name may have (RFC 7143 §4.2.7.2).
 pub const NAME_LENGTH_BYTES_MAX: usize = 223;
 
 /// A name of an iSCSI node, in normal form.
@@ -23,7 +23,7 @@ pub enum NameFault {
     Blank,
     /// A character outside of ASCII: stringprep (RFC 3722) is not implemented.
     NotAscii,
-    /// Neither `iqn.`, `eui.` nor `naa.` at its head (§4.2.7.2).
+    /// Neither `iqn.`, `eui.` nor `naa.` at its head (§4.2.7.3).
     NoType,
     /// `iqn.` with nothing behind it.
     NoAuthority,

@@ -1,4 +1,4 @@
-//! Where the gateway listens, and which portals belong together (RFC 7143 §3.1, §4.4.1).
+//! Where the gateway listens, and which portals belong together (RFC 7143 §2.2, §4.4.1).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -7,6 +7,7 @@ use portico_iscsi::wire::{Snack, SnackType, TargetTransferTag};
 
 use super::Core;
 use crate::driver::Driver;
+use crate::kept::Unserved;
 use crate::outgoing::Rare;
 use crate::session::Session;
 use crate::slab::Key;
@@ -19,7 +20,7 @@ impl<D: Driver> Core<D> {
     /// A SNACK has come on a connection.
     ///
     /// # Errors
-    /// What it asks for is not kept, or too much is about to be sent again already.
+    /// What it asks for was never sent, was acknowledged, or is not kept; or too much is about to be sent again already.
     pub fn snack(
         &mut self,
         (session_key, seat): (Key<Session>, Seat),
@@ -41,18 +42,18 @@ impl<D: Driver> Core<D> {
             SnackType::DataOrR2t
                 if is_new && (snack.run_begin, snack.run_length) == (0, 0) && !kept.knows(tag) =>
             {
-                Some(Vec::new())
+                Ok(Vec::new())
             }
             SnackType::DataOrR2t => kept.run(tag, snack.run_begin, snack.run_length, segment_bytes),
             SnackType::DataAck => {
                 // Of a read whose response is acknowledged nothing is kept any more, and a DataACK may still be on its way.
                 kept.data_acknowledged(TargetTransferTag(snack.transfer_or_snack_tag), snack.run_begin);
-                Some(Vec::new())
+                Ok(Vec::new())
             }
             SnackType::RData => {
                 let snack_tag = snack.transfer_or_snack_tag;
                 let resegmented = kept.resegment(tag, segment_bytes, snack_tag);
-                if let Some(resegmented) = &resegmented
+                if let Ok(resegmented) = &resegmented
                     && let Some(name) = session.wire.task_by_itt(tag)
                 {
                     session.wire.resegmented(name, resegmented.next, snack_tag);
@@ -60,7 +61,10 @@ impl<D: Driver> Core<D> {
                 resegmented.map(|resegmented| resegmented.pdus)
             }
         };
-        let again = again.ok_or(refused)?;
+        let again = again.map_err(|unserved| match unserved {
+            Unserved::OutOfRun => Violation::Session(SessionViolation::SnackOutOfRun),
+            Unserved::NotKept => refused,
+        })?;
         let link = self.sessions.get_mut(session_key).and_then(|session| session.link_mut(seat));
         if let Some(kept) = link.and_then(|link| link.kept.as_mut()) {
             kept.promise(&again);

@@ -131,3 +131,34 @@ fn one_that_pings_without_end_is_heard_later_and_all_of_it() {
     assert!(others.is_empty(), "{others:?}");
     assert_eq!(before.len() + after.len(), 1000);
 }
+
+/// RFC 7143 §7.4: a discovery session is not pinged; one whose initiator is gone without a word ends all the same.
+#[test]
+fn a_discovery_session_that_says_nothing_ends() {
+    let mut bench = Bench::new();
+    let question = question(completed(1, ""));
+    let socket = bench.world.borrow().sockets.len();
+    bench.mail(ToShard::Adopt(Box::new(Adoption {
+        session: SessionId(1),
+        nexus: NexusId(1),
+        tsih: Tsih(1),
+        target: None,
+        map: map(&[]),
+        greeting: UnitAttention::PowerOn,
+        service: Service {
+            queued_commands: 8,
+            nop_in_interval: 60 * SECOND,
+            nop_in_timeout: Duration::ZERO,
+            response_timeout: Duration::ZERO,
+            events: false,
+        },
+        question,
+    })));
+    let peer = Peer { socket, session: SessionId(1), cmd_sn: CmdSn(1) };
+    bench.world.borrow_mut().sockets[socket].from_shard.clear();
+    bench.pass(59 * SECOND);
+    assert!(!bench.is_closed(&peer));
+    bench.pass(2 * SECOND);
+    assert!(bench.is_closed(&peer));
+    assert!(bench.world.borrow().sockets[socket].from_shard.is_empty(), "and it is told nothing");
+}

@@ -10,7 +10,7 @@ use portico_model::message::{EndReason, ToControl};
 
 /// Data-In of 4 KiB, sequences of 8; DefaultTime2Wait is 2, DefaultTime2Retain 20.
 const LEVEL_2: &str = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=4096|MaxBurstLength=8192|\
-                       FirstBurstLength=8192|ErrorRecoveryLevel=2|MaxConnections=3|MaxOutstandingR2T=2|";
+                       FirstBurstLength=8192|ErrorRecoveryLevel=2|MaxConnections=3|";
 const SECOND: Duration = Duration::from_secs(1);
 
 fn bench(keys: &str) -> (Bench, Peer) {
@@ -177,20 +177,20 @@ fn an_answer_that_came_while_nobody_was_there_waits() {
 fn what_a_write_lacks_is_asked_for_again_from_the_last_good_byte_on() {
     let (mut bench, mut first) = bench(LEVEL_2);
     bench.write(&mut first, 0, 9, 16 << 10, &[]);
-    let [Heard::R2t { transfer, .. }, Heard::R2t { .. }] = bench.heard(&first)[..] else {
-        panic!("two R2Ts")
-    };
+    let [Heard::R2t { transfer, .. }] = bench.heard(&first)[..] else { panic!("one R2T") };
     bench.send_data(&first, 9, transfer, (0, 0), &[0x5a; 4096], false);
     cut(&mut bench, &first);
     let again = rejoin(&mut bench, &first, 0);
-    let (result, heard) = reassign(&mut bench, &again, 9, 2);
+    let (result, mut heard) = reassign(&mut bench, &again, 9, 1);
     assert_eq!(result, TaskManagementResult::Complete);
-    let [(TargetPdu::R2t(one), _), (TargetPdu::R2t(two), _)] = &heard[..] else { panic!("{heard:?}") };
-    let range = |r2t: &R2t| (r2t.r2t_sn.0, r2t.buffer_offset, r2t.desired_data_transfer_length);
-    assert_eq!((range(one), range(two)), ((2, 4096, 8192), (3, 12_288, 4096)));
-    for r2t in [one, two] {
+    for range in [(1, 4096, 8192), (2, 12_288, 4096)] {
+        let [(TargetPdu::R2t(r2t), _)] = &heard[..] else { panic!("{heard:?}") };
+        assert_eq!((r2t.r2t_sn.0, r2t.buffer_offset, r2t.desired_data_transfer_length), range);
         let data = vec![0x5a; r2t.desired_data_transfer_length as usize];
         bench.send_data(&again, 9, r2t.target_transfer_tag, (0, r2t.buffer_offset), &data, true);
+        if range.0 == 1 {
+            heard = hear(&mut bench, &again, false);
+        }
     }
     bench.land_all();
     assert_eq!(bench.heard(&again), [Heard::Status(9, GOOD)]);

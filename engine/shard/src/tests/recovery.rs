@@ -66,9 +66,19 @@ pub(super) fn acknowledge(bench: &mut Bench, peer: &Peer, expected: StatSn) {
     send(bench, peer, InitiatorPdu::NopOut(nop));
 }
 
-fn is_rejected(bench: &mut Bench, peer: &Peer) -> bool {
+/// §11.16: what was never sent or was acknowledged is rejected as a protocol error; the number that goes with it.
+fn rejected(bench: &mut Bench, peer: &Peer) -> Option<u32> {
     let heard = hear(bench, peer, false);
-    matches!(heard[..], [(TargetPdu::Reject(Reject { reason: RejectReason::SnackReject, .. }), _)])
+    match heard[..] {
+        [(TargetPdu::Reject(Reject { reason: RejectReason::ProtocolError, data_sn_or_r2t_sn, .. }), _)] => {
+            Some(data_sn_or_r2t_sn)
+        }
+        _ => None,
+    }
+}
+
+fn is_rejected(bench: &mut Bench, peer: &Peer) -> bool {
+    rejected(bench, peer).is_some()
 }
 
 /// A read of 16 KiB that has been sent: four Data-In PDUs in two sequences, then its response.
@@ -238,6 +248,19 @@ fn a_snack_for_what_is_not_kept_earns_a_reject() {
     }
     send(&mut bench, &peer, snack(SnackType::DataAck, u32::MAX, 4, (7, 0)));
     assert_eq!(bench.heard(&peer), [], "what has come has come");
+}
+
+/// §11.17.2: the Reject has the next DataSN or R2TSN that the target would send.
+#[test]
+fn a_snack_for_what_was_never_sent_tells_the_next_number() {
+    let (mut bench, mut peer) = bench(LEVEL_1);
+    bench.write(&mut peer, 0, 9, 4096, &[]);
+    assert_eq!(bench.heard(&peer).len(), 1);
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 9, u32::MAX, (1, 1)));
+    assert_eq!(rejected(&mut bench, &peer), Some(1), "R2T 0 was sent");
+    bench.read(&mut peer, 0, 10, 4096);
+    send(&mut bench, &peer, snack(SnackType::DataOrR2t, 10, u32::MAX, (0, 1)));
+    assert_eq!(rejected(&mut bench, &peer), Some(0), "its data are still at the medium");
 }
 
 /// Answers an R2T in one PDU, with a data digest that is right or not.

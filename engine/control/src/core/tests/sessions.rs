@@ -172,10 +172,28 @@ fn a_connection_that_is_lost_while_its_login_waits_is_not_missed() {
 #[test]
 fn a_discovery_session_stays_where_it_was_accepted_and_sees_nothing() {
     let mut world = World::serving(PLAIN);
-    for _ in 0..3 {
-        world.tell_login("iqn.a", None, Tsih::NEW);
+    for initiator in ["iqn.a", "iqn.b"] {
+        world.tell_login(initiator, None, Tsih::NEW);
     }
-    assert_eq!(world.said(), ["shard 0 adopts iqn.a seeing []"; 3], "and they do not reinstate each other");
+    assert_eq!(world.said(), ["shard 0 adopts iqn.a seeing []", "shard 0 adopts iqn.b seeing []"]);
+}
+
+/// RFC 7143 §7.4: one per initiator port and portal, of those that name no target.
+#[test]
+fn a_discovery_session_reinstates_the_one_of_the_same_port_at_the_same_portal() {
+    let mut world = World::serving(PLAIN);
+    world.login("iqn.a");
+    world.tell_login("iqn.a", None, Tsih::NEW);
+    let (first, _, _) = world.last();
+    world.said();
+    let elsewhere = "127.0.0.1:3261".parse().unwrap();
+    let question = LoginQuestion { local: elsewhere, ..question("iqn.a", None, Tsih::NEW) };
+    world.hear(ToControl::Login(Box::new(question)));
+    assert_eq!(world.said(), ["shard 0 adopts iqn.a seeing []"], "neither the normal one nor that elsewhere");
+    world.tell_login("iqn.a", None, Tsih::NEW);
+    let said = world.said();
+    assert_eq!(said[0], format!("shard 0 ends session {first}: Reinstated"));
+    assert_eq!(said[1], "shard 0 adopts iqn.a seeing []");
 }
 
 fn orphan(world: &World, serial: u64) -> Orphan {

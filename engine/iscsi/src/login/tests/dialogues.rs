@@ -275,3 +275,18 @@ fn a_completed_login_may_cross_threads() {
     let mut dialogue = Dialogue::new();
     crosses(&dialogue.finish(operational(FULL_FEATURE), &format!("{INITIATOR}{TARGET}")));
 }
+
+/// §13.9: the tag goes out where a target is named, in whichever type of session; of one that this initiator may not know, no
+/// word is said.
+#[test]
+fn a_discovery_session_that_names_a_target_hears_the_tag_of_its_portal_group() {
+    for (target, told) in [("named", "TargetPortalGroupTag=7|"), ("private", ""), ("nowhere", "")] {
+        let (_, text) = Dialogue::new().exchange(
+            security(OPERATIONAL),
+            &format!(
+                "{INITIATOR}SessionType=Discovery|TargetName=iqn.2026-11.io.portico:{target}|AuthMethod=None|"
+            ),
+        );
+        assert_eq!(text, format!("{told}AuthMethod=None|"), "{target}");
+    }
+}

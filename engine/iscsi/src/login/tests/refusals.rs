@@ -109,6 +109,16 @@ fn a_login_keeps_its_name_from_the_first_request_to_the_last() {
     }
 }
 
+/// §11.12.8: commands on the session's other connections go on meanwhile.
+#[test]
+fn the_cmd_sn_of_a_login_that_joins_a_session_may_advance() {
+    let joining = |login| LoginRequest { tsih: Tsih(5), cid: Cid(1), cmd_sn: CmdSn(500), ..login };
+    let mut dialogue = Dialogue::new();
+    dialogue.exchange(joining(security(OPERATIONAL)), &format!("{INITIATOR}{TARGET}AuthMethod=None|"));
+    let later = LoginRequest { cmd_sn: CmdSn(507), ..joining(operational(FULL_FEATURE)) };
+    assert_eq!(dialogue.finish(later, "").tsih, Tsih(5));
+}
+
 #[test]
 fn a_stage_out_of_order_is_an_initiator_error() {
     let mut dialogue = Dialogue::new();

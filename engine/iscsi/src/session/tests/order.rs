@@ -80,7 +80,7 @@ fn an_immediate_command_overtakes_and_takes_no_place() {
 fn immediate_requests_have_a_bound_and_the_next_is_told_so() {
     let mut dialogue = Dialogue::new();
     let tasks: Vec<_> =
-        (0..IMMEDIATE_REQUESTS_MAX).map(|n| dialogue.deliver(immediate(100 + u32::from(n), 1))).collect();
+        (0..IMMEDIATE_SHARED).map(|n| dialogue.deliver(immediate(100 + u32::from(n), 1))).collect();
     let violation = dialogue.send(immediate(7, 1)).unwrap_err();
     assert_eq!(violation, Violation::Session(SessionViolation::TooManyImmediateRequests));
     assert_eq!(violation.answer(), crate::violation::Answer::Reject(RejectReason::ImmediateCommandReject));
@@ -91,6 +91,36 @@ fn immediate_requests_have_a_bound_and_the_next_is_told_so() {
     assert!(dialogue.send(immediate(7, 1)).is_err(), "answered, but not retired");
     dialogue.session.retire(tasks[0]);
     dialogue.deliver(immediate(7, 1));
+}
+
+/// §4.2.2.1: one task management function and one other immediate request per connection, at any time.
+#[test]
+fn whoever_floods_a_session_leaves_each_connection_a_function_and_a_request() {
+    let mut dialogue =
+        Dialogue::with(Start { parameters: Parameters { max_connections: 2, ..parameters() }, ..start() });
+    let joining = Joining { cid: Cid(1), stat_sn: StatSn(9), parameters: &parameters(), now: Moment::ORIGIN };
+    let second = dialogue.session.join(&joining).unwrap();
+    for n in 0..IMMEDIATE_SHARED {
+        dialogue.deliver(immediate(100 + u32::from(n), 1));
+    }
+    let function = |tag| {
+        let reset = management(TaskManagementFunction::TargetWarmReset, tag, 1);
+        InitiatorPdu::TaskManagement(TaskManagementRequest { immediate: true, ..reset })
+    };
+    let takes = |dialogue: &mut Dialogue, seat, pdu| match dialogue.send_on(seat, pdu) {
+        Ok(Received::Request { task, .. }) => {
+            dialogue.session.data_arrived(seat, task);
+            true
+        }
+        Err(Violation::Session(SessionViolation::TooManyImmediateRequests)) => false,
+        other => panic!("{other:?}"),
+    };
+    assert!(!takes(&mut dialogue, Seat::LEADING, immediate(1, 1)));
+    assert!(takes(&mut dialogue, Seat::LEADING, function(2)), "the first function");
+    assert!(!takes(&mut dialogue, Seat::LEADING, function(3)));
+    assert!(takes(&mut dialogue, second, immediate(4, 1)));
+    assert!(takes(&mut dialogue, second, function(5)));
+    assert!(!takes(&mut dialogue, second, immediate(6, 1)));
 }
 
 #[test]

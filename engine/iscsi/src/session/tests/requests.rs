@@ -189,8 +189,9 @@ fn a_snack_is_for_the_caller_to_serve_or_to_refuse() {
     let parameters = Parameters { error_recovery_level: 1, ..parameters() };
     let mut dialogue = Dialogue::with(Start { parameters, ..start() });
     assert_eq!(dialogue.send(InitiatorPdu::Snack(snack)), Ok(Received::Snack(snack)));
-    let refused = Violation::Session(SessionViolation::SnackNotServed);
-    assert_eq!(refused.answer(), Answer::Reject(RejectReason::SnackReject));
+    let refused = |violation| Violation::Session(violation).answer();
+    assert_eq!(refused(SessionViolation::SnackNotServed), Answer::Reject(RejectReason::SnackReject));
+    assert_eq!(refused(SessionViolation::SnackOutOfRun), Answer::Reject(RejectReason::ProtocolError));
 }
 
 #[test]
@@ -233,6 +234,18 @@ fn a_discovery_session_takes_text_and_logout_and_no_commands() {
     assert_eq!(violation.answer(), Answer::Reject(RejectReason::CommandNotSupported));
     let reset = management(TaskManagementFunction::TargetWarmReset, 1, 1);
     assert!(dialogue.send(InitiatorPdu::TaskManagement(reset)).is_err());
+    let ping = |tag| NopOut {
+        immediate: true,
+        data_segment_length: 0,
+        lun: LunField::default(),
+        initiator_task_tag: tag,
+        target_transfer_tag: TargetTransferTag::RESERVED,
+        cmd_sn: CmdSn(1),
+        expected_stat_sn: StatSn(50),
+    };
+    let violation = dialogue.send(InitiatorPdu::NopOut(ping(InitiatorTaskTag(7)))).unwrap_err();
+    assert_eq!(violation, Violation::Session(SessionViolation::NotInDiscovery { opcode: 0 }));
+    dialogue.absorbed(InitiatorPdu::NopOut(ping(InitiatorTaskTag::RESERVED)));
     dialogue.deliver(InitiatorPdu::Text(text(2, 1, 16)));
     dialogue.deliver(InitiatorPdu::Logout(logout(3, 2, LogoutReason::CloseSession)));
 }
