@@ -1,5 +1,5 @@
 //! Codes and field readers that several chapters of this crate share: status codes (SAM-5 §5.3.1), peripheral
-//! qualifiers and device types (SPC-4 §6.4.2), and big-endian access to fields of bytes.
+//! qualifiers and device types (SPC-4 §6.6.2), and big-endian access to fields of bytes.
 //!
 //! Nothing here decides anything.
 
@@ -36,7 +36,7 @@ impl Status {
 pub(crate) const PERIPHERAL_DISK: u8 = 0x00;
 /// Peripheral qualifier 001b, direct-access block device: not connected by this path.
 pub(crate) const PERIPHERAL_DISK_NOT_CONNECTED: u8 = 0x20;
-/// Peripheral qualifier 001b, type 1Fh: a logical unit to which no device is connected (SPC-4 §6.4.2).
+/// Peripheral qualifier 001b, type 1Fh: a logical unit to which no device is connected (SPC-4 §6.6.2).
 pub(crate) const PERIPHERAL_NOT_CONNECTED: u8 = 0x3f;
 /// Peripheral qualifier 000b, well known logical unit (type 1Eh).
 pub(crate) const PERIPHERAL_WELL_KNOWN: u8 = 0x1e;

@@ -213,7 +213,7 @@ pub(crate) fn write(
     Ok((blocks > 0).then_some(MediumCommand::Write { lba: extent.lba, blocks, fua, dpo }))
 }
 
-/// VERIFY, likewise. Only what travels is bound by the longest transfer (SBC-3 §6.6.4).
+/// VERIFY, likewise. Only what travels is bound by the longest transfer (SBC-3 §6.6).
 pub(crate) fn verify(
     unit: &LogicalUnit,
     extent: Extent,
@@ -429,7 +429,7 @@ pub(crate) const SELF_TEST: MediumCommand = MediumCommand::Verify { lba: Lba(0),
 fn transferred(geometry: &Geometry, extent: Extent) -> Result<u32, Outcome> {
     in_range(geometry, extent)?;
     if extent.blocks > geometry.transfer_blocks_max() {
-        // SBC-3 §6.6.4: beyond MAXIMUM TRANSFER LENGTH, the field is invalid.
+        // SBC-3 §6.6: beyond MAXIMUM TRANSFER LENGTH, the field is invalid.
         return Err(Outcome::invalid_cdb_field(extent.length_at, None));
     }
     Ok(extent.blocks)

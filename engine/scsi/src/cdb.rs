@@ -614,7 +614,7 @@ fn start_stop_unit(cdb: &[u8]) -> Command {
     }
 }
 
-/// SPC-4 §6.13. The values 10b and 11b are obsolete and refused.
+/// PREVENT ALLOW MEDIUM REMOVAL (SBC-3). The values 10b and 11b are obsolete and refused.
 fn prevent_allow(cdb: &[u8]) -> Result<Command, Outcome> {
     match cdb[4] & 0x03 {
         0b00 => Ok(Command::PreventAllow { prevent: false }),

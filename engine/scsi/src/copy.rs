@@ -1,5 +1,5 @@
 //! EXTENDED COPY, with list identifiers of one and of four bytes, and what tells of its limits: RECEIVE COPY OPERATING
-//! PARAMETERS and the Third-party Copy VPD page (SPC-4 §6.4, §6.5, §6.24, §7.8.17).
+//! PARAMETERS and the Third-party Copy VPD page (SPC-4 §6.4, §6.5, §6.22, §7.8.17).
 //!
 //! One kind of CSCD descriptor is served, the identification descriptor (E4h), beside the CSCD descriptor ID of the unit that
 //! the command came to, and one kind of segment, from block device to block device (02h): what VMware and `sg_xcopy` use.
@@ -317,7 +317,7 @@ impl Segment {
     }
 }
 
-/// RECEIVE COPY OPERATING PARAMETERS (SPC-4 §6.24).
+/// RECEIVE COPY OPERATING PARAMETERS (SPC-4 §6.22).
 pub(crate) fn operating_parameters(reply: &mut Reply<'_>) {
     let start = reply.position();
     reply.be32(0); // AVAILABLE DATA, below

@@ -176,7 +176,7 @@ pub const T10_DEVICE_ID_MAX: usize = 25;
 pub const LONG_NAME_MAX: usize = 128;
 /// The unit serial number.
 pub const SERIAL_NUMBER_MAX: usize = 48;
-/// Vendor specific INQUIRY data: up to 20 bytes go to byte 36, more to byte 96 (SPC-4 §6.4.2).
+/// Vendor specific INQUIRY data: up to 20 bytes go to byte 36, more to byte 96 (SPC-4 §6.6.2).
 pub const INQUIRY_VENDOR_SPECIFIC_MAX: usize = 160;
 
 /// SCST's answer for PRODUCT REVISION LEVEL.

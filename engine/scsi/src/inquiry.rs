@@ -1,4 +1,4 @@
-//! Standard INQUIRY data (SPC-4 §6.4.2), with SCST's version descriptors, so that a migrated disk reads the same.
+//! Standard INQUIRY data (SPC-4 §6.6.2), with SCST's version descriptors, so that a migrated disk reads the same.
 
 use crate::bits::{RESPONSE_DATA_FORMAT, VERSION_SPC4};
 use crate::device_server::Context;

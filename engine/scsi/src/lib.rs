@@ -6,6 +6,12 @@
 //! [`unit::LogicalUnit::recheck`] before each piece) and sends an [`original::Change`] to the single writer, control,
 //! which lets [`original`] make the next generation of the replica.
 //!
+//! How it was held against the texts: on 21 November 2026 what the code says of CDBs, sense data, INQUIRY and its pages, mode
+//! pages, persistent reservations and target port groups was compared, sentence by sentence, with the chapters of SPC-4
+//! revision 36f, whose section numbers are those cited, but that §5.15 and §5.16 are its §5.16 and §5.17; and with sg3_utils,
+//! libiscsi and the Linux headers where these have the field. Of SBC-3 there was no text: layouts are those of SBC-4 and of the
+//! same sources, and section numbers with SBC-3 beside them have not been seen printed.
+//!
 //! This crate never reads a clock, a socket or a file, takes no lock, and knows nothing of iSCSI: LUNs and CDBs come as
 //! bytes. On the data path it does not allocate.
 

@@ -1,4 +1,4 @@
-//! LOG SENSE (SPC-4 §6.9, §7.3): the log pages, none of which keeps anything that LOG SELECT could reset or save.
+//! LOG SENSE (SPC-4 §6.8, §7.3): the log pages, none of which keeps anything that LOG SELECT could reset or save.
 //!
 //! Error counters are not among them: what the medium below corrects is not known here.
 
@@ -46,7 +46,7 @@ const BINARY_LIST: u8 = 0x03;
 /// LOG SENSE. All parameters are lists, which PC has no bearing on.
 ///
 /// # Errors
-/// INVALID FIELD IN CDB for a page or parameter that is not there (SPC-4 §6.9).
+/// INVALID FIELD IN CDB for a page or parameter that is not there (SPC-4 §6.8).
 pub(crate) fn sense(unit: &LogicalUnit, request: &LogSense, reply: &mut Reply<'_>) -> Result<(), Outcome> {
     let page = pages(unit).find(|page| page.code == request.page);
     let page = page.ok_or(Outcome::invalid_cdb_field(2, Some(5)))?;

@@ -1,5 +1,5 @@
 //! What answers where no logical unit is: at a LUN that the nexus's map does not have, and at the REPORT LUNS well known
-//! logical unit (SPC-4 §6.4.2, §6.33, §6.39; SAM-5 §4.7.3, §5.11).
+//! logical unit (SPC-4 §6.6.2, §6.33, §6.39; SAM-5 §4.7.3, §5.11).
 //!
 //! REPORT LUNS is served at every LUN, so that an initiator finds the others even where LUN 0 is absent.
 

@@ -643,7 +643,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "RECEIVE COPY STATUS (LID1)",
         &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
-        Configure,
+        Inspect,
         Decoder::ReceiveCopyResults,
     )
     .service_action(0x00)
@@ -651,7 +651,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "RECEIVE COPY OPERATING PARAMETERS",
         &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
-        Configure,
+        Inspect,
         Decoder::ReceiveCopyOperatingParameters,
     )
     .service_action(0x03)
@@ -659,7 +659,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "RECEIVE COPY FAILURE DETAILS (LID1)",
         &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
-        Configure,
+        Inspect,
         Decoder::ReceiveCopyResults,
     )
     .service_action(0x04)
@@ -667,7 +667,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "RECEIVE COPY STATUS (LID4)",
         &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
-        Configure,
+        Inspect,
         Decoder::ReceiveCopyResults,
     )
     .service_action(0x05)
@@ -675,7 +675,7 @@ pub static TABLE: &[Opcode] = &[
     row(
         "RECEIVE ROD TOKEN INFORMATION",
         &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, NACA],
-        Configure,
+        Inspect,
         Decoder::ReceiveCopyResults,
     )
     .service_action(0x07)

@@ -99,7 +99,7 @@ pub struct Installment {
 pub struct Original {
     unit: LogicalUnit,
     ledger: Ledger,
-    /// Nexuses that prevent the removal of the medium (SPC-4 §6.13).
+    /// Nexuses that prevent the removal of the medium (PREVENT ALLOW MEDIUM REMOVAL, SBC-3).
     preventing: BTreeSet<NexusId>,
     /// What the device says, the medium aside.
     device: Readiness,
@@ -366,6 +366,10 @@ impl Original {
             return None;
         }
         self.unit.reservation = applied.view;
+        // SPC-4 §5.13.11.2.6: whose commands PREEMPT AND ABORT ends prevents nothing any more.
+        if let Some(aborted) = &applied.aborts {
+            self.preventing.retain(|nexus| !aborted.includes(*nexus));
+        }
         let mut installment = self.next();
         installment.durable = true;
         installment.attentions = applied.attentions;

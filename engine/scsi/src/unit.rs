@@ -49,7 +49,7 @@ impl Readiness {
     }
 }
 
-/// Size and shape of the medium (SBC-3 §4.5, §6.6.4).
+/// Size and shape of the medium (SBC-3 §4.5, §6.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     block_length: u32,

@@ -111,15 +111,15 @@ fn designator(reply: &mut Reply<'_>, code_set: u8, kind: u8, write: impl FnOnce(
 
 const _: () = assert!(8 + crate::identity::LONG_NAME_MAX <= u8::MAX as usize);
 
-/// SPC-4 §7.8.10. Administration is on no network: the list is empty.
+/// SPC-4 §7.8.8. Administration is on no network: the list is empty.
 fn management_network_addresses(_: &LogicalUnit, _: &Context<'_>, _: &mut Reply<'_>) {}
 
-/// SPC-4 §7.8.11: all pages and subpages are shared by all nexuses, of this logical unit alone.
+/// SPC-4 §7.8.9: all pages and subpages are shared by all nexuses, of this logical unit alone.
 fn mode_page_policy(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.bytes(&[0x3f, 0xff, 0, 0]);
 }
 
-/// SPC-4 §7.8.15: of the ports of this SCSI device, which is the iSCSI target (RFC 7143 §4.4.1) and has one for each portal
+/// SPC-4 §7.8.14: of the ports of this SCSI device, which is the iSCSI target (RFC 7143 §4.4.1) and has one for each portal
 /// group, that by which the command came.
 fn scsi_ports(_: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
     reply.be16(0);
@@ -132,12 +132,12 @@ fn scsi_ports(_: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
     reply.length16(length_at);
 }
 
-/// SBC-3 §6.6.7. R_SUP is zero: there are no referrals, and so no user data segments.
+/// SBC-3 §6.6. R_SUP is zero: there are no referrals, and so no user data segments.
 fn referrals(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.zeros_to(16);
 }
 
-/// SPC-4 §7.8.8.
+/// SPC-4 §7.8.7.
 fn extended_inquiry(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.byte(0); // no protection information
     reply.byte(0x07); // HEADSUP, ORDSUP, SIMPSUP
@@ -155,7 +155,7 @@ fn third_party_copy(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) 
     copy::third_party_copy(reply, unit.geometry.block_length().into());
 }
 
-/// SBC-3 §6.6.4. Limits of commands that are not served are zero, "not reported".
+/// SBC-3 §6.6. Limits of commands that are not served are zero, "not reported".
 fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     let geometry = &unit.geometry;
     let granularity =
@@ -179,7 +179,7 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.zeros_to(64);
 }
 
-/// MEDIUM ROTATION RATE (SBC-3 §6.6.3): 15,000 revolutions a minute, or 1 for a medium that does not rotate.
+/// MEDIUM ROTATION RATE (SBC-3 §6.6): 15,000 revolutions a minute, or 1 for a medium that does not rotate.
 pub(crate) fn rotation_rate(unit: &LogicalUnit) -> u16 {
     if unit.rotational { 15_000 } else { 1 }
 }
@@ -192,7 +192,7 @@ fn block_device_characteristics(unit: &LogicalUnit, _: &Context<'_>, reply: &mut
     reply.zeros_to(64);
 }
 
-/// SBC-3 §6.6.5: PROVISIONING TYPE 2 for a thin unit.
+/// SBC-3 §6.6: PROVISIONING TYPE 2 for a thin unit.
 fn logical_block_provisioning(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     // LBPU, LBPWS, LBPWS10, LBPRZ; ANC_SUP is zero. A threshold where the pool's state is known, no provisioning group.
     let threshold = unit.space.map_or(0, |_| space::threshold_exponent(&unit.geometry));

@@ -67,7 +67,7 @@ const TABLE: &[Row] = &[
     action(0x7f, 0x0d, WRITES, 'C'), // WRITE SAME (32)
     action(0x7f, 0x12, READS, 'C'),  // GET LBA STATUS (32)
     row(0x83, WRITES, 'C'),          // EXTENDED COPY
-    row(0x84, WRITES, 'C'),          // RECEIVE COPY RESULTS
+    row(0x84, PASSES, 'C'),          // RECEIVE COPY RESULTS
     row(0x88, READS, 'C'),           // READ (16)
     row(0x89, WRITES, 'C'),          // COMPARE AND WRITE
     row(0x8a, WRITES, 'C'),          // WRITE (16)

@@ -213,6 +213,23 @@ fn a_preempted_holder_loses_the_unit_and_its_registration() {
 }
 
 #[test]
+fn whose_commands_are_aborted_prevents_no_removal_any_more() {
+    let mut world = World::new(removable());
+    assert_eq!(world.out(A, REGISTER, 0, 0, KEY_A), GOOD);
+    assert_eq!(world.out(B, REGISTER, 0, 0, KEY_B), GOOD);
+    assert_eq!(world.send(B, &PREVENT), GOOD);
+    assert_eq!(world.out(A, PREEMPT, WRITE_EXCLUSIVE, KEY_A, KEY_B), GOOD);
+    assert_eq!(
+        world.send(A, &EJECT),
+        Answer::Ended(Outcome::illegal(AdditionalSense::MEDIUM_REMOVAL_PREVENTED))
+    );
+    world.told(B, UnitAttention::RegistrationsPreempted);
+    assert_eq!(world.out(B, REGISTER, 0, 0, KEY_B), GOOD);
+    assert_eq!(world.out(A, PREEMPT_AND_ABORT, WRITE_EXCLUSIVE, KEY_A, KEY_B), GOOD);
+    assert_eq!(world.send(A, &EJECT), GOOD);
+}
+
+#[test]
 fn preempting_who_holds_nothing_only_removes_registrations() {
     let mut world = two_registered();
     assert_eq!(world.out(C, REGISTER, 0, 0, KEY_A), GOOD, "two with one key");
@@ -269,7 +286,7 @@ fn a_holder_moves_its_reservation_to_another_port() {
     let mut world = two_registered();
     let there = "iqn.test:3,i,0x1";
     let good = move_list(KEY_A, KEY_C, 0, 1, there);
-    assert_eq!(send(&mut world, A, &good), CONFLICT, "it holds nothing");
+    assert_eq!(send(&mut world, A, &good), wrong_field(1, Some(4)), "nobody holds anything");
     assert_eq!(world.out(A, HOLD, WRITE_EXCLUSIVE, KEY_A, 0), GOOD);
     assert_eq!(send(&mut world, B, &move_list(KEY_B, KEY_C, 0, 1, there)), CONFLICT);
     assert_eq!(send(&mut world, A, &move_list(KEY_B, KEY_C, 0, 1, there)), CONFLICT);
@@ -298,12 +315,15 @@ fn a_reservation_of_all_registrants_cannot_be_moved_nor_one_to_its_holder() {
     assert_eq!(world.send_with(A, &cdb, &list), CONFLICT);
     let mut world = World::new(disk());
     let me = world.join("iqn.test:9,i,0x000000000001", PORT_1);
-    let ports = [TargetPort { name: PORT_1.to_owned(), relative_id: 1 }];
+    let ports = [(PORT_1, 1), (PORT_2, 2)];
+    let ports = ports.map(|(name, relative_id)| TargetPort { name: name.to_owned(), relative_id });
     world.original.set_ports(Arc::new(ports));
     assert_eq!(world.out(me, REGISTER, 0, 0, KEY_A), GOOD);
     assert_eq!(world.out(me, HOLD, WRITE_EXCLUSIVE, KEY_A, 0), GOOD);
-    let list = move_list(KEY_A, KEY_C, 0, 1, "iqn.test:9,i,0x1");
-    assert_eq!(world.send_with(me, &cdb, &list), wrong_parameter(24, None));
+    for port in [1, 2] {
+        let list = move_list(KEY_A, KEY_C, 0, port, "iqn.test:9,i,0x1");
+        assert_eq!(world.send_with(me, &cdb, &list), wrong_parameter(24, None), "its own initiator port");
+    }
 }
 
 /// A REGISTER with SPEC_I_PT.
@@ -336,10 +356,21 @@ fn a_nexus_registers_others_which_are_bound_at_once() {
     assert_eq!(world.send_with(A, &cdb, &list), CONFLICT, "it is registered, and 0 is not its key");
     let mut again = list.clone();
     again[..8].copy_from_slice(&KEY_A.to_be_bytes());
-    assert_eq!(world.send_with(A, &cdb, &again), wrong_field(1, Some(4)));
+    assert_eq!(world.send_with(A, &cdb, &again), wrong_parameter(20, Some(3)));
+    let before = keys(&mut world);
+    let one_more = b"\x45\0\0\x14iqn.test:6,i,0x7\0\0\0\0";
+    for known in [device, port] {
+        let list = register_for(KEY_B, 0, &[one_more, known]);
+        assert_eq!(
+            world.send_with(B, &cdb, &list),
+            wrong_parameter(28, None),
+            "a registered one is among them"
+        );
+    }
     let none = register_for(0, 0, &[port]);
     let cdb = out_cdb(REGISTER, 0, u32::try_from(none.len()).unwrap());
-    assert_eq!(world.send_with(B, &cdb, &none), wrong_field(1, Some(4)));
+    assert_eq!(world.send_with(B, &cdb, &none), GOOD, "a key of 0 registers nobody");
+    assert_eq!(keys(&mut world), before);
 }
 
 #[test]

@@ -47,10 +47,13 @@ pub(super) struct Done {
     pub(super) aborted: Option<BTreeSet<NexusName>>,
 }
 
-/// Where parameter lists have their SERVICE ACTION RESERVATION KEY, RELATIVE TARGET PORT IDENTIFIER and TransportID.
+/// Where parameter lists have their SERVICE ACTION RESERVATION KEY, RELATIVE TARGET PORT IDENTIFIER, TransportID, SPEC_I_PT and
+/// the TransportIDs after it.
 const ACTION_KEY: u16 = 8;
 const TARGET_PORT: u16 = 18;
 const TRANSPORT_ID: u16 = 24;
+const FLAGS: u16 = 20;
+const FIRST_OF_OTHERS: u16 = 28;
 
 fn wrong_parameter(at: u16) -> Outcome {
     Outcome::check(Sense::invalid_parameter(at, None))
@@ -120,11 +123,11 @@ impl Persistent {
         if !ignore && mine.unwrap_or(0) != out.reservation_key {
             return Err(Outcome::RESERVATION_CONFLICT);
         }
-        if registering.initiators.is_some() && (mine.is_some() || out.action_key == 0) {
-            return Err(Outcome::invalid_cdb_field(1, Some(4)));
-        }
         if mine.is_none() && out.action_key == 0 {
             return Ok(Done::default());
+        }
+        if registering.initiators.is_some() && mine.is_some() {
+            return Err(Outcome::check(Sense::invalid_parameter(FLAGS, Some(3))));
         }
         let mut ports = BTreeSet::from([around.me.target_port()]);
         if registering.all_target_ports {
@@ -142,10 +145,16 @@ impl Persistent {
         if out.action_key == 0 {
             own.iter().for_each(|name| self.unregister(name, &mut done));
         } else {
-            let others = specified(registering.initiators.as_deref().unwrap_or_default(), &ports, around);
-            others.into_iter().for_each(|name| {
-                self.registrants.entry(name).or_insert(out.action_key);
-            });
+            // Table 67: others are registered where none of them is.
+            let mut news = BTreeSet::new();
+            for initiator in registering.initiators.iter().flatten() {
+                let others = specified(initiator, &ports, around);
+                if others.iter().any(|name| self.registrants.contains_key(name)) {
+                    return Err(wrong_parameter(FIRST_OF_OTHERS));
+                }
+                news.extend(others);
+            }
+            self.registrants.extend(news.into_iter().map(|name| (name, out.action_key)));
             self.registrants.extend(own.into_iter().map(|name| (name, out.action_key)));
             self.bounded()?;
         }
@@ -267,8 +276,9 @@ impl Persistent {
         initiator: &TransportId,
         around: &Around<'_>,
     ) -> Result<NexusName, Outcome> {
-        // Nothing held, held by another, or by all registrants.
-        if self.held.as_ref().and_then(|held| held.holder.as_ref()) != Some(around.me) {
+        let Some(held) = &self.held else { return Err(Outcome::invalid_cdb_field(1, Some(4))) };
+        // By another, or by all registrants.
+        if held.holder.as_ref() != Some(around.me) {
             return Err(Outcome::RESERVATION_CONFLICT);
         }
         if key == 0 {
@@ -277,10 +287,10 @@ impl Persistent {
         let port = around.ports.iter().find(|port| port.relative_id == relative_target_port);
         let port = port.ok_or(wrong_parameter(TARGET_PORT))?;
         match initiator {
-            TransportId::Port(initiator) => Ok(NexusName::new(initiator, &port.name)),
-            TransportId::Device(_) => Err(wrong_parameter(TRANSPORT_ID)),
+            // Its own initiator port is nowhere to move to, not even at another target port.
+            TransportId::Port(to) if to != around.me.initiator_port() => Ok(NexusName::new(to, &port.name)),
+            TransportId::Port(_) | TransportId::Device(_) => Err(wrong_parameter(TRANSPORT_ID)),
         }
-        .and_then(|to| if to == *around.me { Err(wrong_parameter(TRANSPORT_ID)) } else { Ok(to) })
     }
 
     fn move_to(&mut self, to: NexusName, key: u64, leaving: Option<&NexusName>) -> Result<Done, Outcome> {
@@ -299,18 +309,14 @@ fn held_by(me: &NexusName, kind: PersistentType) -> Held {
     Held { kind, holder: (!kind.all_registrants()).then(|| me.clone()) }
 }
 
-/// The nexuses that SPEC_I_PT names, at these target ports.
-fn specified(initiators: &[TransportId], ports: &BTreeSet<&str>, around: &Around<'_>) -> BTreeSet<NexusName> {
-    let mut names = BTreeSet::new();
-    for initiator in initiators {
-        match initiator {
-            TransportId::Port(name) => names.extend(ports.iter().map(|port| NexusName::new(name, *port))),
-            TransportId::Device(_) => {
-                let known = around.attached.values();
-                let known = known.filter(|name| initiator.names(name) && ports.contains(name.target_port()));
-                names.extend(known.cloned());
-            }
+/// The nexuses that one TransportID after SPEC_I_PT names, at these target ports.
+fn specified(initiator: &TransportId, ports: &BTreeSet<&str>, around: &Around<'_>) -> BTreeSet<NexusName> {
+    match initiator {
+        TransportId::Port(name) => ports.iter().map(|port| NexusName::new(name, *port)).collect(),
+        TransportId::Device(_) => {
+            let known = around.attached.values();
+            let known = known.filter(|name| initiator.names(name) && ports.contains(name.target_port()));
+            known.cloned().collect()
         }
     }
-    names
 }
