@@ -66,7 +66,7 @@ impl Mode {
         let (kind, menu) = self.kind(random);
         let registers = (self == Self::Registrations).then_some(true);
         let unit = UnitPlan { registers, thin: self == Self::Space, ..unit(kind) };
-        let habits = Habits { commands: 8, fences: registers.is_some(), ..habits(menu) };
+        let habits = Habits { commands: 6, fences: registers.is_some(), ..habits(menu) };
         Scenario {
             seed,
             shards: 1 + random.index(2),

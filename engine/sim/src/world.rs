@@ -650,7 +650,14 @@ impl World {
             }
         }
         if let Some(Exit::Clean) = exit {
-            self.hub.borrow_mut().judge_crash(End::Clean);
+            let hub = &mut *self.hub.borrow_mut();
+            // Of a reply before the sync it is the power cuts that are to find out.
+            while let Some(event) = hub.next_event() {
+                if let Event::LateSync { disk, sequence } = event {
+                    hub.disks[disk].sync(sequence);
+                }
+            }
+            hub.judge_crash(End::Clean);
         }
     }
 }

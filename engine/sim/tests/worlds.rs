@@ -120,7 +120,7 @@ fn hold_at_every_cut(modes: &[Mode]) {
 
 #[test]
 fn a_power_cut_at_any_moment_keeps_what_was_promised_by_the_way_of_writing() {
-    hold_at_every_cut(&[Mode::WriteThrough, Mode::Fua, Mode::Direct]);
+    hold_at_every_cut(&[Mode::WriteThrough, Mode::Fua, Mode::Direct, Mode::Space]);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn finding_by_cuts(mode: Mode, plant: Plant) -> Oracle {
 
 #[test]
 fn a_reply_before_the_sync_is_found_by_the_cuts_of_each_mode() {
-    for mode in [Mode::WriteThrough, Mode::Fua, Mode::Synchronize, Mode::Direct] {
+    for mode in [Mode::WriteThrough, Mode::Fua, Mode::Synchronize, Mode::Direct, Mode::Space] {
         assert_eq!(finding_by_cuts(mode, Plant::ReplyBeforeSync), Oracle::Durability, "{mode:?}");
     }
 }
