@@ -235,7 +235,10 @@ impl History {
             if aborts {
                 self.tally.aborting_preemptions += 1;
                 self.tally.preempted_at_medium += u64::from(open.meets);
-                self.is_aborted(unit, victim, asked);
+                // One that is asked for again when its session was lost joins what is under way, and aborts no more than that.
+                if !self.units[unit].persistent.may_abort {
+                    self.is_aborted(unit, victim, asked);
+                }
             }
         }
         let state = &mut self.units[unit].persistent;
