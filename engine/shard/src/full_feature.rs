@@ -50,10 +50,11 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             if connection.closing.is_some() {
                 return;
             }
+            let Some(state) = self.core.sessions.get(session) else { return };
+            // Nor is the rest of a segment understood, whose command may wait for another connection by now.
+            let Some(link) = state.link(seat).filter(|link| !link.leaves) else { return };
             match connection.pdu {
                 Pdu::Header => {
-                    let Some(state) = self.core.sessions.get(session) else { return };
-                    let Some(link) = state.link(seat).filter(|link| !link.leaves) else { return };
                     if connection.sending && link.outgoing.len() >= OUTGOING_MAX {
                         connection.stalled = true;
                         return;

@@ -163,8 +163,9 @@ impl<D: Driver> Core<D> {
         except: Option<TaskId>,
     ) {
         self.forget_managements(|key, other| {
-            let joins = matches!(other.answer, Answer::Join(_));
-            other.session == session_key && other.seat == seat && !joins && Some(key) != management
+            // A withheld status may be that of a command which waits for another connection, or has found one.
+            let stays = matches!(other.answer, Answer::Join(_) | Answer::Status(_));
+            other.session == session_key && other.seat == seat && !stays && Some(key) != management
         });
         let Some(session) = self.sessions.get(session_key) else { return };
         let tasks: Vec<Key<Task>> = self

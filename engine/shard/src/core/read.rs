@@ -31,11 +31,12 @@ impl<D: Driver> Core<D> {
         // would be of other bytes, and is computed of a copy that is made as the PDU is, where that is one: no claim waits
         // for a READ that is half sent and finds no memory.
         let seat = session.wire.seat_of_task(task.name);
-        let copied = session.wire.digests(seat).data;
-        let longest =
-            session.wire.peer_segment_bytes_max(seat).min(session.wire.parameters().max_burst_length);
-        let is_longer = copied && length_bytes > longest;
-        let lent = !(session.wire.recovers() || is_longer)
+        // One that begins while it waits for another connection has none that it could be asked of.
+        let recovers = session.wire.recovers();
+        let copied = !recovers && session.wire.digests(seat).data;
+        let longest_burst = session.wire.parameters().max_burst_length;
+        let is_longer = copied && length_bytes > session.wire.peer_segment_bytes_max(seat).min(longest_burst);
+        let lent = !(recovers || is_longer)
             && unit.lends_from <= self.now
             // One that meets a claim waits as one that has a copy does, and is one.
             && (unit.arbiter.is_open() || unit.arbiter.admits(None, blocks))

@@ -12,7 +12,7 @@ use portico_scsi::sense::{AdditionalSense, Outcome, SenseFormat};
 
 use super::Core;
 use crate::driver::Driver;
-use crate::kept::Moved;
+use crate::kept::{Kept, Moved};
 use crate::management::Answer;
 use crate::outgoing::{Outgoing, Rare};
 use crate::session::{Link, Session};
@@ -49,11 +49,11 @@ impl<D: Driver> Core<D> {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(session_key) else { return };
         let Some(link) = session.link_mut(seat) else { return };
-        let mut outgoing = std::mem::take(&mut link.outgoing);
-        let kept = link.kept.replace(Box::default());
-        outgoing.retain(|entry| matches!(entry, Outgoing::DataIn(_) | Outgoing::Status(_)));
+        let outgoing = std::mem::take(&mut link.outgoing);
+        let mut kept = link.kept.replace(Box::default());
+        let due = outgoing.into_iter().filter_map(|entry| left_over(entry, kept.as_mut())).collect();
         let suspended = session.wire.suspend(seat, loss, now);
-        session.seat_lost(suspended.seat, Link::lost(outgoing, kept));
+        session.seat_lost(suspended.seat, Link::lost(due, kept));
         let until = session.wire.lost().map(|(_, until)| until).min().unwrap_or(Moment::NEVER);
         self.lost_until = self.lost_until.min(until);
         for name in suspended.ended.into_iter().filter(|name| Some(*name) != stays) {
@@ -121,7 +121,7 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get_mut(session_key) else { return };
         let segment_bytes = session.wire.peer_segment_bytes_max(to);
         let kept = session.link_mut(from).and_then(|link| link.kept.as_mut());
-        let take = |kept: &mut Box<crate::kept::Kept>| {
+        let take = |kept: &mut Box<Kept>| {
             kept.take(tag, request.expected_data_sn.0, segment_bytes, command.is_none())
         };
         let mut moved = kept.map(take).unwrap_or_default();
@@ -250,6 +250,21 @@ impl<D: Driver> Core<D> {
             self.end_session(key, reason);
         }
     }
+}
+
+/// What stays of an entry in the list of a connection that is lost. What came from one before it, and has not been sent again,
+/// is kept as if it had.
+fn left_over(entry: Outgoing, kept: Option<&mut Box<Kept>>) -> Option<Outgoing> {
+    match entry {
+        Outgoing::DataIn(_) | Outgoing::Status(_) => return Some(entry),
+        Outgoing::Rare(rare) => {
+            if let (Rare::Moved { header, data }, Some(kept)) = (*rare, kept) {
+                kept.keep(&header, data);
+            }
+        }
+        Outgoing::R2t(_) => {}
+    }
+    None
 }
 
 impl Moved {

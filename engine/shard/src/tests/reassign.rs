@@ -7,6 +7,7 @@ use portico_iscsi::wire::{
     TaskManagementRequest, TaskManagementResult,
 };
 use portico_model::message::{EndReason, ToControl};
+use portico_scsi::unit::QueueError;
 
 /// Data-In of 4 KiB, sequences of 8; DefaultTime2Wait is 2, DefaultTime2Retain 20.
 const LEVEL_2: &str = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=4096|MaxBurstLength=8192|\
@@ -53,6 +54,16 @@ fn reassign(
     tag: u32,
     expected_data_sn: u32,
 ) -> (TaskManagementResult, Vec<(TargetPdu, Vec<u8>)>) {
+    ask_to_reassign(bench, peer, tag, expected_data_sn);
+    let mut heard = hear(bench, peer, false);
+    assert!(!heard.is_empty(), "the answer goes before all else (§7.2.2)");
+    match heard.remove(0).0 {
+        TargetPdu::TaskManagement(answer) => (answer.result, heard),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask_to_reassign(bench: &mut Bench, peer: &Peer, tag: u32, expected_data_sn: u32) {
     let request = TaskManagementRequest {
         immediate: true,
         function: TaskManagementFunction::TaskReassign,
@@ -65,12 +76,6 @@ fn reassign(
         expected_data_sn: DataSn(expected_data_sn),
     };
     send(bench, peer, InitiatorPdu::TaskManagement(request));
-    let mut heard = hear(bench, peer, false);
-    assert!(!heard.is_empty(), "the answer goes before all else (§7.2.2)");
-    match heard.remove(0).0 {
-        TargetPdu::TaskManagement(answer) => (answer.result, heard),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// How a logout is answered, and how long the tasks are kept.
@@ -426,4 +431,102 @@ fn a_shutdown_waits_for_no_initiator_that_might_come_back() {
     bench.land_all();
     let world = bench.world.borrow();
     assert!(world.sent.iter().any(|letter| matches!(letter, ToControl::Quiesced { .. })));
+}
+
+/// Its turn comes while its connection is lost.
+#[test]
+fn a_read_whose_turn_comes_while_it_waits_for_a_connection_begins() {
+    let (mut bench, mut first) = bench(LEVEL_2);
+    for (tag, attribute) in [(1, TaskAttribute::Simple), (2, TaskAttribute::Ordered)] {
+        let cdb = task_sets::read(u64::from(tag), false);
+        task_sets::send(&mut bench, &mut first, tag, attribute, cdb);
+    }
+    cut(&mut bench, &first);
+    let again = rejoin(&mut bench, &first, 0);
+    assert_eq!(reassign(&mut bench, &again, 1, 0).0, TaskManagementResult::Complete);
+    bench.land_all();
+    assert_eq!(hear(&mut bench, &again, false).len(), 2, "the first");
+    let (_, heard) = reassign(&mut bench, &again, 2, 0);
+    assert_eq!((bytes_of(&heard), heard.len()), (blocks(2 * 512, 3 * 512), 2));
+}
+
+/// It waits for the commands that it has aborted, and for another connection.
+#[test]
+fn a_status_that_is_withheld_is_sent_on_the_new_connection() {
+    let (mut bench, mut first) = bench(LEVEL_2);
+    task_sets::set_modes(&mut bench, 2, QueueError::AbortAll, false);
+    bench.read(&mut first, 0, 1, 4096);
+    task_sets::send(&mut bench, &mut first, 2, TaskAttribute::Simple, task_sets::wrong(false));
+    assert_eq!(bench.heard(&first), [], "the other is at the medium still");
+    cut(&mut bench, &first);
+    let again = rejoin(&mut bench, &first, 0);
+    assert_eq!(reassign(&mut bench, &again, 2, 0), (TaskManagementResult::Complete, Vec::new()));
+    bench.land_all();
+    assert_eq!(bench.heard(&again), [Heard::Status(2, CHECK_CONDITION)]);
+}
+
+#[test]
+fn what_was_to_be_sent_again_is_sent_after_another_loss() {
+    let (mut bench, mut first) = bench(LEVEL_2);
+    bench.read(&mut first, 0, 9, 16 << 10);
+    bench.land_all();
+    cut(&mut bench, &first);
+    let mut second = rejoin(&mut bench, &first, 0);
+    bench.world.borrow_mut().sockets[second.socket].is_deaf = true;
+    bench.command(&mut second, 0, 10, [0; 16], 0, &[]);
+    ask_to_reassign(&mut bench, &second, 9, 0);
+    cut(&mut bench, &second);
+    let third = rejoin(&mut bench, &second, 0);
+    let (result, heard) = reassign(&mut bench, &third, 9, 0);
+    assert_eq!((result, bytes_of(&heard)), (TaskManagementResult::Complete, blocks(0, 16 << 10)));
+    assert_eq!((data_sns(&heard), response(&heard[4].0).status), (vec![0, 1, 2, 3], GOOD));
+}
+
+#[test]
+fn a_segment_that_is_half_here_when_its_connection_is_taken_out_is_asked_for_again() {
+    let (mut bench, mut first) = bench(LEVEL_2);
+    let second = rejoin(&mut bench, &first, 1);
+    bench.write(&mut first, 0, 9, 4096, &[]);
+    let [Heard::R2t { transfer, .. }] = bench.heard(&first)[..] else { panic!("an R2T") };
+    let mut half = [0; BHS_BYTES];
+    DataOut {
+        is_final: true,
+        data_segment_length: 4096,
+        lun: lun_field(0),
+        initiator_task_tag: InitiatorTaskTag(9),
+        target_transfer_tag: transfer,
+        expected_stat_sn: StatSn(0),
+        data_sn: DataSn(0),
+        buffer_offset: 0,
+    }
+    .emit(&mut half);
+    let part = |bench: &mut Bench, peer: &Peer, bytes: &[u8]| {
+        let world = &mut *bench.world.borrow_mut();
+        world.sockets[peer.socket].to_shard.extend(bytes);
+        world.feed(peer.socket);
+    };
+    part(&mut bench, &first, &half);
+    part(&mut bench, &first, &[0x11; 100]);
+    bench.settle();
+    let mut logout = [0; BHS_BYTES];
+    InitiatorPdu::Logout(LogoutRequest {
+        immediate: true,
+        reason: LogoutReason::RemoveConnectionForRecovery,
+        initiator_task_tag: InitiatorTaskTag(0x99),
+        cid: Cid(0),
+        cmd_sn: second.cmd_sn,
+        expected_stat_sn: StatSn(0),
+    })
+    .emit(&mut logout);
+    // Both in one turn: what is left of the segment comes when its connection is on its way out.
+    part(&mut bench, &second, &logout);
+    part(&mut bench, &first, &[0x11; 3996]);
+    bench.settle();
+    assert_eq!(bench.heard(&second), [Heard::Other(0x26)]);
+    let (_, heard) = reassign(&mut bench, &second, 9, 0);
+    let [(TargetPdu::R2t(r2t), _)] = &heard[..] else { panic!("{heard:?}") };
+    bench.send_data(&second, 9, r2t.target_transfer_tag, (0, 0), &[0x5a; 4096], true);
+    bench.land_all();
+    assert_eq!(bench.heard(&second), [Heard::Status(9, GOOD)]);
+    assert_eq!(bench.world.borrow().written, [(0, vec![0x5a; 4096])]);
 }

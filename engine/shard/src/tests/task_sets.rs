@@ -9,14 +9,14 @@ const TASK_ABORTED: u8 = 0x40;
 const COMPLETE: Heard = Heard::Managed(TaskManagementResult::Complete);
 
 /// READ (16) of one block, with NACA where it is to be.
-fn read(lba: u64, naca: bool) -> [u8; 16] {
+pub(super) fn read(lba: u64, naca: bool) -> [u8; 16] {
     let mut cdb = transfer(0x88, lba, 512);
     cdb[15] = if naca { 0x04 } else { 0 };
     cdb
 }
 
 /// One that is refused: INVALID FIELD IN CDB.
-fn wrong(naca: bool) -> [u8; 16] {
+pub(super) fn wrong(naca: bool) -> [u8; 16] {
     let mut cdb = read(0, naca);
     cdb[1] = 0xe0;
     cdb
@@ -29,7 +29,7 @@ fn bench() -> (Bench, Peer) {
     (bench, peer)
 }
 
-fn send(bench: &mut Bench, peer: &mut Peer, tag: u32, attribute: TaskAttribute, cdb: [u8; 16]) {
+pub(super) fn send(bench: &mut Bench, peer: &mut Peer, tag: u32, attribute: TaskAttribute, cdb: [u8; 16]) {
     let read = ScsiCommand {
         read: true,
         attribute,
@@ -63,7 +63,12 @@ fn ended(bench: &mut Bench, peer: &Peer) -> Vec<(u32, u8)> {
 }
 
 /// Mode values of another kind, of which nobody hears.
-fn set_modes(bench: &mut Bench, generation: u64, queue_error: QueueError, task_aborted_status: bool) {
+pub(super) fn set_modes(
+    bench: &mut Bench,
+    generation: u64,
+    queue_error: QueueError,
+    task_aborted_status: bool,
+) {
     let mut state = disk();
     (state.mode.queue_error, state.mode.task_aborted_status) = (queue_error, task_aborted_status);
     bench.install_with(1, generation, state, Vec::new());
