@@ -141,7 +141,8 @@ impl<D: Driver> Core<D> {
         if task.aborted || is_dormant || task.waits.is_some_and(|wait| wait.is_blocked) {
             return;
         }
-        if matches!(task.work, Work::Atomic(_) | Work::Series(_)) {
+        let claims = matches!(&task.work, Work::Copy(copying) if copying.populates.is_some());
+        if claims || matches!(task.work, Work::Atomic(_) | Work::Series(_)) {
             return self.withhold(key);
         }
         if task.waits.is_some() {

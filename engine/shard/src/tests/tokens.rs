@@ -129,6 +129,24 @@ fn what_a_token_stands_for_is_written_elsewhere() {
 }
 
 #[test]
+fn an_aca_does_not_keep_a_token_from_giving_its_blocks_back() {
+    let (mut bench, mut peer) = two_units();
+    let mut other = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.read_from(&mut other, (0, 8), 1, 512);
+    populate(&mut bench, &mut peer, 2, &[(8, 8)]);
+    let mut wrong = transfer(0x8a, 0, 0);
+    (wrong[1], wrong[15]) = (0xe0, 0x04);
+    bench.command(&mut peer, 0, 3, wrong, 0, &[]);
+    assert_eq!(bench.heard(&peer), [Heard::Status(3, 2)]);
+    assert_eq!(bench.land(), read_of(8, 1));
+    write(&mut bench, &mut other, 4, 8);
+    assert_eq!(bench.land(), write_of(8, 1), "another nexus waits for no ACA");
+    assert_eq!(bench.heard(&peer), []);
+    bench.manage(&peer, TaskManagementFunction::ClearAca, 0);
+    assert!(bench.heard(&peer).contains(&Heard::Status(2, GOOD)));
+}
+
+#[test]
 fn a_token_is_revoked_before_one_of_its_blocks_changes() {
     let (mut bench, mut peer, token) = with_token(&[(8, 8)]);
     write(&mut bench, &mut peer, 2, 16);
