@@ -45,6 +45,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         if over.is_none() && !leaves && self.core.recovers_connections(session_key) {
             self.core.suspend((session_key, seat), Loss::Failed);
             self.core.leave((session_key, seat));
+            self.core.note_abandoned(session_key);
             // Requests on other connections may have waited for one whose data were coming in on this.
             return self.serve_requests(session_key);
         }
@@ -52,6 +53,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return self.core.end_session(session_key, over.unwrap_or(reason));
         }
         self.core.leave((session_key, seat));
+        self.core.note_abandoned(session_key);
         // At level 2 the others go on even where nothing is kept of this one.
         let fails = self.core.quiescing || session_fails;
         if over.is_none() && !leaves && fails {

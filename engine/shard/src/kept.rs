@@ -405,8 +405,12 @@ impl Pdu {
     }
 
     fn response(&self, tag: InitiatorTaskTag) -> Option<ScsiResponse> {
+        // There may be many: few are looked into.
+        if self.tag != tag {
+            return None;
+        }
         match TargetPdu::parse(&self.header) {
-            Ok(TargetPdu::ScsiResponse(response)) if self.tag == tag => Some(response),
+            Ok(TargetPdu::ScsiResponse(response)) => Some(response),
             _ => None,
         }
     }

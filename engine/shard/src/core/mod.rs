@@ -140,6 +140,8 @@ pub struct Core<D> {
     pub quiescing: bool,
     /// When the state of the next lost connection is discarded, or earlier.
     pub lost_until: Moment,
+    /// Sessions of which nobody is connected and something is kept, the earliest first, and some that were such.
+    abandoned: VecDeque<Key<Session>>,
     /// Whether latencies are recorded.
     pub measures: bool,
     arena_bytes: u64,
@@ -162,6 +164,10 @@ const _: () = assert!(PIECE_BYTES_MAX <= Class::Large.bytes(), "a piece fits int
 
 /// Lines of the log that peers may cause in a tenth of a second: who is wrong a million times is told of a few times.
 pub const COMPLAINTS_PER_TICK: u32 = 5;
+
+/// Sessions of one shard that wait for an initiator of which nothing is connected: no descriptor bounds them, and the time that
+/// they wait is up to their initiators (§13.15). The one that has waited longest gives way.
+pub const ABANDONED_MAX: usize = 256;
 
 /// A connection that has waited for what the one of its CID had at media.
 #[derive(Debug)]
@@ -227,6 +233,7 @@ impl<D: Driver> Core<D> {
             penalties: Penalties::default(),
             quiescing: false,
             lost_until: Moment::NEVER,
+            abandoned: VecDeque::new(),
             measures: true,
             arena_bytes: arena.total_bytes(),
             next_serial: 0,

@@ -10,7 +10,7 @@ use portico_iscsi::wire::{
 use portico_model::message::EndReason;
 use portico_scsi::sense::{AdditionalSense, Outcome, SenseFormat};
 
-use super::Core;
+use super::{ABANDONED_MAX, Core};
 use crate::driver::Driver;
 use crate::kept::{Kept, Moved};
 use crate::management::Answer;
@@ -239,6 +239,24 @@ impl<D: Driver> Core<D> {
                 }
             }
             self.end_if_empty(key);
+        }
+    }
+
+    /// A connection has left: where it was the last one, its session waits, and not with too many others.
+    pub fn note_abandoned(&mut self, key: Key<Session>) {
+        let sessions = &self.sessions;
+        let is_abandoned = |key: &Key<Session>| {
+            sessions.get(*key).is_some_and(|session| session.connections().next().is_none())
+        };
+        if !is_abandoned(&key) {
+            return;
+        }
+        self.abandoned.retain(|other| *other != key && is_abandoned(other));
+        self.abandoned.push_back(key);
+        if self.abandoned.len() > ABANDONED_MAX
+            && let Some(earliest) = self.abandoned.pop_front()
+        {
+            self.end_session(earliest, EndReason::ConnectionLost);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::recovery::{acknowledge, data_in, hear, response, send};
 use super::*;
+use crate::core::ABANDONED_MAX;
 use portico_iscsi::wire::{
     InitiatorPdu, LoginStatus, LogoutReason, LogoutRequest, LogoutResult, TaskManagementFunction,
     TaskManagementRequest, TaskManagementResult,
@@ -529,4 +530,26 @@ fn a_segment_that_is_half_here_when_its_connection_is_taken_out_is_asked_for_aga
     bench.land_all();
     assert_eq!(bench.heard(&second), [Heard::Status(9, GOOD)]);
     assert_eq!(bench.world.borrow().written, [(0, vec![0x5a; 4096])]);
+}
+
+#[test]
+fn so_many_sessions_wait_without_a_connection_and_the_earliest_gives_way() {
+    let (mut bench, first) = bench(LEVEL_2);
+    let others: Vec<Peer> = (0..ABANDONED_MAX).map(|_| bench.log_in(&[(0, 1)], LEVEL_2)).collect();
+    cut(&mut bench, &first);
+    for other in &others[1..] {
+        cut(&mut bench, other);
+    }
+    // One that came back is not counted, and is the latest when it goes again.
+    let again = rejoin(&mut bench, &first, 0);
+    cut(&mut bench, &again);
+    assert_eq!(ended(&bench), None);
+    cut(&mut bench, &others[0]);
+    let gone = bench.world.borrow().sent.iter().find_map(|letter| match letter {
+        ToControl::SessionEnded { session, .. } => Some(*session),
+        _ => None,
+    });
+    assert_eq!(gone, Some(others[1].session));
+    let (_, status, _) = join(&mut bench, &first, 0, 4096);
+    assert_eq!(status, LoginStatus::SUCCESS);
 }
