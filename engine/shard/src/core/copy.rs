@@ -415,19 +415,21 @@ pub(super) fn may_begin(session: &Session, list_id: u32, immediate: bool) -> Res
     if session.copies.iter().filter(running).any(|record| record.list_id == list_id) {
         return Err(Outcome::illegal(AdditionalSense::OPERATION_IN_PROGRESS));
     }
-    // Of one in the background nothing else tells how it ended.
-    if immediate && session.copies.iter().filter(running).count() >= usize::from(CONCURRENT_COPIES) {
+    // Of one in the background nothing else tells how it ended: it gives its place to nobody.
+    let held = |record: &&CopyRecord| running(record) && (immediate || record.background);
+    if session.copies.iter().filter(held).count() >= usize::from(CONCURRENT_COPIES) {
         return Err(Outcome::TASK_SET_FULL);
     }
     Ok(())
 }
 
-/// Keeps a record, in the place of the oldest of copies that are over, where there is no other.
+/// Keeps a record, in the place of the oldest of copies that are over, or that tell by their status how they end.
 pub(super) fn keep_record(session: &mut Session, record: CopyRecord) {
     session.copies.retain(|before| before.list_id != record.list_id);
     if session.copies.len() >= usize::from(CONCURRENT_COPIES) {
         let over = session.copies.iter().position(|record| !record.is_running());
-        session.copies.remove(over.unwrap_or(0));
+        let at = over.or_else(|| session.copies.iter().position(|record| !record.background));
+        session.copies.remove(at.expect("not all go on in the background"));
     }
     session.copies.push(record);
 }

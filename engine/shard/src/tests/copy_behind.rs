@@ -99,6 +99,20 @@ fn a_copy_in_the_background_has_its_status_first_and_tells_later_how_it_ended() 
 }
 
 #[test]
+fn a_copy_in_the_background_is_known_however_many_others_begin() {
+    let (mut bench, mut peer) = two_units();
+    copy(&mut bench, &mut peer, 0x100, true);
+    for tag in 1..=16 {
+        copy(&mut bench, &mut peer, tag, false);
+    }
+    assert_eq!(bench.heard(&peer), [Heard::Status(0x100, GOOD)], "they go on");
+    assert_eq!(status(&mut bench, &mut peer, 0x200, 0x100)[0], 0x12, "in progress in the background");
+    bench.land_all();
+    assert_eq!(bench.heard(&peer).len(), 16);
+    assert_eq!(status(&mut bench, &mut peer, 0x201, 0x100)[0], 0x01);
+}
+
+#[test]
 fn a_copy_in_the_background_that_fails_tells_why() {
     let (mut bench, mut peer) = two_units();
     copy(&mut bench, &mut peer, 1, true);
