@@ -111,7 +111,11 @@ impl<D: Driver> Core<D> {
     }
 
     /// The task that the request names, where it was aborted already and is still at a medium.
-    fn lingering(&self, session_key: Key<Session>, request: &TaskManagementRequest) -> Option<Key<Task>> {
+    pub(super) fn lingering(
+        &self,
+        session_key: Key<Session>,
+        request: &TaskManagementRequest,
+    ) -> Option<Key<Task>> {
         let session = self.sessions.get(session_key)?;
         let is_it = |task: &Task| {
             if task.is_behind() {

@@ -13,7 +13,7 @@ use portico_scsi::sense::{AdditionalSense, Outcome, SenseFormat};
 use super::{ABANDONED_MAX, Core};
 use crate::driver::Driver;
 use crate::kept::{Kept, Moved};
-use crate::management::Answer;
+use crate::management::{Answer, Management};
 use crate::outgoing::{Outgoing, Rare};
 use crate::session::{Link, Session};
 use crate::slab::Key;
@@ -112,6 +112,11 @@ impl<D: Driver> Core<D> {
         request: &TaskManagementRequest,
     ) {
         let found = self.reassignable(session_key, request);
+        if let (Err(TaskManagementResult::TaskDoesNotExist), Some(task)) =
+            (&found, self.lingering(session_key, request))
+        {
+            return self.deny_when_over(session_key, name, task);
+        }
         let result = found.err().unwrap_or(TaskManagementResult::Complete);
         // §7.2.2: the answer goes first.
         let to = self.sessions.get(session_key).map(|session| session.wire.seat_of_task(name));
@@ -139,6 +144,17 @@ impl<D: Driver> Core<D> {
                 self.tear(task);
             }
         }
+    }
+
+    /// A command that is gone, since its time was over, and still at a medium: its initiator hears so when nothing of it is
+    /// there any more, and may do all anew.
+    fn deny_when_over(&mut self, session_key: Key<Session>, name: TaskId, task: Key<Task>) {
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let seat = session.wire.seat_of_task(name);
+        let answer = Answer::TaskManagement { name, result: TaskManagementResult::TaskDoesNotExist };
+        let key = self.managements.insert(Management::new(session_key, seat, answer, self.now));
+        self.await_pieces(task, Some(key));
+        self.answer_management(key);
     }
 
     /// Where the command of a TASK REASSIGN waits, and its name, if it has not been answered yet.

@@ -553,3 +553,21 @@ fn so_many_sessions_wait_without_a_connection_and_the_earliest_gives_way() {
     let (_, status, _) = join(&mut bench, &first, 0, 4096);
     assert_eq!(status, LoginStatus::SUCCESS);
 }
+
+/// Who hears that it is gone may write something else there.
+#[test]
+fn a_write_whose_time_is_over_is_gone_when_it_has_left_the_medium() {
+    let (mut bench, mut first) = bench(LEVEL_2);
+    let mut second = rejoin(&mut bench, &first, 1);
+    bench.write(&mut first, 0, 9, 4096, &[]);
+    let heard = bench.heard(&first);
+    bench.answer(&first, &heard[0]);
+    second.cmd_sn = first.cmd_sn;
+    cut(&mut bench, &first);
+    bench.pass(23 * SECOND);
+    ask_to_reassign(&mut bench, &second, 9, 0);
+    assert_eq!(hear(&mut bench, &second, false), []);
+    bench.land_all();
+    let gone = Heard::Managed(TaskManagementResult::TaskDoesNotExist);
+    assert_eq!(bench.heard(&second), [gone]);
+}
