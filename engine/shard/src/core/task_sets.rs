@@ -3,7 +3,8 @@
 //!
 //! A command that is blocked by an ACA hands nothing more to the medium, and what of it is back is not sent: it waits
 //! ([`Wait::BLOCKED`]) and is withheld: it counts as listed, though it stands in no list. Commands that hold what other nexuses
-//! wait for, claims of blocks and places to gather data, are withheld alone, and give that back.
+//! wait for, claims of blocks and places to gather data, are withheld alone, and give that back. A READ that is half sent from
+//! memory that was lent goes on.
 
 use portico_iscsi::session::TaskId;
 use portico_iscsi::wire::{LunField, TaskManagementResult};
@@ -139,6 +140,10 @@ impl<D: Driver> Core<D> {
         let dormant = |session: &Session| task.lun.is_some_and(|at| session.luns[at].set.is_dormant(key));
         let is_dormant = self.sessions.get(task.session).is_some_and(dormant);
         if task.aborted || is_dormant || task.waits.is_some_and(|wait| wait.is_blocked) {
+            return;
+        }
+        // It had ended before the fault, and claims wait until what a medium lent is through.
+        if matches!(&task.work, Work::Read(read) if read.lent && read.sent_bytes > 0) {
             return;
         }
         let claims = matches!(&task.work, Work::Copy(copying) if copying.populates.is_some());

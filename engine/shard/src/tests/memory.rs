@@ -71,6 +71,32 @@ fn a_write_that_came_whole_waits_for_who_has_its_blocks_for_himself() {
     assert!(bytes_at(&store, 0, 4096) == [9; 4096]);
 }
 
+#[test]
+fn a_read_that_is_half_sent_keeps_nobody_waiting_for_the_end_of_an_aca() {
+    const LENGTH: u32 = 3 << 20;
+    let mut bench = Bench::new();
+    let store = RamStore::new(512, 8192, false).expect("4 MiB can be had");
+    bench.open_medium(1, Medium::Ram(store));
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let mut other = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    bench.read(&mut peer, 0, 1, LENGTH);
+    let mut wrong = transfer(0x8a, 0, 0);
+    (wrong[1], wrong[15]) = (0xe0, 0x04);
+    bench.command(&mut peer, 0, 2, wrong, 0, &[]);
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    let heard = bench.heard(&peer);
+    assert!(heard.contains(&Heard::Status(2, CHECK_CONDITION)));
+    let mut compare_and_write = transfer(0x89, 0, 0);
+    compare_and_write[13] = 1;
+    bench.command(&mut other, 0, 1, compare_and_write, 1024, &[0; 1024]);
+    assert_eq!(bench.heard(&other), [Heard::Status(1, GOOD)]);
+    let sent: usize =
+        heard.iter().map(|one| if let Heard::Data(1, data, _) = one { data.len() } else { 0 }).sum();
+    assert_eq!(sent, LENGTH as usize, "what has begun to be sent is sent");
+}
+
 /// The data of what has come, whose digests are right.
 fn checked(bench: &Bench, peer: &Peer) -> Vec<u8> {
     let bytes: Vec<u8> = bench.world.borrow_mut().sockets[peer.socket].from_shard.drain(..).collect();
