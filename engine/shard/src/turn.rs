@@ -101,7 +101,6 @@ pub struct Shard<D, M> {
     /// Until when a shutdown waits for initiators to log out.
     leave_until: Moment,
     spin: Duration,
-    watch: Watch,
     next_tick: Moment,
     /// When it is looked next at what initiators owe.
     pub(crate) next_dunning: Moment,
@@ -126,46 +125,6 @@ struct Listener {
     socket: Arc<OwnedFd>,
 }
 
-/// How long a turn looks for work before it sleeps, where requests are at media and the last time it did so paid.
-const WATCH: Duration = Duration::from_micros(50);
-/// Turns without that after one that did not pay, at most.
-const WATCH_PAUSE_MAX: u32 = 64;
-
-/// Whether it pays not to sleep while media are at work: a processor that sleeps takes longer to wake than a fast medium from
-/// one request to the next, and then has fewer of them to do. Where it does not pay, it is tried ever more rarely.
-#[derive(Debug, Default)]
-struct Watch {
-    /// One has begun.
-    is_on: bool,
-    /// Turns until the next.
-    pause: u32,
-    /// What `pause` becomes when the next does not pay.
-    next_pause: u32,
-}
-
-impl Watch {
-    /// Whether this turn watches.
-    fn begins(&mut self) -> bool {
-        self.is_on = self.pause == 0;
-        self.pause = self.pause.saturating_sub(1);
-        self.is_on
-    }
-
-    /// So long after a turn had done what there was to do, there is something again.
-    #[inline]
-    fn ended(&mut self, time_ns: u64) {
-        if !std::mem::take(&mut self.is_on) {
-            return;
-        }
-        if u128::from(time_ns) <= WATCH.as_nanos() {
-            self.next_pause = 0;
-        } else {
-            self.pause = self.next_pause;
-            self.next_pause = (self.next_pause * 2).clamp(1, WATCH_PAUSE_MAX);
-        }
-    }
-}
-
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// A shard that knows nothing but its configuration's beginning.
     pub fn new(settings: Settings, driver: D, mailbox: M) -> Self {
@@ -185,7 +144,6 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             quiesce_until: Moment::NEVER,
             leave_until: Moment::NEVER,
             spin: settings.spin,
-            watch: Watch::default(),
             next_tick: Moment::ORIGIN,
             next_dunning: Moment::ORIGIN,
             accepts_left: ACCEPTS_PER_TICK,
@@ -208,9 +166,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// # Errors
     /// When the ring is beyond repair.
     pub fn turn(&mut self) -> io::Result<Turned> {
-        let left_at = self.core.now;
         self.core.now = self.core.driver.now();
-        self.watch.ended(self.core.now.nanoseconds_since(left_at));
         self.core.counters.turns += 1;
         if self.open_letters() == Turned::Stopped {
             return Ok(Turned::Stopped);
@@ -231,10 +187,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.answer_quiesce();
         let room = self.send_letters();
         let wait = self.wait(room);
-        let may_watch = wait != Wait::Poll && self.spin.is_zero() && self.core.is_at_media();
-        let watches = may_watch && self.watch.begins();
-        let spin = if watches { WATCH } else { self.spin };
-        self.core.driver.turn(wait, spin)?;
+        self.core.driver.turn(wait, self.spin)?;
         Ok(Turned::On)
     }
 
@@ -627,32 +580,5 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         }
         // Memory also comes back where nobody says so: with a connection that closed, with bytes that were skipped.
         self.core.note_released();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOON: u64 = 20_000;
-    const LATE: u64 = 200_000;
-
-    /// How many of so many turns watch, where each has something to do so long after.
-    fn watched(watch: &mut Watch, turns: u32, time_ns: u64) -> u32 {
-        let each = (0..turns).map(|_| {
-            let begins = watch.begins();
-            watch.ended(time_ns);
-            u32::from(begins)
-        });
-        each.sum()
-    }
-
-    #[test]
-    fn a_turn_watches_where_that_pays_and_hardly_ever_where_it_does_not() {
-        let mut watch = Watch::default();
-        assert_eq!(watched(&mut watch, 100, SOON), 100);
-        assert!(watched(&mut watch, 1000, LATE) < 25);
-        assert!(watched(&mut watch, 1000, SOON) > 900, "it finds out that it pays again");
-        assert_eq!(watched(&mut watch, 2, LATE), 2, "and may err once");
     }
 }

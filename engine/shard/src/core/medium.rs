@@ -1,8 +1,7 @@
 //! Requests at the media: handing them over, taking them back, and what a fence asks of them meanwhile.
 
 use portico_backstores::{
-    Alarm, Completion, FileHandle, MediumError, MediumQueue, Queue as _, QueueFull, Request, Slot, Source,
-    Submitted, Tag,
+    Alarm, Completion, FileHandle, MediumError, Queue as _, QueueFull, Request, Slot, Source, Submitted, Tag,
 };
 use portico_model::identity::Generation;
 use portico_model::message::ToControl;
@@ -355,14 +354,6 @@ impl<D: Driver> Core<D> {
             self.advance_arbiter(op.unit);
         }
         self.close_if_idle(op.unit);
-    }
-
-    /// Whether requests are at media for which it may pay to keep the processor: not those that a medium in memory has done at
-    /// once, nor an image's, whose library has threads of its own that want a processor.
-    pub fn is_at_media(&self) -> bool {
-        let has_some =
-            |unit: &Unit| unit.at_medium > 0 && !matches!(unit.queue, None | Some(MediumQueue::Rbd(_)));
-        self.at_work.iter().any(|key| self.units.get(*key).is_some_and(has_some))
     }
 
     /// Takes what does not come by the ring out of the queues that have something to do.
