@@ -333,7 +333,8 @@ fn unknown_operation(scene: &Scene) -> Result<()> {
     let mut peer = Peer::log_in(scene.portal, 100)?;
     for (number, operation) in [0xff, 0xc1, 0x7f, 0x5d].into_iter().enumerate() {
         let tag = u32::try_from(number).expect("four");
-        let mut cdb = [0xff; 16];
+        // All bits but NACA's, wherever CONTROL is: an ACA would have the next command hear of it.
+        let mut cdb = [0xfb; 16];
         cdb[0] = operation;
         let cmd_sn = peer.cmd_sn;
         peer.send(&header(ScsiCommand { cmd_sn, cdb, ..command(&peer, tag) }))?;
