@@ -46,10 +46,15 @@ pub(super) fn run(bench: &Bench<'_>, found: &mut Found) -> Result<()> {
     }
     let (mut sessions, pings) = crowd.end()?;
     told.line("pings that they answered", crate::bench::sample::real(pings));
+    let mut again = 0;
     for session in &mut sessions {
         halt::go_on()?;
-        work_once(session)?;
+        again += work_once(session)?;
     }
+    told.line(
+        "times that one of them was told TASK SET FULL and asked again",
+        crate::bench::sample::real(again),
+    );
     let mut crowd = Crowd::begin(sessions);
     thread::sleep(REST_AFTER_WORK);
     let after = Memory::of(&mut crowded)?;
@@ -125,13 +130,14 @@ fn log_in(portal: SocketAddr, count: u16) -> Result<Vec<Initiator>> {
     })
 }
 
-/// 64 KiB there and back.
-fn work_once(session: &mut Initiator) -> Result<()> {
+/// 64 KiB there and back, asked for again where there is no room; how often that was.
+fn work_once(session: &mut Initiator) -> Result<u64> {
+    let mut again = 0;
     for mut io in [Io::write(0, 0, vec![7; WORK_BYTES]), Io::read(0, 0, WORK_BYTES)] {
-        session.run(std::slice::from_mut(&mut io))?;
+        again += session.run_patiently(std::slice::from_mut(&mut io), WORK_PATIENCE)?;
         io.expect_good()?;
     }
-    Ok(())
+    Ok(again)
 }
 
 /// Sessions, and how many PDUs had come for them.
@@ -255,6 +261,7 @@ const LOADS: [(&str, &[&str]); 3] = [
 const CROWD_CORE: usize = 1;
 const UNIT_BYTES: u64 = 256 << 20;
 const WORK_BYTES: usize = 64 << 10;
+const WORK_PATIENCE: Duration = Duration::from_secs(20);
 const LOGIN_THREADS: usize = 4;
 /// For all that is no idle session.
 const DESCRIPTORS_BESIDE: u64 = 200;
