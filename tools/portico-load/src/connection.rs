@@ -28,6 +28,9 @@ const RETRIES_MAX: u32 = 10_000;
 const HEADER_BYTES_MAX: usize = BHS_BYTES + 20 + 4 + 8;
 /// Header bytes of one send, at most.
 const SEND_HEADER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one send, but for the rest of its last PDU: 64 blocks of 4 KiB with their headers. The kernel copies them in one
+/// go, and where it does not preempt itself who else wants the processor waits for as long.
+const SEND_BYTES_MAX: usize = 272 << 10;
 /// Parts of one send.
 const SEND_PARTS_MAX: usize = portico_ring::message::PARTS_MAX;
 
@@ -351,7 +354,7 @@ impl Connection {
         let parts = parts_per_pdu(&unit.plan);
         let digests = self.session.digests();
         let mut bhs = [0; BHS_BYTES];
-        while message.admits(parts, HEADER_BYTES_MAX) {
+        while message.length_bytes() < SEND_BYTES_MAX && message.admits(parts, HEADER_BYTES_MAX) {
             let Some(outgoing) = self.session.next_pdu(&mut bhs) else { break };
             let ahs = outgoing.ahs();
             push(&mut message, &bhs);
