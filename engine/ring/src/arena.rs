@@ -152,13 +152,28 @@ impl Arena {
     /// Whether less than a quarter of its bytes for data is free.
     #[inline]
     pub fn is_short(&self) -> bool {
+        let (free, total) = self.free_of_total();
+        free < total / 4
+    }
+
+    /// Whether less than a half is free of its bytes for data, or of its small chunks, which thousands of connections can
+    /// hold one each of while there are bytes enough.
+    pub fn is_tight(&self) -> bool {
+        let (free, total) = self.free_of_total();
+        let small = &self.0.areas[Class::Small.index()];
+        free < total / 2 || small.free.get() as usize * Class::Small.bytes() < small.length / 2
+    }
+
+    /// Bytes for data.
+    #[inline]
+    fn free_of_total(&self) -> (usize, usize) {
         let (mut free, mut total) = (0, 0);
         for class in Class::ALL {
             let area = &self.0.areas[class.index()];
             free += area.free.get() as usize * class.bytes();
             total += area.length;
         }
-        free < total / 4
+        (free, total)
     }
 }
 

@@ -220,3 +220,17 @@ fn an_arena_is_short_when_less_than_a_quarter_of_its_bytes_is_free() {
     taken.truncate(3);
     assert!(!arena.is_short());
 }
+
+#[test]
+fn an_arena_is_tight_when_half_of_its_bytes_or_of_its_small_chunks_is_taken() {
+    let arena = Arena::new(ArenaOptions { small: 64, medium: 0, large: 3 }).unwrap();
+    let mut taken: Vec<Buffer> = (0..32).map(|_| arena.take(Class::Small).unwrap()).collect();
+    assert!(!arena.is_tight(), "one half of them");
+    taken.push(arena.take(Class::Small).unwrap());
+    assert!(arena.is_tight(), "though there are 896 KiB of 1 MiB");
+    taken.clear();
+    taken.extend((0..2).map(|_| arena.take(Class::Large).unwrap()));
+    assert!(!arena.is_tight(), "512 KiB of 1 MiB");
+    taken.push(arena.take(Class::Small).unwrap());
+    assert!(arena.is_tight());
+}

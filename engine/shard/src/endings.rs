@@ -21,6 +21,12 @@ const REST_AFTER_NS: u64 = 5_000_000_000;
 /// Connections that do so at a time.
 const RESTS_PER_TICK: usize = 64;
 
+/// Where memory is tight, those that were quiet for longest do so, if it was for so long: none that is at work.
+const REST_EARLY_AFTER_NS: u64 = 100_000_000;
+
+/// Connections that do so early at a time: ten thousand that come one after the other within a second are kept up with.
+const EARLY_RESTS_PER_TICK: usize = 1024;
+
 impl<D: Driver, M: Mailbox> Shard<D, M> {
     /// Closes a connection now, and mostly ends its session with it.
     pub(crate) fn close(&mut self, key: Key<Connection>, reason: EndReason) {
@@ -178,6 +184,31 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
                 self.make_ready(key);
             }
         }
+    }
+
+    /// Where memory is tight, takes back what connections grew to receive into, from those that were quiet for longest first:
+    /// else thousands that do something within a few seconds would hold it until they rest.
+    pub(crate) fn rest_early(&mut self) {
+        let before = self.core.now.0.checked_sub(REST_EARLY_AFTER_NS).map(Moment);
+        let Some(before) = before.filter(|_| self.core.driver.arena().is_tight()) else { return };
+        let mut quiet = std::mem::take(&mut self.quiet);
+        for index in 0..self.connections.places() {
+            if let Some(key) = self.connections.key_at(index)
+                && let Some(connection) = self.connections.get_mut(key)
+                && connection.could_rest(before)
+            {
+                quiet.push((connection.heard_at, key));
+            }
+        }
+        if quiet.len() > EARLY_RESTS_PER_TICK {
+            quiet.select_nth_unstable_by_key(EARLY_RESTS_PER_TICK, |&(heard_at, _)| heard_at);
+        }
+        for (_, key) in quiet.drain(..).take(EARLY_RESTS_PER_TICK) {
+            let connection = self.connections.get_mut(key).expect("it was just found");
+            connection.recalled = true;
+            self.core.driver.recall(connection.fd);
+        }
+        self.quiet = quiet;
     }
 }
 

@@ -261,7 +261,7 @@ impl Inbound {
             let spent = !buffer.reclaim() && buffer.len() < STAGING_TAIL_MIN;
             staging = staging.filter(|buffer| !spent && buffer.class() == class);
         }
-        let Some(mut buffer) = staging.or_else(|| take_class(arena, class)) else { return };
+        let Some(mut buffer) = staging.or_else(|| take_staging(arena, class)) else { return };
         let window = ahead + self.frame.header_bytes;
         if self.large_hold > 0 && buffer.len() > window {
             // Data are large: take the next header and not a byte of its data, which then come into a slot.
@@ -492,6 +492,12 @@ pub fn take_fitting(arena: &Arena, length: usize) -> Option<Buffer> {
     take_class(arena, Class::fitting(length).unwrap_or(Class::Large))
 }
 
+/// Where the small chunks are out, a tiny one: a larger one would be held for as long as the connection is quiet.
+fn take_staging(arena: &Arena, class: Class) -> Option<Buffer> {
+    let tiny = || arena.take(Class::Tiny).filter(|_| class == Class::Small);
+    arena.take(class).or_else(tiny).or_else(|| take_class(arena, class))
+}
+
 fn take_class(arena: &Arena, class: Class) -> Option<Buffer> {
     arena.take(class).or_else(|| {
         let smaller = Class::ALL.into_iter().rev().filter(|other| *other < class);
@@ -544,6 +550,17 @@ mod tests {
 
     fn pattern(length: usize) -> Vec<u8> {
         (0..=250u8).cycle().take(length).collect()
+    }
+
+    #[test]
+    fn where_small_chunks_are_out_headers_are_received_into_tiny_ones_and_not_into_larger_ones() {
+        let mut wire = Wire::new();
+        let taken: Vec<Buffer> = std::iter::from_fn(|| wire.arena.take(Class::Small)).collect();
+        assert_eq!(wire.receive(Expectation::default(), &pattern(512)), 512, "it fills what it began with");
+        assert_eq!(wire.receive(Expectation::default(), &pattern(4096)), 512);
+        assert_eq!(wire.arena.usage(Class::Medium).used, 0);
+        drop(taken);
+        assert_eq!(wire.receive(Expectation::default(), &pattern(4096)), 4096);
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct Shard<D, M> {
     /// Connections that may be there without having logged in.
     pub(crate) logins_max: usize,
     spare_connections: Vec<Key<Connection>>,
+    /// Those that could rest, and since when they are quiet: empty but for the moment in which they are chosen from.
+    pub(crate) quiet: Vec<(Moment, Key<Connection>)>,
 }
 
 /// How far a shard's shutdown has come.
@@ -149,6 +151,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             accepts_left: ACCEPTS_PER_TICK,
             logins_max: logins_max(settings.arena),
             spare_connections: Vec::with_capacity(256),
+            quiet: Vec::new(),
         }
     }
 
@@ -573,6 +576,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.core.expire_tokens();
         self.core.compact_inflows();
         self.expire_connections();
+        self.rest_early();
         self.expire_debts();
         self.expire_segments();
         for index in std::mem::take(&mut self.accepts_due) {

@@ -611,3 +611,69 @@ fn the_writes_of_one_session_get_its_share_in_their_order() {
     }
     assert!(asked.iter().copied().eq(0..=20), "{asked:?}");
 }
+
+#[test]
+fn a_crowd_whose_members_write_once_each_within_a_second_is_refused_nothing() {
+    const CROWD: u64 = 700;
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut crowd: Vec<Peer> = (0..CROWD).map(|_| bench.log_in(&[(0, 1)], IMMEDIATE)).collect();
+    let small = bench.shard.core.driver.arena.usage(Class::Small).total;
+    assert!(u64::from(small) < CROWD, "not a chunk for each");
+    let later = |bench: &mut Bench, duration: Duration| {
+        let now = bench.world.borrow().now;
+        bench.world.borrow_mut().now = now + duration;
+    };
+    for peer in &mut crowd {
+        later(&mut bench, Duration::from_millis(1));
+        bench.write(peer, 0, 1, 65_536, &[1; 65_536]);
+        bench.land_all();
+        assert_eq!(bench.heard(peer), [Heard::Status(1, GOOD)]);
+        assert!(!bench.shard.core.driver.arena.is_short());
+    }
+    // Who is at work keeps what he has; of the others, long before they would rest anyhow, nobody has much.
+    for _ in 0..3 {
+        later(&mut bench, Duration::from_millis(99));
+        bench.write(&mut crowd[0], 0, 2, 65_536, &[1; 65_536]);
+        bench.land_all();
+        assert_eq!(bench.heard(&crowd[0]), [Heard::Status(2, GOOD)]);
+    }
+    let used = bench.shard.core.driver.arena.usage(Class::Small).used;
+    assert!(used <= small / 2, "{used} of {small} small chunks are held");
+    assert!(used_bytes(&bench) <= u64::from(small / 2) * 4096, "and nothing else");
+}
+
+#[test]
+fn where_memory_is_tight_those_that_were_quiet_for_longest_rest_and_nobody_where_it_is_not() {
+    let mut bench = Bench::new();
+    bench.open(1, 64);
+    let mut peers: Vec<Peer> = (0..2).map(|_| bench.log_in(&[(0, 1)], IMMEDIATE)).collect();
+    let held = |bench: &Bench| bench.shard.core.driver.arena.usage(Class::Small).used;
+    let idle = held(&bench);
+    let write = |bench: &mut Bench, peer: &mut Peer| {
+        bench.write(peer, 0, 1, 65_536, &[1; 65_536]);
+        bench.land_all();
+        assert_eq!(bench.heard(peer), [Heard::Status(1, GOOD)]);
+    };
+    peers.iter_mut().for_each(|peer| write(&mut bench, peer));
+    assert_eq!(held(&bench), idle + 2);
+    let later = |bench: &mut Bench, duration: Duration| {
+        let now = bench.world.borrow().now;
+        bench.world.borrow_mut().now = now + duration;
+    };
+    later(&mut bench, Duration::from_secs(1));
+    bench.settle();
+    assert_eq!(held(&bench), idle + 2, "there is memory enough");
+    let arena = bench.shard.core.driver.arena.clone();
+    let taken: Vec<Buffer> = (0..32).map(|_| arena.take(Class::Large).unwrap()).collect();
+    later(&mut bench, Duration::from_millis(50));
+    write(&mut bench, &mut peers[1]);
+    later(&mut bench, Duration::from_millis(99));
+    bench.settle();
+    assert_eq!(held(&bench), idle + 1, "the first has rested");
+    later(&mut bench, Duration::from_millis(200));
+    bench.settle();
+    assert_eq!(held(&bench), idle, "and then the second");
+    drop(taken);
+    peers.iter_mut().for_each(|peer| write(&mut bench, peer));
+}
