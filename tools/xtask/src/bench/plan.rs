@@ -77,8 +77,9 @@ pub(super) fn claims() -> Vec<Row> {
     let paced = Cell { is_paced: true, ..cell(Media::Null, 4, Direction::Read, 4, 64) };
     vec![
         (cell(Media::Null, 4, Direction::Read, 4, 64), vec![Portico, FLOOR, Tgt, Unmeasured]),
-        (cell(Media::Ram, 4, Direction::Read, 4, 64), vec![Portico, Tgt, Digests]),
-        (cell(Media::Ram, 4, Direction::Write, 4, 64), vec![Portico, Tgt]),
+        // The floors show how far the generator goes where the target has next to nothing to do.
+        (cell(Media::Ram, 4, Direction::Read, 4, 64), vec![Portico, FLOOR, Tgt, Digests]),
+        (cell(Media::Ram, 4, Direction::Write, 4, 64), vec![Portico, FLOOR, Tgt]),
         (cell(Media::Null, 4, Direction::Read, 1, 1), vec![Polling, Contender::Floor { polls: true }]),
         (cell(Media::Ram, 128, Direction::Read, 1, 8), vec![Portico, FLOOR]),
         (cell(Media::Ram, 128, Direction::Write, 1, 8), vec![Portico, FLOOR]),
