@@ -157,6 +157,8 @@ pub(crate) struct InFlight {
     slots: Box<[Entry]>,
     first_free: u32,
     taken: u32,
+    /// No slot from here on was ever taken: the one that became free last is taken first.
+    untouched: u32,
 }
 
 enum Entry {
@@ -170,6 +172,7 @@ impl InFlight {
             slots: (1..=operations_max).map(|next| Entry::Free { next }).collect(),
             first_free: 0,
             taken: 0,
+            untouched: 0,
         }
     }
 
@@ -190,6 +193,7 @@ impl InFlight {
         *entry = Entry::Taken(slot);
         self.first_free = next;
         self.taken += 1;
+        self.untouched = self.untouched.max(index + 1);
         let Entry::Taken(slot) = entry else { unreachable!("just taken") };
         (index, slot)
     }
@@ -217,9 +221,9 @@ impl InFlight {
         slot
     }
 
-    /// The slots in flight, with their indices.
+    /// The slots in flight, with their indices. Looks at as many as were ever in flight at a time, not at all.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot)> {
-        (0..).zip(self.slots.iter_mut()).filter_map(|(index, entry)| match entry {
+        (0..).zip(self.slots[..self.untouched as usize].iter_mut()).filter_map(|(index, entry)| match entry {
             Entry::Taken(slot) => Some((index, slot)),
             Entry::Free { .. } => None,
         })
