@@ -30,7 +30,13 @@ fn cdbs(criterion: &mut Criterion) {
     let mut nexus = NexusState::new();
     while nexus.attentions.take().is_some() {}
     let luns = [Lun::from_bytes([0; 8])];
-    let context = Context { luns: &luns, relative_target_port: 1, target_port: "", read_only: false };
+    let context = Context {
+        luns: &luns,
+        relative_target_port: 1,
+        target_port: "",
+        read_only: false,
+        carries_queries: false,
+    };
     let mut judge = move |cdb: &[u8]| {
         device_server::begin(&unit, &mut nexus, NexusId(1), &context, black_box(cdb), &mut [])
     };

@@ -271,7 +271,7 @@ impl Caller {
                         Referenced::Nothing => TaskManagementResult::TaskDoesNotExist,
                         Referenced::Task(_) | Referenced::NeverArrived => TaskManagementResult::Complete,
                     };
-                    session.task_management_response(task, result, header);
+                    session.task_management_response(task, result, [0; 3], header);
                 }
                 Request::NopOut(ping) => session.nop_in(task, ping.data_segment_length, header),
                 Request::Text(_) => {

@@ -90,7 +90,7 @@ pub struct Parameters {
     pub error_recovery_level: u8,
     /// §13.23
     pub task_reporting: TaskReporting,
-    /// §13.24
+    /// §13.24: [`Parameters::has_features_update`] says what it means.
     pub protocol_level: u8,
 }
 
@@ -327,6 +327,13 @@ impl DigestChoice {
 }
 
 impl Parameters {
+    /// Whether RFC 7144 holds: its task management functions, priorities and status qualifiers, which nobody may use below
+    /// iSCSIProtocolLevel 2.
+    #[must_use]
+    pub const fn has_features_update(&self) -> bool {
+        self.protocol_level >= PROTOCOL_LEVEL
+    }
+
     /// What each PDU of the full feature phase carries beside its bytes.
     #[must_use]
     pub const fn digests(&self) -> Digests {
@@ -349,8 +356,7 @@ impl TargetKeys {
         in_range && self.first_burst_length <= self.max_burst_length
     }
 
-    /// Our side of every row. What the gateway does not do yet is negotiated away here, and only here: RFC 7144's protocol
-    /// level.
+    /// Our side of every row.
     fn values(&self) -> Values {
         let mut values = [0; KEYS];
         let mut own = |key: Key, value: u32| values[key as usize] = value;
@@ -370,7 +376,7 @@ impl TargetKeys {
         own(Key::DataPduInOrder, 1);
         own(Key::DataSequenceInOrder, 1);
         own(Key::ErrorRecoveryLevel, u32::from(self.error_recovery_level));
-        own(Key::ProtocolLevel, 1);
+        own(Key::ProtocolLevel, u32::from(PROTOCOL_LEVEL));
         values
     }
 }
@@ -428,6 +434,8 @@ impl Phase {
 
 /// §6.2: the answer to a key that another choice has made meaningless.
 const IRRELEVANT: &str = "Irrelevant";
+/// The iSCSIProtocolLevel of RFC 7144.
+const PROTOCOL_LEVEL: u8 = 2;
 /// A set of choices with nothing in it but the first.
 const ONLY_THE_FIRST: u32 = 1;
 /// CHAP is the second of the authentication methods.

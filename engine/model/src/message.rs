@@ -342,6 +342,8 @@ pub enum EndReason {
     TargetRemoved,
     /// TARGET COLD RESET.
     ColdReset,
+    /// I_T NEXUS RESET (RFC 7144).
+    NexusReset,
     /// The gateway shuts down.
     Shutdown,
 }

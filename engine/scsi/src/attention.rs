@@ -158,6 +158,28 @@ impl Attentions {
         self.0 != 0
     }
 
+    /// The first condition to report.
+    #[must_use]
+    pub fn first(self) -> Option<UnitAttention> {
+        self.first_of(u16::MAX)
+    }
+
+    fn first_of(self, mask: u16) -> Option<UnitAttention> {
+        ALL.get(usize::try_from((self.0 & mask).trailing_zeros()).unwrap_or(usize::MAX)).copied()
+    }
+
+    /// What QUERY ASYNCHRONOUS EVENT tells of them, in the bytes of its Additional Response Information; `None` where there
+    /// are none. Nothing is taken by it (SAM-5 §7.10). There are no deferred errors here.
+    #[must_use]
+    pub fn asynchronous_event(self) -> Option<[u8; 3]> {
+        /// UADE DEPTH: one, or more than one.
+        const ONE: u8 = 0x10;
+        const SEVERAL: u8 = 0x20;
+        let additional = self.first()?.additional();
+        let depth = if self.0.count_ones() == 1 { ONE } else { SEVERAL };
+        Some([depth | SenseKey::UnitAttention as u8, additional.code, additional.qualifier])
+    }
+
     /// Takes the first condition to report.
     pub fn take(&mut self) -> Option<UnitAttention> {
         self.take_of(u16::MAX)
@@ -169,9 +191,9 @@ impl Attentions {
     }
 
     fn take_of(&mut self, mask: u16) -> Option<UnitAttention> {
-        let first = ALL.get(usize::try_from((self.0 & mask).trailing_zeros()).unwrap_or(usize::MAX))?;
+        let first = self.first_of(mask)?;
         self.0 &= !first.bit();
-        Some(*first)
+        Some(first)
     }
 
     /// Withdraws `attention` without reporting it.
@@ -219,6 +241,17 @@ mod tests {
             pending(&[NexusLoss, CapacityChanged, LogicalUnitReset, NexusLoss]),
             [LogicalUnitReset, CapacityChanged],
         );
+    }
+
+    #[test]
+    fn a_query_tells_of_the_first_condition_and_whether_there_are_more_and_takes_none() {
+        let mut attentions = Attentions::NONE;
+        assert_eq!(attentions.asynchronous_event(), None);
+        attentions.establish(UnitAttention::ModeParametersChanged);
+        assert_eq!(attentions.asynchronous_event(), Some([0x16, 0x2a, 0x01]));
+        attentions.establish(UnitAttention::CapacityChanged);
+        assert_eq!(attentions.asynchronous_event(), Some([0x26, 0x2a, 0x09]));
+        assert_eq!(attentions.take(), Some(UnitAttention::CapacityChanged));
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct Context<'a> {
     pub target_port: &'a str,
     /// The LUN map lets this nexus read only.
     pub read_only: bool,
+    /// Its transport carries QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT and I_T NEXUS RESET.
+    pub carries_queries: bool,
 }
 
 /// What is to be done about a command.
@@ -409,7 +411,7 @@ fn answer(
             report::operation_codes(unit, reporting, timeouts, code, action, &mut reply)?;
         }
         Command::ReportSupportedTaskManagementFunctions { extended, .. } => {
-            report::task_management_functions(extended, &mut reply);
+            report::task_management_functions(context.carries_queries, extended, &mut reply);
         }
         Command::ReportTargetPortGroups { extended, .. } => {
             let groups = unit.target_port_groups.as_ref().expect("it is offered by units in groups alone");

@@ -120,9 +120,17 @@ fn cdb_length(row: &Opcode) -> u16 {
 /// ABORT TASK, ABORT TASK SET, CLEAR ACA, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET (SPC-4 table 263).
 const TASK_MANAGEMENT: u8 = 0x80 | 0x40 | 0x20 | 0x10 | 0x08 | 0x02;
 
-/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
-pub(crate) fn task_management_functions(extended: bool, reply: &mut Reply<'_>) {
-    reply.bytes(&[TASK_MANAGEMENT, 0, 0, 0]);
+/// QUERY TASK, in the same byte.
+const QUERY_TASK: u8 = 0x04;
+/// QUERY ASYNCHRONOUS EVENT, QUERY TASK SET, I_T NEXUS RESET: in the byte after it.
+const QUERIES: u8 = 0x04 | 0x02 | 0x01;
+
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: what can be asked for by this path.
+pub(crate) fn task_management_functions(queries: bool, extended: bool, reply: &mut Reply<'_>) {
+    match queries {
+        true => reply.bytes(&[TASK_MANAGEMENT | QUERY_TASK, QUERIES, 0, 0]),
+        false => reply.bytes(&[TASK_MANAGEMENT, 0, 0, 0]),
+    }
     if extended {
         // REPORT SUPPORTED TMFS DATA LENGTH counts what follows; no timeouts are reported.
         reply.patch(3, &[0x0c]);

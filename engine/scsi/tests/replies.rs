@@ -108,7 +108,13 @@ fn device_identification_with_everything_set() {
     let identity = Identity::new(&options).unwrap();
     let groups = grouped(&[(7, AccessState::Standby, &[1]), (256, AccessState::ActiveOptimized, &[3, 2])]);
     let unit = LogicalUnit { identity, target_port_groups: groups, ..disk() };
-    let context = Context { luns: &[], relative_target_port: 2, target_port: "", read_only: false };
+    let context = Context {
+        luns: &[],
+        relative_target_port: 2,
+        target_port: "",
+        read_only: false,
+        carries_queries: false,
+    };
     let mut reply = [0; 4096];
     let mut nexus = World::new(disk()).nexuses[0];
     let action = portico_scsi::device_server::begin(
@@ -438,12 +444,23 @@ fn supported_task_management_functions() {
     let mut extended = vec![0xfa, 0, 0, 12];
     extended.resize(16, 0);
     assert_eq!(world.data(0, &[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 16, 0, 0]), extended);
+    // SPC-4 table 263: QTS; QAES, QTSS, ITNRS.
+    world.carries_queries = true;
+    assert_eq!(world.data(0, &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]), [0xfe, 0x07, 0, 0]);
+    extended[..2].copy_from_slice(&[0xfe, 0x07]);
+    assert_eq!(world.data(0, &[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 16, 0, 0]), extended);
 }
 
 /// What is answered at a LUN where there is no unit.
 fn nowhere(lun: Lun, cdb: &[u8]) -> Answer {
     let luns = [Lun::encode(7, AddressMethod::Peripheral).unwrap()];
-    let context = Context { luns: &luns, relative_target_port: 1, target_port: "", read_only: false };
+    let context = Context {
+        luns: &luns,
+        relative_target_port: 1,
+        target_port: "",
+        read_only: false,
+        carries_queries: false,
+    };
     let mut reply = [0xee; 4096];
     match no_unit::begin(lun, &context, cdb, &mut reply) {
         Action::Reply { length } => Answer::Data(reply[..length].to_vec()),

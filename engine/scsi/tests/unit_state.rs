@@ -283,7 +283,13 @@ fn what_is_write_protected_is_neither_sanitized_nor_formatted() {
 
 /// The change that a command asks the single writer for, which it has not heard of yet.
 fn parked(world: &mut World, cdb: &[u8]) -> Change {
-    let context = Context { luns: &[], relative_target_port: 1, target_port: TARGET_PORT, read_only: false };
+    let context = Context {
+        luns: &[],
+        relative_target_port: 1,
+        target_port: TARGET_PORT,
+        read_only: false,
+        carries_queries: false,
+    };
     let (me, state) = &mut world.nexuses[0];
     match device_server::begin(world.original.unit(), state, *me, &context, cdb, &mut []) {
         Action::Change(change) => change,

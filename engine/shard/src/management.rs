@@ -6,7 +6,7 @@ use std::time::Duration;
 use portico_iscsi::moment::Moment;
 use portico_iscsi::session::{Fence, Leaving, Seat, TaskId};
 use portico_iscsi::wire::TaskManagementResult;
-use portico_model::message::LoginQuestion;
+use portico_model::message::{EndReason, LoginQuestion};
 
 use crate::session::Session;
 use crate::slab::Key;
@@ -34,8 +34,8 @@ pub struct Management {
     pub deadline: Moment,
     /// It was given up: nothing is waited for any more.
     pub late: bool,
-    /// TARGET COLD RESET: all sessions of the target end when it is done.
-    pub cold: bool,
+    /// What ends when it is done, and why: all sessions of the target by TARGET COLD RESET, its own by I_T NEXUS RESET.
+    pub ends: Option<EndReason>,
 }
 
 /// What is answered in the end.
@@ -47,6 +47,8 @@ pub enum Answer {
         name: TaskId,
         /// The worst result so far.
         result: TaskManagementResult,
+        /// Additional Response Information, of QUERY ASYNCHRONOUS EVENT (RFC 7144).
+        additional: [u8; 3],
     },
     /// A Logout Response. Where the session ends, it waits until what the nexus had reserved is free on every shard: whoever
     /// hears of the logout may reserve it (SPC-2 §5.5.1).
@@ -62,11 +64,19 @@ pub enum Answer {
     Join(Box<LoginQuestion>),
 }
 
+impl Answer {
+    /// A Task Management Function Response without further information.
+    #[must_use]
+    pub const fn of_function(name: TaskId, result: TaskManagementResult) -> Self {
+        Self::TaskManagement { name, result, additional: [0; 3] }
+    }
+}
+
 impl Management {
     /// One that waits for nothing yet.
     #[must_use]
     pub fn new(session: Key<Session>, seat: Seat, answer: Answer, now: Moment) -> Self {
         let deadline = now + Duration::from_secs(PATIENCE_S);
-        Self { session, seat, tasks: 0, resets: 0, answer, fence: None, deadline, late: false, cold: false }
+        Self { session, seat, tasks: 0, resets: 0, answer, fence: None, deadline, late: false, ends: None }
     }
 }

@@ -75,6 +75,8 @@ pub enum Rare {
         name: TaskId,
         /// How it ended.
         result: TaskManagementResult,
+        /// Additional Response Information (RFC 7144).
+        additional: [u8; 3],
     },
     /// The answer to a Logout Request.
     Logout {

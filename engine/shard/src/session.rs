@@ -267,6 +267,7 @@ impl Session {
             relative_target_port: self.relative_target_port,
             target_port: &self.target_port,
             read_only: at.is_some_and(|at| self.luns[at].entry.read_only),
+            carries_queries: self.wire.parameters().has_features_update(),
         }
     }
 

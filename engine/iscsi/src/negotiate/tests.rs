@@ -82,6 +82,19 @@ fn booleans_are_joined_by_and_or_as_the_key_asks() {
     }
 }
 
+/// RFC 7143 §13.24: the lower of both sides' levels, 1 where nothing is said.
+#[test]
+fn the_protocol_level_is_the_lower_of_both() {
+    assert!(!normal().parameters().has_features_update());
+    for (theirs, level) in [(0, 0), (1, 1), (2, 2), (31, 2)] {
+        let mut login = normal();
+        let answered = answer(&mut login, "iSCSIProtocolLevel", &theirs.to_string());
+        assert_eq!(answered, format!("iSCSIProtocolLevel={level}"));
+        assert_eq!(login.parameters().protocol_level, level);
+        assert_eq!(login.parameters().has_features_update(), level == 2);
+    }
+}
+
 #[test]
 fn what_we_do_not_have_is_negotiated_away() {
     let mut login = normal();
@@ -91,7 +104,6 @@ fn what_we_do_not_have_is_negotiated_away() {
         answer(&mut login, "TaskReporting", "FastAbort,ResponseFence,RFC3720"),
         "TaskReporting=RFC3720"
     );
-    assert_eq!(answer(&mut login, "iSCSIProtocolLevel", "2"), "iSCSIProtocolLevel=1");
     assert_eq!(
         login.receive("AuthMethod", b"CHAP,None", Phase::Security),
         Ok(Answer::Value(Key::AuthMethod, Value::Text("None")))

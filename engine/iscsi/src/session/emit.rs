@@ -186,13 +186,19 @@ impl Session {
         ScsiResponse { stat_sn, expected_cmd_sn, maximum_cmd_sn, ..response }.emit(header);
     }
 
-    /// Answers a task management request (§11.6).
-    pub fn task_management_response(&mut self, task: TaskId, result: TaskManagementResult, header: &mut Bhs) {
+    /// Answers a task management request (§11.6); `additional_information` is zero but where RFC 7144 says otherwise.
+    pub fn task_management_response(
+        &mut self,
+        task: TaskId,
+        result: TaskManagementResult,
+        additional_information: [u8; 3],
+        header: &mut Bhs,
+    ) {
         let initiator_task_tag = self.request(task).task_tag();
         let (stat_sn, expected_cmd_sn, maximum_cmd_sn) = self.finish(task);
         TaskManagementResponse {
             result,
-            additional_information: [0; 3],
+            additional_information,
             initiator_task_tag,
             stat_sn,
             expected_cmd_sn,

@@ -49,6 +49,7 @@ pub(crate) struct World {
     pub(crate) nexuses: Vec<(NexusId, NexusState)>,
     pub(crate) luns: Vec<Lun>,
     pub(crate) read_only: bool,
+    pub(crate) carries_queries: bool,
     pub(crate) last: Option<Installment>,
 }
 
@@ -104,6 +105,7 @@ impl World {
             nexuses: ids.map(|id| (id, NexusState::new())).to_vec(),
             luns: [0, 1, 300].map(|number| Lun::encode(number, AddressMethod::Peripheral).unwrap()).to_vec(),
             read_only: false,
+            carries_queries: false,
             last: None,
         }
     }
@@ -122,6 +124,7 @@ impl World {
             relative_target_port: self.original.ledger().port_of(self.nexuses[who].0).unwrap_or(PORT),
             target_port: TARGET_PORT,
             read_only: self.read_only,
+            carries_queries: self.carries_queries,
         };
         let mut reply = vec![0xee; device_server::reply_bytes_max(cdb, &context)];
         let (me, state) = &mut self.nexuses[who];

@@ -358,8 +358,8 @@ fn rare_header(
             session.wire.ping(seat, now, bhs);
             None
         }
-        Rare::TaskManagement { name, result } => {
-            session.wire.task_management_response(*name, *result, bhs);
+        Rare::TaskManagement { name, result, additional } => {
+            session.wire.task_management_response(*name, *result, *additional, bhs);
             Some(*name)
         }
         Rare::Logout { name, result, .. } => {

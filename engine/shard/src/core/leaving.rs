@@ -44,7 +44,7 @@ impl<D: Driver> Core<D> {
         self.answer_management(key);
     }
 
-    fn release_reservations(&mut self, session_key: Key<Session>, key: Key<Management>) {
+    pub(super) fn release_reservations(&mut self, session_key: Key<Session>, key: Key<Management>) {
         let Some(session) = self.sessions.get(session_key) else { return };
         let nexus = session.nexus;
         let mut held: Vec<UnitId> = session

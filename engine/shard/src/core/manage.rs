@@ -8,7 +8,7 @@ use portico_iscsi::wire::{
     LoginStatus, LogoutResult, LunField, TaskManagementFunction, TaskManagementRequest, TaskManagementResult,
 };
 use portico_model::identity::Ticket;
-use portico_model::message::ToControl;
+use portico_model::message::{EndReason, ToControl};
 use portico_scsi::lun::Lun;
 use portico_scsi::sense::Outcome;
 
@@ -31,13 +31,28 @@ impl<D: Driver> Core<D> {
             return self.reassign(session_key, name, request);
         }
         let Some(session) = self.sessions.get(session_key) else { return };
-        let answer = Answer::TaskManagement { name, result: TaskManagementResult::Complete };
-        let cold = request.function == TaskManagementFunction::TargetColdReset;
+        let answer = Answer::of_function(name, TaskManagementResult::Complete);
         let seat = session.wire.seat_of_task(name);
-        let key = self
-            .managements
-            .insert(Management { cold, ..Management::new(session_key, seat, answer, self.now) });
+        let key = self.managements.insert(Management::new(session_key, seat, answer, self.now));
+        let (result, additional) = self.carry_out(session_key, key, request);
+        if let Some(management) = self.managements.get_mut(key) {
+            management.answer = Answer::TaskManagement { name, result, additional };
+        }
+        self.answer_management(key);
+    }
+
+    /// Does what a function asks for. What it answers once nothing is waited for any more, and Additional Response Information.
+    fn carry_out(
+        &mut self,
+        session_key: Key<Session>,
+        key: Key<Management>,
+        request: &TaskManagementRequest,
+    ) -> (TaskManagementResult, [u8; 3]) {
+        let Some(session) = self.sessions.get(session_key) else {
+            return (TaskManagementResult::Rejected, [0; 3]);
+        };
         let unit = self.unit_at(session, request.lun);
+        let updated = session.wire.parameters().has_features_update();
         let result = match (request.function, unit) {
             (TaskManagementFunction::AbortTask, _) => self.abort_one(session_key, key, request),
             (TaskManagementFunction::AbortTaskSet | TaskManagementFunction::ClearTaskSet, Some(unit)) => {
@@ -55,10 +70,20 @@ impl<D: Driver> Core<D> {
                 | TaskManagementFunction::ClearAca,
                 None,
             ) => TaskManagementResult::LunDoesNotExist,
-            (TaskManagementFunction::TargetWarmReset | TaskManagementFunction::TargetColdReset, _) => {
+            (TaskManagementFunction::TargetWarmReset, _) => self.ask_resets(session_key, key),
+            (TaskManagementFunction::TargetColdReset, _) => {
+                self.ends_with(key, EndReason::ColdReset);
                 self.ask_resets(session_key, key)
             }
-            // I_T NEXUS RESET, the queries: TaskReporting and iSCSIProtocolLevel do not promise them yet (RFC 7144).
+            (TaskManagementFunction::ClearAca, Some(_)) => self.clear_aca(session_key, request.lun, key),
+            (TaskManagementFunction::ITNexusReset, _) if updated => self.reset_nexus(session_key, key),
+            (
+                TaskManagementFunction::QueryTask
+                | TaskManagementFunction::QueryTaskSet
+                | TaskManagementFunction::QueryAsynchronousEvent,
+                _,
+            ) if updated => return self.query(session_key, request),
+            // RFC 7144 §6: its functions are not for sessions of a lower iSCSIProtocolLevel.
             (
                 TaskManagementFunction::QueryTask
                 | TaskManagementFunction::QueryTaskSet
@@ -68,12 +93,8 @@ impl<D: Driver> Core<D> {
                 | TaskManagementFunction::Other(_),
                 _,
             ) => TaskManagementResult::FunctionNotSupported,
-            (TaskManagementFunction::ClearAca, Some(_)) => self.clear_aca(session_key, request.lun, key),
         };
-        if let Some(management) = self.managements.get_mut(key) {
-            management.answer = Answer::TaskManagement { name, result };
-        }
-        self.answer_management(key);
+        (result, [0; 3])
     }
 
     fn unit_at(&self, session: &Session, lun: LunField) -> Option<Key<Unit>> {
@@ -215,7 +236,7 @@ impl<D: Driver> Core<D> {
             management.resets = management.resets.saturating_sub(1);
             if let (Err(_), Answer::TaskManagement { result, .. }) = (outcome, &mut management.answer) {
                 *result = TaskManagementResult::Rejected;
-                management.cold = false;
+                management.ends = None;
             }
         }
         self.answer_management(key);
@@ -237,8 +258,8 @@ impl<D: Driver> Core<D> {
         let management = self.managements.remove(key).expect("it was just there");
         let session = management.session;
         match management.answer {
-            Answer::TaskManagement { name, result } => {
-                self.answer_rare(session, Rare::TaskManagement { name, result });
+            Answer::TaskManagement { name, result, additional } => {
+                self.answer_rare(session, Rare::TaskManagement { name, result, additional });
             }
             Answer::Logout { name, leaving } => {
                 let late = management.late && leaving != Leaving::Session;
@@ -251,8 +272,8 @@ impl<D: Driver> Core<D> {
                 self.joining.push(Joiner { session, question, refused });
             }
         }
-        if management.cold {
-            self.end_target_sessions(session);
+        if let Some(reason) = management.ends {
+            self.end_by_function(session, reason);
         }
     }
 
@@ -314,7 +335,7 @@ impl<D: Driver> Core<D> {
             .collect();
         for key in late {
             let Some(management) = self.managements.get_mut(key) else { continue };
-            (management.tasks, management.resets, management.cold) = (0, 0, false);
+            (management.tasks, management.resets, management.ends) = (0, 0, None);
             management.late = true;
             if let Answer::TaskManagement { result, .. } = &mut management.answer {
                 tracing::warn!("a task management function was rejected: its tasks hang at the medium");

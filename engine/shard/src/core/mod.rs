@@ -14,6 +14,7 @@ mod install;
 mod leaving;
 mod manage;
 mod medium;
+mod queries;
 mod read;
 mod recovery;
 mod series;

@@ -120,7 +120,7 @@ impl<D: Driver> Core<D> {
         let result = found.err().unwrap_or(TaskManagementResult::Complete);
         // §7.2.2: the answer goes first.
         let to = self.sessions.get(session_key).map(|session| session.wire.seat_of_task(name));
-        self.answer_rare(session_key, Rare::TaskManagement { name, result });
+        self.answer_rare(session_key, Rare::TaskManagement { name, result, additional: [0; 3] });
         let (Ok((from, command)), Some(to)) = (found, to) else { return };
         let tag = request.referenced_task_tag;
         let Some(session) = self.sessions.get_mut(session_key) else { return };
@@ -151,7 +151,7 @@ impl<D: Driver> Core<D> {
     fn deny_when_over(&mut self, session_key: Key<Session>, name: TaskId, task: Key<Task>) {
         let Some(session) = self.sessions.get(session_key) else { return };
         let seat = session.wire.seat_of_task(name);
-        let answer = Answer::TaskManagement { name, result: TaskManagementResult::TaskDoesNotExist };
+        let answer = Answer::of_function(name, TaskManagementResult::TaskDoesNotExist);
         let key = self.managements.insert(Management::new(session_key, seat, answer, self.now));
         self.await_pieces(task, Some(key));
         self.answer_management(key);

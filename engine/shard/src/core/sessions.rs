@@ -155,12 +155,6 @@ impl<D: Driver> Core<D> {
         }
         orphans
     }
-
-    /// TARGET COLD RESET: the sessions of this session's target that are homed here end when their lists are sent; those
-    /// elsewhere are ended by control when it hears of it.
-    pub(super) fn end_target_sessions(&mut self, key: Key<Session>) {
-        self.end_after_list(key, EndReason::ColdReset);
-    }
 }
 
 /// Alignment that any place in a connection's staging has: PDUs are padded to 4 bytes (RFC 7143 §11.1).

@@ -4,10 +4,15 @@
 use portico_model::identity::Ticket;
 
 use super::*;
+use portico_iscsi::wire::TaskManagementResponse;
+use portico_model::message::EndReason;
+use portico_scsi::original::Change;
+use portico_scsi::reservation::Reservation;
 
 use Reached::{AtMedium, AwaitingData, AwaitingRoom, Dormant, Hanging, Parked, SendingStatus};
 use TaskManagementFunction::{
-    AbortTask, AbortTaskSet, ClearAca, ClearTaskSet, LogicalUnitReset, TargetColdReset, TargetWarmReset,
+    AbortTask, AbortTaskSet, ClearAca, ClearTaskSet, ITNexusReset, LogicalUnitReset, QueryAsynchronousEvent,
+    QueryTask, QueryTaskSet, TargetColdReset, TargetWarmReset,
 };
 
 const TASK_ABORTED: u8 = 0x40;
@@ -17,8 +22,24 @@ const BLOCKER: u32 = 8;
 /// Where the first of them writes.
 const LBA: u64 = 64;
 
-const FUNCTIONS: [TaskManagementFunction; 7] =
-    [AbortTask, AbortTaskSet, ClearTaskSet, ClearAca, LogicalUnitReset, TargetWarmReset, TargetColdReset];
+const FUNCTIONS: [TaskManagementFunction; 11] = [
+    AbortTask,
+    AbortTaskSet,
+    ClearTaskSet,
+    ClearAca,
+    LogicalUnitReset,
+    TargetWarmReset,
+    TargetColdReset,
+    QueryTask,
+    QueryTaskSet,
+    QueryAsynchronousEvent,
+    ITNexusReset,
+];
+/// Those of RFC 7144.
+const UPDATE: [TaskManagementFunction; 4] = [QueryTask, QueryTaskSet, QueryAsynchronousEvent, ITNexusReset];
+/// As ASKED, at the level that has them.
+const UPDATED: &str =
+    "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=262144|MaxConnections=3|iSCSIProtocolLevel=2|";
 
 /// How far the command has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +80,8 @@ impl Case {
     /// Whether the command ends by it (SPC-4 §7.5.8: with TST 001b CLEAR TASK SET is about the asker's own).
     fn harms(self) -> bool {
         match self.function {
-            AbortTask | AbortTaskSet | ClearTaskSet => self.own,
-            ClearAca => false,
+            AbortTask | AbortTaskSet | ClearTaskSet | ITNexusReset => self.own,
+            ClearAca | QueryTask | QueryTaskSet | QueryAsynchronousEvent => false,
             _ => true,
         }
     }
@@ -69,7 +90,8 @@ impl Case {
     fn waits(self) -> bool {
         match self.stage {
             AtMedium | Hanging => self.harms(),
-            Dormant => self.is_reset() || self.own && matches!(self.function, AbortTaskSet | ClearTaskSet),
+            Dormant if self.is_reset() => true,
+            Dormant => self.own && matches!(self.function, AbortTaskSet | ClearTaskSet | ITNexusReset),
             AwaitingRoom => self.is_reset(),
             AwaitingData | Parked | SendingStatus => false,
         }
@@ -78,6 +100,8 @@ impl Case {
     fn result(self) -> TaskManagementResult {
         match (self.function, self.stage) {
             (AbortTask, _) if !self.own => TaskManagementResult::TaskDoesNotExist,
+            // Not before its status has gone is it there no longer.
+            (QueryTask | QueryTaskSet, _) if self.own => TaskManagementResult::Succeeded,
             (_, Hanging) if self.harms() => TaskManagementResult::Rejected,
             _ => TaskManagementResult::Complete,
         }
@@ -110,7 +134,7 @@ impl Scene {
     fn new(case: Case) -> Self {
         let mut bench = Bench::new();
         bench.open(1, if case.stage == AwaitingRoom { 1 } else { 8 });
-        let mut log_in = || bench.log_in(&[(0, 1)], ASKED);
+        let mut log_in = || bench.log_in(&[(0, 1)], UPDATED);
         let (victim, other, third) = (log_in(), log_in(), log_in());
         let heard = [Vec::new(), Vec::new()];
         let mut scene =
@@ -273,7 +297,7 @@ fn play(case: Case) {
     let (r2ts, rest): (Vec<Heard>, Vec<Heard>) =
         r2ts.into_iter().partition(|heard| matches!(heard, Heard::R2t { .. }));
     scene.heard[0] = rest;
-    let ends = case.function == TargetColdReset && case.own && case.stage != Hanging;
+    let ends = matches!(case.function, TargetColdReset | ITNexusReset) && case.own && case.stage != Hanging;
     if !ends {
         r2ts.iter().for_each(|r2t| scene.bench.answer(&scene.victim, r2t));
     }
@@ -308,4 +332,146 @@ fn every_function_against_a_command_in_every_stage_of_its_own_nexus_and_of_anoth
             }
         }
     }
+}
+
+/// What a peer was answered last, with Additional Response Information.
+fn answered(bench: &Bench, peer: &Peer) -> (TaskManagementResult, [u8; 3]) {
+    let mut world = bench.world.borrow_mut();
+    let bytes: Vec<u8> = world.sockets[peer.socket].from_shard.drain(..).collect();
+    let bhs: &Bhs = bytes.last_chunk().expect("an answer");
+    let response = TaskManagementResponse::parse(bhs).expect("to a function");
+    (response.result, response.additional_information)
+}
+
+/// RFC 7144 §6: its functions are for sessions that have negotiated iSCSIProtocolLevel 2.
+#[test]
+fn below_its_protocol_level_the_functions_of_rfc_7144_are_not_supported() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.write(&mut peer, 0, VICTIM, 4096, &[7; 4096]);
+    for function in UPDATE {
+        bench.manage(&peer, function, VICTIM);
+        assert_eq!(answered(&bench, &peer), (TaskManagementResult::FunctionNotSupported, [0; 3]));
+    }
+    bench.land();
+    assert_eq!(bench.heard(&peer), [Heard::Status(VICTIM, GOOD)]);
+}
+
+/// SPC-4 §6.36: what is reported is what this nexus can ask for.
+#[test]
+fn the_functions_that_are_reported_are_those_of_the_protocol_level() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    for (keys, reported) in [(ASKED, [0xfa, 0x00, 0, 0]), (UPDATED, [0xfe, 0x07, 0, 0])] {
+        let mut peer = bench.log_in(&[(0, 1)], keys);
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1], cdb[9]) = (0xa3, 0x0d, 4);
+        let report = ScsiCommand {
+            read: true,
+            write: false,
+            // A priority, which is nobody's below level 2 and orders nothing here (SAM-5 §8.7 leaves that to the target).
+            priority: 9,
+            cmd_sn: peer.cmd_sn,
+            ..command(0, VICTIM, cdb, 4)
+        };
+        peer.cmd_sn = peer.cmd_sn.next();
+        let mut bhs = [0; BHS_BYTES];
+        report.emit(&mut bhs);
+        bench.post(&peer, bhs, &[]);
+        assert_eq!(bench.heard(&peer), [Heard::Data(VICTIM, reported.to_vec(), true)]);
+    }
+}
+
+/// SAM-5 §7.10: what is pending is told and stays; UADE DEPTH, sense key, ASC, ASCQ.
+#[test]
+fn a_query_of_asynchronous_events_tells_of_what_the_next_command_will_hear() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let mut peer = bench.adopt(&[(0, 1)], UPDATED);
+    bench.manage(&peer, QueryAsynchronousEvent, 0);
+    assert_eq!(answered(&bench, &peer), (TaskManagementResult::Succeeded, [0x16, 0x29, 0x00]));
+    bench.command(&mut peer, 0, 1, [0; 16], 0, &[]);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
+    bench.manage(&peer, QueryAsynchronousEvent, 0);
+    assert_eq!(answered(&bench, &peer), (TaskManagementResult::Complete, [0; 3]));
+    let attentions = [UnitAttention::ModeParametersChanged, UnitAttention::CapacityChanged];
+    bench.install_with(1, 2, disk(), attentions.map(|attention| (Whom::All, attention)).to_vec());
+    bench.manage(&peer, QueryAsynchronousEvent, 0);
+    assert_eq!(answered(&bench, &peer), (TaskManagementResult::Succeeded, [0x26, 0x2a, 0x09]));
+}
+
+#[test]
+fn a_query_finds_no_command_that_is_over_that_never_came_or_that_is_elsewhere() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    bench.open(2, 8);
+    let mut peer = bench.log_in(&[(0, 1), (1, 2)], UPDATED);
+    for query in [QueryTask, QueryTaskSet] {
+        // `manage` says that the command before it had the number before its own: nothing is taken for received.
+        bench.manage(&peer, query, VICTIM);
+        assert_eq!(answered(&bench, &peer).0, TaskManagementResult::Complete);
+    }
+    bench.write(&mut peer, 1, VICTIM, 4096, &[]);
+    for query in [QueryTask, QueryTaskSet] {
+        bench.manage(&peer, query, VICTIM);
+        assert_eq!(answered(&bench, &peer).0, TaskManagementResult::Complete, "it is at LUN 1");
+    }
+    bench.serve_write(&mut peer, 0, VICTIM + 1, 4096);
+    bench.manage(&peer, QueryTask, VICTIM + 1);
+    assert_eq!(answered(&bench, &peer).0, TaskManagementResult::Complete);
+    let mut bhs = [0; BHS_BYTES];
+    TaskManagementRequest {
+        immediate: true,
+        function: QueryTaskSet,
+        lun: lun_field(5),
+        initiator_task_tag: InitiatorTaskTag(0x77),
+        referenced_task_tag: InitiatorTaskTag::RESERVED,
+        cmd_sn: peer.cmd_sn,
+        expected_stat_sn: StatSn(0),
+        referenced_cmd_sn: CmdSn(0),
+        expected_data_sn: DataSn(0),
+    }
+    .emit(&mut bhs);
+    bench.post(&peer, bhs, &[]);
+    assert_eq!(answered(&bench, &peer).0, TaskManagementResult::LunDoesNotExist);
+}
+
+/// The lost nexus' RESERVE is released, and nobody hears of the reset before that is so on every shard (SPC-2 §5.5.1); what is
+/// persistent stays (SPC-4 §5.13.1). The session ends at once (RFC 7144 §6.2), at recovery level 2 too.
+#[test]
+fn a_reset_of_the_nexus_releases_what_it_had_reserved_and_closes_its_session() {
+    let mut bench = Bench::new();
+    bench.open(1, 8);
+    let keys = format!("{UPDATED}ErrorRecoveryLevel=2|");
+    let first = bench.log_in(&[(0, 1)], &keys);
+    let second = {
+        let completed = completed_as(1, (Tsih(1), Cid(1)), "MaxRecvDataSegmentLength=262144|");
+        let socket = bench.world.borrow().sockets.len();
+        bench.mail(ToShard::Join { session: first.session, question: Box::new(question(completed)) });
+        Peer { socket, session: first.session, cmd_sn: first.cmd_sn }
+    };
+    let other = bench.log_in(&[(0, 1)], UPDATED);
+    bench.heard(&second);
+    let mut reserved = disk();
+    reserved.reservation = Reservation::Exclusive { holder: Some(NexusId(1)) };
+    bench.install_with(1, 2, reserved, Vec::new());
+    bench.world.borrow_mut().sent.clear();
+    bench.manage(&first, ITNexusReset, 0);
+    let sent = std::mem::take(&mut bench.world.borrow_mut().sent);
+    let asked = sent.iter().find_map(|letter| match letter {
+        ToControl::Change { ticket, nexus: NexusId(1), change: Change::Release, .. } => Some(*ticket),
+        _ => None,
+    });
+    let ticket = asked.expect("what it had reserved is released");
+    assert_eq!(bench.heard(&first), []);
+    bench.mail(ToShard::Changed { ticket, outcome: Ok(()) });
+    assert_eq!(bench.heard(&first), [Heard::Managed(TaskManagementResult::Complete)]);
+    let is_closed = |peer: &Peer| bench.world.borrow().sockets[peer.socket].is_closed;
+    assert_eq!([&first, &second, &other].map(is_closed), [true, true, false]);
+    let sent = std::mem::take(&mut bench.world.borrow_mut().sent);
+    let ends = sent.iter().any(|letter| {
+        matches!(letter, ToControl::SessionEnded { session, reason: EndReason::NexusReset, .. } if *session == first.session)
+    });
+    assert!(ends && !sent.iter().any(|letter| matches!(letter, ToControl::Change { .. })));
 }

@@ -316,7 +316,7 @@ fn a_reset_waits_for_the_commands_that_were_sent_before_it() {
     }
     assert!(dialogue.session.is_live(urgent));
     dialogue.emitted(|session, header| {
-        session.task_management_response(reset, TaskManagementResult::Complete, header);
+        session.task_management_response(reset, TaskManagementResult::Complete, [0; 3], header);
     });
 }
 

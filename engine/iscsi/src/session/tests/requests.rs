@@ -89,7 +89,7 @@ fn abort_task_finds_the_command_by_its_tag() {
     assert_eq!(dialogue.session.referenced(&request), Referenced::Task(victim));
     dialogue.session.abort(victim);
     let pdu = dialogue.emitted(|session, header| {
-        session.task_management_response(task, TaskManagementResult::Complete, header);
+        session.task_management_response(task, TaskManagementResult::Complete, [0; 3], header);
     });
     let TargetPdu::TaskManagement(response) = pdu else { panic!("{pdu:?}") };
     assert_eq!(
