@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::{Fuzzer, Random, Trace};
 
 /// An input that runs for longer is a finding: nothing that a peer sends may cost so much.
@@ -184,19 +186,35 @@ const WORDS: [u32; 12] =
 /// The message of the panic, or that it took too long.
 pub fn run_once(fuzzer: &Fuzzer, input: &[u8]) -> Result<HashSet<u64>, String> {
     let start = Instant::now();
+    let marks = caught(fuzzer, input)?;
+    if start.elapsed() > RUN_TIME_MAX {
+        // Others may have had the processor: it is run again by the clock of this thread.
+        let start = processor_time();
+        caught(fuzzer, input)?;
+        let taken = processor_time() - start;
+        if taken > RUN_TIME_MAX {
+            return Err(format!("it took {taken:?}"));
+        }
+    }
+    Ok(marks)
+}
+
+/// How long this thread has run.
+pub fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("it begins at zero")
+}
+
+fn caught(fuzzer: &Fuzzer, input: &[u8]) -> Result<HashSet<u64>, String> {
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut trace = Trace::default();
         (fuzzer.run)(input, &mut trace);
         trace.take()
     }));
-    let marks = outcome.map_err(|payload| {
+    outcome.map_err(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
-    })?;
-    match start.elapsed() {
-        taken if taken > RUN_TIME_MAX => Err(format!("it took {taken:?}")),
-        _ => Ok(marks),
-    }
+    })
 }
 
 /// The inputs that are kept in a folder, in the order of their names; none where there is no such folder.

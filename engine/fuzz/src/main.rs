@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use portico_fuzz::engine::{distilled, read_corpus, run_once};
+use portico_fuzz::engine::{distilled, processor_time, read_corpus, run_once};
 use portico_fuzz::{Campaign, FUZZERS, Failure, Fuzzer, Report, fuzzer};
 
 /// Runs fuzzers. What fails is printed as a file to be run again with `--replay`.
@@ -127,6 +127,7 @@ impl Stage<'_> {
         let folder = self.cli.corpus.join(one.name);
         let corpus = read_corpus(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let (current, start) = (Mutex::default(), Instant::now());
+        let ran_before = processor_time();
         let end = start + Duration::from_secs(self.cli.seconds);
         let note = |at| {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +140,7 @@ impl Stage<'_> {
             now < end
         });
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
-        self.tell(one, &report, start.elapsed());
+        self.tell(one, &report, start.elapsed(), processor_time() - ran_before);
         if self.cli.keep {
             let kept = distilled(one, report.pool, CORPUS_MAX);
             keep(&folder, kept).map_err(|error| error.to_string())?;
@@ -150,12 +151,13 @@ impl Stage<'_> {
         }
     }
 
-    fn tell(&self, one: &Fuzzer, report: &Report, taken: Duration) {
+    fn tell(&self, one: &Fuzzer, report: &Report, taken: Duration, ran: Duration) {
         println!(
-            "{:8} {:>9} runs in {:.0} s, {} things happened, {} inputs kept in mind, {}",
+            "{:8} {:>9} runs in {:.0} s, {:.0} of them on a processor, {} things happened, {} inputs kept in mind, {}",
             one.name,
             report.runs,
             taken.as_secs_f64(),
+            ran.as_secs_f64(),
             report.marks,
             report.pool.len(),
             if report.failure.is_some() { "FAILED" } else { "nothing found" },
