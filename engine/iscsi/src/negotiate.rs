@@ -327,6 +327,12 @@ impl DigestChoice {
 }
 
 impl Parameters {
+    /// Whether responses are fenced (§4.2.2.3.3): agreed on, and of use to several connections alone.
+    #[must_use]
+    pub const fn fences_responses(&self) -> bool {
+        self.max_connections > 1 && !matches!(self.task_reporting, TaskReporting::Rfc3720)
+    }
+
     /// Whether RFC 7144 holds: its task management functions, priorities and status qualifiers, which nobody may use below
     /// iSCSIProtocolLevel 2.
     #[must_use]
@@ -363,7 +369,7 @@ impl TargetKeys {
         own(Key::HeaderDigest, self.header_digest.supported());
         own(Key::DataDigest, self.data_digest.supported());
         own(Key::AuthMethod, ONLY_THE_FIRST);
-        own(Key::TaskReporting, ONLY_THE_FIRST);
+        own(Key::TaskReporting, UP_TO_RESPONSE_FENCE);
         own(Key::MaxConnections, u32::from(self.max_connections));
         own(Key::InitialR2T, u32::from(self.initial_r2t));
         own(Key::ImmediateData, u32::from(self.immediate_data));
@@ -438,6 +444,8 @@ const IRRELEVANT: &str = "Irrelevant";
 const PROTOCOL_LEVEL: u8 = 2;
 /// A set of choices with nothing in it but the first.
 const ONLY_THE_FIRST: u32 = 1;
+/// RFC3720 and ResponseFence.
+const UP_TO_RESPONSE_FENCE: u32 = 3;
 /// CHAP is the second of the authentication methods.
 const ONLY_CHAP: u32 = 2;
 

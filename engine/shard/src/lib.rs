@@ -13,6 +13,7 @@ mod debts;
 pub mod directory;
 pub mod drain;
 pub mod driver;
+pub mod fencing;
 pub mod inbound;
 pub mod kept;
 pub mod management;

@@ -1,5 +1,6 @@
 //! Logins: from an accepted socket to a session at home, or to a refusal.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,6 +269,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             wants_aligned: false,
             holding: Holding::default(),
             waiting: 0,
+            fences: VecDeque::new(),
         };
         let home = self.core.adopt(adopted);
         let connection =

@@ -50,6 +50,18 @@ impl Outgoing {
         matches!(self, Outgoing::DataIn(of) | Outgoing::Status(of) if *of == task)
     }
 
+    /// The number of the fence that it is.
+    #[must_use]
+    pub fn fence(&self) -> Option<u64> {
+        match self {
+            Outgoing::Rare(rare) => match **rare {
+                Rare::Fence { serial } => Some(serial),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether it has been sent before.
     #[must_use]
     pub fn is_again(&self) -> bool {
@@ -129,6 +141,11 @@ pub enum Rare {
         /// Its data segment.
         data: Vec<u8>,
     },
+    /// No PDU: what stands behind it waits until a response is acknowledged that is fenced ([`crate::fencing`]).
+    Fence {
+        /// Which one.
+        serial: u64,
+    },
     /// The session is dropped: its connections close.
     Dropped,
     /// The initiator is asked to leave.
@@ -153,6 +170,7 @@ impl Rare {
             | Rare::Event { .. }
             | Rare::Again { .. }
             | Rare::Moved { .. }
+            | Rare::Fence { .. }
             | Rare::Dropped
             | Rare::AskForLogout { .. } => None,
         }

@@ -18,8 +18,9 @@ use portico_scsi::reservation::NexusId;
 use crate::budget::Holding;
 use crate::connection::Connection;
 use crate::core::Lines;
+use crate::fencing::Fencing;
 use crate::kept::{KEPT_BYTES_MAX, Kept};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Outgoing, Rare};
 use crate::slab::Key;
 use crate::task::{PIECE_BYTES_MAX, PIECES_MAX, Task};
 use crate::task_set::TaskSet;
@@ -74,6 +75,8 @@ pub struct Session {
     pub holding: Holding,
     /// Commands that wait because it has had its share.
     pub waiting: u32,
+    /// Responses that are fenced, in the order in which they are sent.
+    pub fences: VecDeque<Fencing>,
 }
 
 /// A connection as its session sees it.
@@ -184,6 +187,8 @@ impl Session {
     /// A connection sits down.
     pub fn seat(&mut self, seat: Seat, mut link: Link) {
         link.kept = self.wire.recovers().then(Box::default);
+        let fences = self.fences.iter().map(|fencing| Rare::Fence { serial: fencing.serial });
+        link.outgoing.extend(fences.map(|fence| Outgoing::Rare(Box::new(fence))));
         self.put(seat, link);
     }
 

@@ -572,6 +572,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         self.accepts_left = ACCEPTS_PER_TICK;
         self.core.expire_lost(false);
         self.core.expire_managements();
+        self.core.expire_fenced();
         self.core.expire_announcements();
         self.core.expire_tokens();
         self.core.compact_inflows();

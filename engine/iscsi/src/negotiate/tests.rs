@@ -102,7 +102,7 @@ fn what_we_do_not_have_is_negotiated_away() {
     assert_eq!(answer(&mut login, "ErrorRecoveryLevel", "2"), "ErrorRecoveryLevel=0");
     assert_eq!(
         answer(&mut login, "TaskReporting", "FastAbort,ResponseFence,RFC3720"),
-        "TaskReporting=RFC3720"
+        "TaskReporting=ResponseFence"
     );
     assert_eq!(
         login.receive("AuthMethod", b"CHAP,None", Phase::Security),

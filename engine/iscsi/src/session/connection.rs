@@ -207,9 +207,17 @@ impl Session {
     /// Notes what has been answered on all connections but `seat`, whose order is its own.
     #[must_use]
     pub fn fence(&self, seat: Seat) -> Fence {
+        let mut fence = self.fence_of_all();
+        fence.noted[seat.index()] = None;
+        fence
+    }
+
+    /// Notes what has been answered on all connections.
+    #[must_use]
+    pub fn fence_of_all(&self) -> Fence {
         let mut noted = [None; CONNECTIONS_MAX as usize];
-        for (other, connection) in self.connections.iter().filter(|(other, _)| *other != seat) {
-            noted[other.index()] = Some((connection.serial, connection.stat_sn));
+        for (seat, connection) in self.connections.iter() {
+            noted[seat.index()] = Some((connection.serial, connection.stat_sn));
         }
         Fence { noted }
     }

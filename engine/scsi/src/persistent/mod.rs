@@ -75,6 +75,12 @@ impl PersistentType {
     }
 }
 
+/// Whether a CDB is PERSISTENT RESERVE OUT with PREEMPT AND ABORT.
+#[must_use]
+pub fn is_preempt_and_abort(cdb: &[u8]) -> bool {
+    matches!(cdb, [0x5f, action, ..] if action & 0x1f == 0x05)
+}
+
 /// SCOPE and TYPE of a CDB's byte 2, as they came: some service actions ignore them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScopeType(pub u8);

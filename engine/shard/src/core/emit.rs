@@ -14,7 +14,7 @@ use crate::inbound::take_fitting;
 use crate::outgoing::{Outgoing, Rare};
 use crate::pdu::{PDU_SLAB_BYTES, Pdu};
 use crate::pool::MESSAGE_HEADER_BYTES;
-use crate::session::Session;
+use crate::session::{Link, Session};
 use crate::slab::Key;
 use crate::task::{Task, Work};
 use crate::unit::{Blocks, Unit};
@@ -61,8 +61,15 @@ impl<D: Driver> Core<D> {
         }
         self.note_flushed(session_key, seat);
         loop {
-            let Some(session) = self.sessions.get_mut(session_key) else { return };
+            let Some(mut session) = self.sessions.get_mut(session_key) else { return };
             let over = session.over.is_some();
+            if !session.fences.is_empty() {
+                if self.is_held_at_fence((session_key, seat)) {
+                    return;
+                }
+                let Some(again) = self.sessions.get_mut(session_key) else { return };
+                session = again;
+            }
             let Some(link) = session.link_mut(seat) else { return };
             let Some(entry) = link.outgoing.pop_front() else {
                 // With nothing in work there is no answer that would tell of a window that is open again.
@@ -117,7 +124,10 @@ impl<D: Driver> Core<D> {
     pub fn note_unsent(&mut self, connection: Key<Connection>, place: Option<Place>) {
         let Some((session, seat)) = place else { return };
         let link = self.sessions.get(session).and_then(|session| session.link(seat));
-        if link.is_some_and(|link| !link.outgoing.is_empty()) && !self.unsent.contains(&connection) {
+        // What waits at a fence is sent when somebody has acknowledged something, not when there is memory.
+        let waits_for_memory =
+            |link: &Link| link.outgoing.front().is_some_and(|first| first.fence().is_none());
+        if link.is_some_and(waits_for_memory) && !self.unsent.contains(&connection) {
             self.unsent.push(connection);
         }
     }
@@ -253,6 +263,10 @@ impl<D: Driver> Core<D> {
 
     fn emit_rare(&mut self, place: Place, rare: &Rare, message: &mut Message) -> Emitted {
         let (session_key, seat) = place;
+        if matches!(rare, Rare::Fence { .. }) {
+            // Of one that is over.
+            return Emitted::Through;
+        }
         let now = self.now;
         let again;
         let data: &[u8] = match rare {
@@ -273,6 +287,7 @@ impl<D: Driver> Core<D> {
             Rare::Ping
             | Rare::TaskManagement { .. }
             | Rare::Logout { .. }
+            | Rare::Fence { .. }
             | Rare::Dropped
             | Rare::AskForLogout { .. } => &[],
         };
@@ -390,6 +405,7 @@ fn rare_header(
             session.wire.moved(seat, header, bhs);
             None
         }
+        Rare::Fence { .. } => unreachable!("a fence is no PDU"),
         Rare::Dropped => {
             session.wire.announce_drop(seat, bhs);
             None

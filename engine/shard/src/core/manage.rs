@@ -312,6 +312,7 @@ impl<D: Driver> Core<D> {
 
     /// An initiator may have acknowledged what functions wait for, or a connection has left that they waited for.
     pub fn look_at_fences(&mut self, session: Key<Session>) {
+        self.look_at_fenced(session);
         if self.managements.is_empty() {
             return;
         }

@@ -10,6 +10,7 @@ mod copy;
 mod emit;
 mod events;
 mod execute;
+mod fencing;
 mod install;
 mod leaving;
 mod manage;
@@ -141,6 +142,8 @@ pub struct Core<D> {
     pub quiescing: bool,
     /// When the state of the next lost connection is discarded, or earlier.
     pub lost_until: Moment,
+    /// When a connection is given up that does not acknowledge what a fence waits for, or earlier.
+    pub fenced_until: Moment,
     /// Sessions of which nobody is connected and something is kept, the earliest first, and some that were such.
     abandoned: VecDeque<Key<Session>>,
     /// Whether latencies are recorded.
@@ -234,6 +237,7 @@ impl<D: Driver> Core<D> {
             penalties: Penalties::default(),
             quiescing: false,
             lost_until: Moment::NEVER,
+            fenced_until: Moment::NEVER,
             abandoned: VecDeque::new(),
             measures: true,
             arena_bytes: arena.total_bytes(),
@@ -251,8 +255,17 @@ impl<D: Driver> Core<D> {
         self.next_serial
     }
 
-    /// Puts an entry into the list of a session's connection.
+    /// Puts an entry into the list of a session's connection, with a fence around it where it wants one.
     pub fn list(&mut self, session: Key<Session>, seat: Seat, entry: Outgoing) {
+        let fences =
+            self.sessions.get(session).is_some_and(|session| session.wire.parameters().fences_responses());
+        if fences && self.is_fenced(session, &entry) {
+            return self.list_fenced(session, seat, entry);
+        }
+        self.enlist(session, seat, entry);
+    }
+
+    fn enlist(&mut self, session: Key<Session>, seat: Seat, entry: Outgoing) {
         let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
         let Some(link) = link else { return };
         if link.is_lost() {

@@ -8,6 +8,8 @@ use portico_iscsi::wire::{
 use portico_model::message::{EndReason, ToControl};
 
 const SEVERAL: &str = "InitialR2T=Yes|ImmediateData=Yes|MaxRecvDataSegmentLength=262144|MaxConnections=3|";
+/// The same, with fenced responses.
+const FENCED: &str = "InitialR2T=Yes|ImmediateData=Yes|MaxRecvDataSegmentLength=262144|MaxConnections=3|TaskReporting=FastAbort,ResponseFence,RFC3720|";
 const LENGTH: &str = "MaxRecvDataSegmentLength=262144|";
 
 const NOP_IN: Heard = Heard::Other(0x20);
@@ -18,9 +20,13 @@ const ASYNC: Heard = Heard::Other(0x32);
 
 /// A session of two connections, CIDs 0 and 1, to a file whose queue takes 8 requests.
 fn two() -> (Bench, Peer, Peer) {
+    two_with(SEVERAL)
+}
+
+fn two_with(keys: &str) -> (Bench, Peer, Peer) {
     let mut bench = Bench::new();
     bench.open(1, 8);
-    let first = bench.log_in(&[(0, 1)], SEVERAL);
+    let first = bench.log_in(&[(0, 1)], keys);
     let second = join(&mut bench, &first, 1);
     assert_eq!(bench.heard(&second), [LOGIN]);
     (bench, first, second)
@@ -262,6 +268,12 @@ fn a_function_waits_until_what_was_answered_on_other_connections_is_acknowledged
     };
     send(&mut bench, &first, InitiatorPdu::TaskManagement(clear), &[]);
     assert_eq!((bench.heard(&first), bench.heard(&second)), (Vec::new(), vec![NOP_IN]));
+    acknowledge(&mut bench, &second, 3);
+    assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
+}
+
+/// Responses before this StatSN have come.
+fn acknowledge(bench: &mut Bench, peer: &Peer, stat_sn: u32) {
     let acknowledged = NopOut {
         immediate: true,
         data_segment_length: 0,
@@ -269,8 +281,105 @@ fn a_function_waits_until_what_was_answered_on_other_connections_is_acknowledged
         initiator_task_tag: InitiatorTaskTag::RESERVED,
         target_transfer_tag: TargetTransferTag::RESERVED,
         cmd_sn: CmdSn(3),
-        expected_stat_sn: StatSn(3),
+        expected_stat_sn: StatSn(stat_sn),
     };
-    send(&mut bench, &second, InitiatorPdu::NopOut(acknowledged), &[]);
-    assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
+    send(bench, peer, InitiatorPdu::NopOut(acknowledged), &[]);
+}
+
+/// A unit attention of an abort of several tasks by another nexus is about to be told on the first connection, while a status
+/// on the second is not acknowledged.
+fn tell_of_an_abort(keys: &str) -> (Bench, Peer, Peer) {
+    let (mut bench, first, second) = two_with(keys);
+    send(&mut bench, &second, test_unit_ready(21, 2), &[]);
+    assert_eq!(bench.heard(&second), [Heard::Status(21, GOOD)]);
+    bench.install_with(1, 2, disk(), vec![(Whom::All, UnitAttention::LogicalUnitReset)]);
+    send(&mut bench, &first, test_unit_ready(11, 3), &[]);
+    send(&mut bench, &second, test_unit_ready(22, 4), &[]);
+    (bench, first, second)
+}
+
+/// RFC 7143 §4.2.2.3.3, §4.2.2.3.4 a: what precedes it on other connections is acknowledged before it goes, and it is
+/// acknowledged before anything that follows goes.
+#[test]
+fn a_unit_attention_is_fenced_where_that_was_agreed_on() {
+    let (mut bench, first, second) = tell_of_an_abort(FENCED);
+    assert_eq!(bench.heard(&second), [NOP_IN]);
+    let asked = bench.heard(&first);
+    assert!(asked.iter().all(|heard| *heard == NOP_IN), "{asked:?}: a status before it is not acknowledged");
+    acknowledge(&mut bench, &first, 3);
+    assert_eq!(bench.heard(&first), [], "nor is that on the other connection");
+    acknowledge(&mut bench, &second, 3);
+    assert_eq!(bench.heard(&first), [Heard::Status(11, CHECK_CONDITION), NOP_IN]);
+    send(&mut bench, &first, test_unit_ready(12, 5), &[]);
+    assert_eq!((bench.heard(&first), bench.heard(&second)), (Vec::new(), Vec::new()), "they follow it");
+    acknowledge(&mut bench, &first, 4);
+    assert_eq!(bench.heard(&first), [Heard::Status(12, GOOD)]);
+    assert_eq!(bench.heard(&second), [Heard::Status(22, GOOD)]);
+}
+
+/// §4.2.2.3.3: the fence is for those who have negotiated it.
+#[test]
+fn without_an_agreement_nothing_is_fenced() {
+    let (mut bench, first, second) = tell_of_an_abort(SEVERAL);
+    assert_eq!(bench.heard(&first), [Heard::Status(11, CHECK_CONDITION)]);
+    assert_eq!(bench.heard(&second), [Heard::Status(22, GOOD)]);
+}
+
+/// §4.2.2.3.4 f, and two fences, one behind the other.
+#[test]
+fn the_answer_to_preempt_and_abort_is_fenced_and_the_next_fence_waits_for_it() {
+    let (mut bench, first, second) = two_with(FENCED);
+    let mut preempt = [0; 16];
+    (preempt[0], preempt[1], preempt[8]) = (0x5f, 0x05, 24);
+    let preempt = |tag, cmd_sn| {
+        let command = command(0, tag, preempt, 24);
+        InitiatorPdu::ScsiCommand(ScsiCommand { cmd_sn: CmdSn(cmd_sn), ..command })
+    };
+    acknowledge(&mut bench, &first, 3);
+    bench.world.borrow_mut().sent.clear();
+    for (peer, tag, cmd_sn) in [(&first, 11, 2), (&second, 21, 3)] {
+        send(&mut bench, peer, preempt(tag, cmd_sn), &[0; 24]);
+    }
+    let tickets: Vec<_> = bench.world.borrow().sent.iter().filter_map(ticket_of).collect();
+    for ticket in tickets {
+        bench.mail(ToShard::Changed { ticket, outcome: Ok(()) });
+    }
+    assert_eq!(bench.heard(&first), [Heard::Status(11, GOOD), NOP_IN]);
+    assert_eq!(bench.heard(&second), [], "it follows the other");
+    acknowledge(&mut bench, &first, 4);
+    assert_eq!(bench.heard(&second), [Heard::Status(21, GOOD), NOP_IN]);
+    send(&mut bench, &first, test_unit_ready(12, 4), &[]);
+    assert_eq!(bench.heard(&first), []);
+    acknowledge(&mut bench, &second, 3);
+    assert_eq!(bench.heard(&first), [Heard::Status(12, GOOD)]);
+}
+
+fn ticket_of(letter: &ToControl) -> Option<portico_model::identity::Ticket> {
+    match letter {
+        ToControl::Change { ticket, .. } => Some(*ticket),
+        _ => None,
+    }
+}
+
+#[test]
+fn who_acknowledges_nothing_holds_nobody_up_for_ever() {
+    let (mut bench, first, second) = tell_of_an_abort(FENCED);
+    bench.heard(&first);
+    bench.heard(&second);
+    let patience = Duration::from_secs(crate::management::PATIENCE_S);
+    let later = bench.shard.core.now + patience;
+    bench.world.borrow_mut().now = later;
+    bench.settle();
+    assert!(is_closed(&bench, &first) && is_closed(&bench, &second), "the session fails with them (§7.14)");
+    assert_eq!(ended(&bench), Some(EndReason::Silent));
+}
+
+/// At level 2 the response waits for another connection by itself, and holds up nobody meanwhile.
+#[test]
+fn a_fence_goes_with_the_connection_of_its_response() {
+    let (mut bench, first, second) = tell_of_an_abort(&format!("{FENCED}ErrorRecoveryLevel=2|"));
+    bench.world.borrow_mut().cut(first.socket);
+    bench.settle();
+    assert_eq!(bench.heard(&second), [NOP_IN, Heard::Status(22, GOOD)]);
+    assert_eq!(ended(&bench), None);
 }
