@@ -618,7 +618,7 @@ fn faulty(violation: Violation) -> String {
 }
 
 /// A whole PDU of a login, if it is there.
-fn take_pdu(inbox: &mut Vec<u8>) -> Option<(Bhs, Vec<u8>)> {
+pub(crate) fn take_pdu(inbox: &mut Vec<u8>) -> Option<(Bhs, Vec<u8>)> {
     let bhs = *inbox.first_chunk::<BHS_BYTES>()?;
     let length = data_segment_length(&bhs);
     let whole = BHS_BYTES + (length + padding(length)) as usize;

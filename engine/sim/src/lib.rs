@@ -13,6 +13,7 @@
 //! | `mailbox`, `office`, `folder` | mail; what control has others do; where it keeps ledgers |
 //! | `initiator`, `command`, `management`, `stamp` | who uses the gateway, with what, and how it knows its data again |
 //! | `history` | the oracles |
+//! | `faults` | small worlds in which one fault strikes, at any PDU, and who recovers from it |
 //! | `scenario`, `small`, `plant` | what a run is like; small worlds for one promise; faults that the oracles must find |
 //!
 //! What it never does: read a clock, open a file, wait.
@@ -20,6 +21,7 @@
 mod command;
 mod disk;
 mod driver;
+mod faults;
 mod folder;
 mod history;
 mod hub;
@@ -36,6 +38,7 @@ mod small;
 mod stamp;
 mod world;
 
+pub use faults::{Fate, Fault, Faults, fault_everywhere, run_fault};
 pub use history::{Oracle, Tally, Violation};
 pub use plant::Plant;
 pub use small::{Cuts, Mode, cut_everywhere, run_cut, run_preempting};

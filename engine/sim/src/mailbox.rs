@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portico_model::identity::{Generation, ShardId, UnitId};
+use portico_model::identity::{Generation, SessionId, ShardId, UnitId};
 use portico_model::message::{Install, ToControl, ToShard};
 use portico_model::peer::PeerLetter;
 use portico_scsi::ledger::Whom;
@@ -19,11 +19,13 @@ pub(crate) struct SimMailbox {
     hub: Shared,
     /// With the drain removed: what was answered in the shard's name.
     forged: Vec<(UnitId, Generation)>,
+    /// The same of sessions that were told to end.
+    ends_forged: Vec<SessionId>,
 }
 
 impl SimMailbox {
     pub(crate) const fn new(shard: usize, hub: Shared) -> Self {
-        Self { shard, hub, forged: Vec::new() }
+        Self { shard, hub, forged: Vec::new(), ends_forged: Vec::new() }
     }
 }
 
@@ -53,12 +55,24 @@ impl Mailbox for SimMailbox {
             let shard = ShardId(u16::try_from(self.shard).expect("few shards"));
             hub.tell_control(ToControl::Installed { shard, unit, generation });
         }
+        if let ToShard::EndSession { session, reason } = &letter
+            && hub.plant == Some(Plant::ReinstatementNotDrained)
+        {
+            let (session, reason) = (*session, *reason);
+            self.ends_forged.push(session);
+            hub.tell_control(ToControl::SessionEnded { session, reason, orphans: Vec::new() });
+        }
         Some(letter)
     }
 
     fn send(&mut self, mut letter: ToControl) -> Result<(), Box<ToControl>> {
         if let ToControl::Installed { unit, generation, .. } = &letter
             && self.forged.contains(&(*unit, *generation))
+        {
+            return Ok(());
+        }
+        if let ToControl::SessionEnded { session, .. } = &letter
+            && self.ends_forged.contains(session)
         {
             return Ok(());
         }

@@ -57,7 +57,7 @@ pub(crate) fn configuration(scenario: &Scenario, shape: Shape) -> Configuration 
     let text = format!(
         "HANDLER vdisk_fileio {{\n{files}}}\nHANDLER vdisk_ram {{\n{memories}}}\nHANDLER vdisk_nullio {{\n{nulls}}}\n\
          TARGET_DRIVER iscsi {{\nenabled 1\nTARGET {} {{\nenabled {enabled}\nQueuedCommands {window}\n\
-         ErrorRecoveryLevel 2\n{luns}}}\n}}\n",
+         ErrorRecoveryLevel 2\nMaxConnections 4\n{luns}}}\n}}\n",
         crate::initiator::TARGET
     );
     let parsed = portico_control::scst_conf::parse("sim", text.as_bytes());

@@ -10,6 +10,8 @@ pub enum Plant {
     DrainRemoved,
     /// The same, of installs of a persistent reservation alone.
     PreemptionNotDrained,
+    /// A session that gives way to another one counts as ended before it is.
+    ReinstatementNotDrained,
     /// Syncs and durable writes end before anything is durable.
     ReplyBeforeSync,
     /// What one session is answered goes to another now and then.

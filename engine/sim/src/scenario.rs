@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::command::Menu;
+use crate::faults::Play;
 use crate::initiator::Habits;
 use crate::plant::Plant;
 use crate::random::Random;
@@ -80,6 +81,8 @@ pub(crate) struct Scenario {
     pub(crate) operations_max: usize,
     /// How long nothing of that happens, about.
     pub(crate) calm: Duration,
+    /// A dialogue with a fault in it, which one more plays.
+    pub(crate) play: Option<Play>,
     pub(crate) plant: Option<Plant>,
 }
 
@@ -122,6 +125,7 @@ impl Scenario {
             mischief,
             media_slow,
             ledger_trouble_one_in,
+            play: None,
             plant,
         }
     }

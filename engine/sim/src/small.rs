@@ -102,7 +102,7 @@ fn preempting(seed: u64, plant: Option<Plant>) -> Scenario {
     }
 }
 
-const fn unit(kind: Kind) -> UnitPlan {
+pub(crate) const fn unit(kind: Kind) -> UnitPlan {
     UnitPlan {
         kind,
         sectors: 64,
@@ -129,7 +129,8 @@ const fn habits(menu: Menu) -> Habits {
     }
 }
 
-const SMALL: Scenario = Scenario {
+/// Nothing goes wrong, and nobody is there.
+pub(crate) const SMALL: Scenario = Scenario {
     seed: 0,
     shards: 1,
     arena_small: true,
@@ -140,6 +141,7 @@ const SMALL: Scenario = Scenario {
     ledger_trouble_one_in: 0,
     operations_max: 4096,
     calm: Duration::from_millis(500),
+    play: None,
     plant: None,
 };
 

@@ -17,6 +17,7 @@ use portico_shard::turn::{Settings, Shard, Turned};
 
 use crate::disk::{Character, Disk};
 use crate::driver::SimDriver;
+use crate::faults::{PLAYER, Player};
 use crate::folder::{LATER, STEPS, SimFolder};
 use crate::history::{End, Oracle, Promise, Tally, Violation};
 use crate::hub::{Desk, Event, Hub, LedgerWrite, Shared, Work};
@@ -75,6 +76,7 @@ pub(crate) struct World {
     /// The medium of each unit.
     opened: BTreeMap<UnitId, usize>,
     initiators: Vec<Initiator>,
+    player: Option<Box<Player>>,
     stage: Stage,
     /// Told to end, to be started again.
     quiescing: bool,
@@ -124,6 +126,10 @@ impl World {
             let after = hub.delay(Duration::from_secs(1));
             hub.plan(after, Event::Initiator(initiator.number));
         }
+        let player = scenario.play.clone().map(|play| Box::new(Player::new(play)));
+        if player.is_some() {
+            hub.plan(Duration::from_millis(1), Event::Initiator(PLAYER));
+        }
         hub.desks.resize_with(scenario.shards, Desk::default);
         hub.plan(scenario.calm, Event::Mischief);
         let folder = SimFolder::new(scenario.plant == Some(Plant::LedgerNotSynced));
@@ -141,6 +147,7 @@ impl World {
             shape: Shape::default(),
             opened: BTreeMap::new(),
             initiators,
+            player,
             stage: Stage::Working,
             quiescing: false,
             exit: None,
@@ -255,6 +262,10 @@ impl World {
             Event::Transmit { shard, operation } => self.hub.borrow_mut().transmit(shard, operation),
             Event::Stage { shard, operation } => self.hub.borrow_mut().stage(shard, operation),
             Event::LateSync { disk, sequence } => self.hub.borrow_mut().disks[disk].sync(sequence),
+            Event::Initiator(PLAYER) => {
+                let player = self.player.as_mut().expect("it is told only where it is");
+                player.wake(&mut self.hub.borrow_mut());
+            }
             Event::Initiator(number) => self.initiators[number].wake(&mut self.hub.borrow_mut()),
             Event::Mischief => self.mischief(),
             Event::Restore => self.restore(),
@@ -605,7 +616,8 @@ impl World {
 
     /// When all initiators are through, somebody reads everything; then the gateway ends.
     fn go_on(&mut self) {
-        if !self.initiators.iter().all(Initiator::is_gone) {
+        let plays = self.player.as_ref().is_some_and(|player| !player.is_gone());
+        if plays || !self.initiators.iter().all(Initiator::is_gone) {
             return;
         }
         let number = self.initiators.len();

@@ -4,7 +4,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use portico_sim::{Mode, Oracle, Plant, Story, Violation, cut_everywhere, run, run_preempting};
+use portico_sim::{
+    Mode, Oracle, Plant, Story, Violation, cut_everywhere, fault_everywhere, run, run_preempting,
+};
 
 /// Seeds of a usual run: some seconds.
 const SEEDS: u64 = 100;
@@ -167,4 +169,13 @@ fn an_abort_that_does_not_drain_is_found_in_a_small_world() {
     let find = |seed| run_preempting(seed, Some(Plant::PreemptionNotDrained)).err();
     let found = (0..SMALL_SEEDS).find_map(find).expect("it is not found");
     assert_eq!(found.oracle, Oracle::Fence);
+}
+
+#[test]
+fn whatever_happens_to_any_pdu_of_a_dialogue_every_command_ends_once() {
+    let faults = fault_everywhere(0, None).unwrap_or_else(|(fault, violation)| {
+        panic!("{fault:?}: {violation}; replay: portico-sim --worlds faults")
+    });
+    let tally = faults.tally;
+    assert!(tally.faults > 500 && tally.reassigned > 0 && tally.sessions_lost > 0, "{faults:?}");
 }

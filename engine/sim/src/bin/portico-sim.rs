@@ -1,13 +1,14 @@
 //! Runs many seeds and says which one breaks a promise.
 //!
 //! `portico-sim --seeds 100000` is a long run; `portico-sim --from 4711 --trace` tells what happened in one;
-//! `portico-sim --worlds cuts --seeds 50` cuts the power of small worlds at each of their moments.
+//! `portico-sim --worlds cuts --seeds 50` cuts the power of small worlds at each of their moments; `--worlds faults` has a fault strike
+//! each PDU of a small dialogue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use portico_sim::{Mode, Plant, Tally};
+use portico_sim::{Fate, Fault, Mode, Plant, Tally};
 
 /// A whole gateway in a simulated world, from a seed.
 #[derive(Parser)]
@@ -24,9 +25,18 @@ struct Arguments {
     /// Of `cuts`: one mode of durability, not all.
     #[arg(long, requires = "worlds")]
     mode: Option<Mode>,
-    /// Of a mode: one cut alone, after so many events.
-    #[arg(long, requires = "mode")]
+    /// Of a mode: one cut alone, after so many events. Of `faults`: one fault alone, at that PDU.
+    #[arg(long, requires = "worlds")]
     at: Option<u64>,
+    /// Of `faults`, with `at`: which one.
+    #[arg(long)]
+    fate: Option<Fate>,
+    /// The same: at which recovery level.
+    #[arg(long, default_value_t = 2)]
+    level: u8,
+    /// The same: it strikes once more, so many PDUs later.
+    #[arg(long)]
+    again: Option<u64>,
     /// A fault to plant: then a seed that finds it is what is looked for.
     #[arg(long)]
     plant: Option<Plant>,
@@ -47,12 +57,15 @@ enum Worlds {
     Preempting,
     /// A small one for each mode of durability, and for each of its moments a run with a power cut there.
     Cuts,
+    /// A small one with a dialogue, and for each of its PDUs, each fault and each recovery level a run with that fault there.
+    Faults,
 }
 
 /// What was done.
 #[derive(Default)]
 struct Done {
     events: u64,
+    /// Or faults.
     cuts: u64,
     tally: Tally,
 }
@@ -106,11 +119,24 @@ fn run(arguments: &Arguments, seed: u64, total: &mut Done) -> Result<(), String>
         }
         return Ok(());
     }
+    if let (Worlds::Faults, None) = (arguments.worlds, arguments.at) {
+        let faults = portico_sim::fault_everywhere(seed, plant)
+            .map_err(|(fault, violation)| format!("{fault:?}: {violation}"))?;
+        total.cuts += faults.runs;
+        total.events += faults.events;
+        total.tally += faults.tally;
+        return Ok(());
+    }
     let ran = match arguments.worlds {
         Worlds::Any => portico_sim::run(seed, plant),
         Worlds::Preempting => portico_sim::run_preempting(seed, plant),
         Worlds::Cuts => {
-            portico_sim::run_cut(arguments.mode.expect("--at requires it"), seed, plant, arguments.at)
+            portico_sim::run_cut(arguments.mode.expect("--at goes with --mode"), seed, plant, arguments.at)
+        }
+        Worlds::Faults => {
+            let fate = arguments.fate.expect("--at goes with --fate");
+            let (level, at, again) = (arguments.level, arguments.at.unwrap_or(0), arguments.again);
+            portico_sim::run_fault(seed, plant, Fault { level, fate, at, again })
         }
     };
     let story = ran.map_err(|violation| violation.to_string())?;

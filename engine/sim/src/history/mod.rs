@@ -116,6 +116,12 @@ pub struct Tally {
     pub reloads: u64,
     /// Shutdowns under load.
     pub restarts: u64,
+    /// Faults that struck a PDU of a dialogue.
+    pub faults: u64,
+    /// Commands that another connection has taken over.
+    pub reassigned: u64,
+    /// Sessions that were lost by a fault.
+    pub sessions_lost: u64,
 }
 
 impl AddAssign for Tally {
@@ -147,6 +153,9 @@ impl AddAssign for Tally {
         self.kills += other.kills;
         self.reloads += other.reloads;
         self.restarts += other.restarts;
+        self.faults += other.faults;
+        self.reassigned += other.reassigned;
+        self.sessions_lost += other.sessions_lost;
     }
 }
 
@@ -191,6 +200,12 @@ struct Write {
     of_unit_before: bool,
     /// The first of it reached the medium.
     handed: Step,
+    first: u64,
+    sectors: u64,
+    /// From here on another session has followed its own: what of it is at the medium has its blocks to itself.
+    followed: Step,
+    /// Sectors of it that have landed, and each as often as it has.
+    landed: u64,
     /// Nothing of it may land any more.
     over: Option<&'static str>,
 }
@@ -202,11 +217,13 @@ struct Sector {
     base: WriteId,
     /// Oldest first.
     writes: Vec<WriteId>,
+    /// The last that was asked for of what was answered, and had to do with it.
+    touched: Step,
 }
 
 impl Sector {
     const fn holding(base: WriteId) -> Self {
-        Self { base, writes: Vec::new() }
+        Self { base, writes: Vec::new(), touched: 0 }
     }
 }
 
@@ -232,6 +249,17 @@ struct UnitHistory {
     persistent: Persistent,
     /// It has left the configuration in this process.
     has_left: bool,
+}
+
+impl UnitHistory {
+    /// What was asked for then, and had to do with these sectors, is answered.
+    fn touched(&mut self, first: u64, sectors: u64, asked: Step) {
+        if self.keeps {
+            for sector in &mut self.sectors[range(first, sectors)] {
+                sector.touched = sector.touched.max(asked);
+            }
+        }
+    }
 }
 
 /// See the module.
@@ -307,6 +335,10 @@ impl History {
             inherited: false,
             of_unit_before: false,
             handed: NEVER,
+            first,
+            sectors,
+            followed: NEVER,
+            landed: 0,
             over: None,
         };
         self.writes.insert(id, write);
@@ -323,7 +355,8 @@ impl History {
         let done = self.step();
         let write = self.writes.get_mut(&id).expect("it was begun");
         (write.done, write.certain, write.over) = (done, true, Some("was answered GOOD"));
-        let unit = &self.units[write.unit];
+        let unit = &mut self.units[write.unit];
+        unit.touched(write.first, write.sectors, write.invoked);
         self.tally.writes += 1;
         write.durable = fua || unit.cache.promises(write.invoked);
         if let Some(holder) = unit.reserved.holder
@@ -346,12 +379,18 @@ impl History {
         write.over = Some(why);
     }
 
+    /// How many sectors of a write have landed, twice where they did so twice.
+    pub(crate) fn landed(&self, id: WriteId) -> u64 {
+        self.writes[&id].landed
+    }
+
     /// The initiator port is back with another session: writes of those before are over, or nobody may touch their blocks.
     pub(crate) fn port_is_back(&mut self, port: usize, session: Serial) {
         let done = self.step();
         let before = |write: &&mut Write| write.port == port && write.session != session;
         for write in self.writes.values_mut().filter(before) {
             write.done = write.done.min(done);
+            write.followed = write.followed.min(done);
         }
         self.caches_are_left(port, session);
         self.registrations_are_left(port, session);
@@ -369,6 +408,7 @@ impl History {
     pub(crate) fn judge_read(&mut self, unit: usize, port: usize, first: u64, data: &[u8], asked: Step) {
         let now = self.step();
         self.tally.reads += 1;
+        self.units[unit].touched(first, (data.len() / SECTOR_BYTES) as u64, asked);
         for (sector, bytes) in (first..).zip(data.chunks_exact(SECTOR_BYTES)) {
             if let Err(what) = self.may_read(unit, sector, bytes, asked, now) {
                 let what = format!("unit {unit} sector {sector} as read by initiator {port}: {what}");
@@ -599,7 +639,15 @@ impl History {
             }
             return;
         };
+        let write = self.writes.get_mut(&id).expect("it was just found");
+        write.landed += 1;
         let write = &self.writes[&id];
+        if write.followed < self.units[unit].sectors[index(sector)].touched {
+            let what = format!(
+                "unit {unit} sector {sector}: {id:?} of a session before lands where a later command has been"
+            );
+            return self.violate(Oracle::Fence, what);
+        }
         if let Some(over) = write.over {
             let what = format!("unit {unit} sector {sector}: {id:?} lands after it {over}");
             return self.violate(Oracle::Fence, what);
