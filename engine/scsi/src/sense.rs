@@ -242,9 +242,57 @@ pub struct Sense {
 pub enum Detail {
     /// PROGRESS INDICATION, parts of 65536, of a unit that is not ready for a while.
     Progress(u16),
-    /// The segment at which a copy ended: COMMAND-SPECIFIC INFORMATION (SPC-4 §5.16.7).
-    Segment(u16),
+    /// The segment at which a copy ended, and what a unit of it ended with.
+    Segment(u16, Option<Forwarded>),
 }
+
+/// What a copy's source or destination answered the copy manager with (SPC-4 §5.16.7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// It is the destination.
+    pub by_destination: bool,
+    status: Status,
+    /// Sense key, code and INFORMATION of its sense data, where it has any.
+    sense: Option<(SenseKey, AdditionalSense, Option<u64>)>,
+}
+
+impl Forwarded {
+    /// Of the unit that a command ended at with `outcome`.
+    pub fn new(by_destination: bool, outcome: &Outcome) -> Self {
+        let Outcome { status, sense } = outcome;
+        let sense = sense.map(|sense| (sense.key, sense.additional, sense.information));
+        Self { by_destination, status: *status, sense }
+    }
+
+    /// Its sense data, none with a status other than CHECK CONDITION.
+    fn sense_data(&self, format: SenseFormat) -> Option<SenseData> {
+        let (key, additional, information) = self.sense?;
+        Some(Sense { information, ..Sense::new(key, additional) }.encode(format))
+    }
+
+    /// The status and the sense data, in fixed format as all of it: where they begin is told by COMMAND-SPECIFIC INFORMATION.
+    fn append_fixed(&self, bytes: &mut [u8; SENSE_BYTES_MAX]) -> u8 {
+        bytes[8 + usize::from(self.by_destination)] = FIXED_BYTES;
+        let area = &mut bytes[usize::from(FIXED_BYTES)..];
+        area[0] = self.status as u8;
+        let Some(data) = self.sense_data(SenseFormat::Fixed) else { return 1 };
+        area[1..=data.as_bytes().len()].copy_from_slice(data.as_bytes());
+        1 + data.length
+    }
+
+    /// The forwarded sense data descriptor (SPC-4 §4.5.2.8), SENSE DATA SOURCE 1 for the source and 2 for the destination.
+    fn append_descriptor(&self, bytes: &mut [u8]) -> u8 {
+        let data = self.sense_data(SenseFormat::Descriptor);
+        let data = data.as_ref().map_or(&[][..], |data| data.as_bytes());
+        let length = u8::try_from(data.len()).expect("sense data are short");
+        bytes[..4].copy_from_slice(&[0x0c, 2 + length, 1 + u8::from(self.by_destination), self.status as u8]);
+        bytes[4..4 + data.len()].copy_from_slice(data);
+        4 + length
+    }
+}
+
+/// Bytes of sense data in fixed format, as far as the standard names them.
+const FIXED_BYTES: u8 = 18;
 
 impl Sense {
     /// Sense data with neither INFORMATION nor anything that is specific to its key.
@@ -264,9 +312,9 @@ impl Sense {
         self
     }
 
-    /// The same with the segment of a copy.
-    pub const fn with_segment(mut self, segment: u16) -> Self {
-        self.detail = Some(Detail::Segment(segment));
+    /// The same with the segment of a copy, and what a unit of it ended with.
+    pub const fn with_segment(mut self, segment: u16, forwarded: Option<Forwarded>) -> Self {
+        self.detail = Some(Detail::Segment(segment, forwarded));
         self
     }
 
@@ -277,7 +325,7 @@ impl Sense {
                 let [high, low] = progress.to_be_bytes();
                 Some([0x80, high, low])
             }
-            Some(Detail::Segment(_)) | None => None,
+            Some(Detail::Segment(..)) | None => None,
         };
         self.pointer.map(FieldPointer::encode).or(progress)
     }
@@ -296,7 +344,7 @@ impl Sense {
         sense
     }
 
-    /// The bytes that travel, 18 in fixed format and 8 to [`SENSE_BYTES_MAX`] in descriptor format.
+    /// The bytes that travel: from 18 on in fixed format, from 8 on in descriptor format, [`SENSE_BYTES_MAX`] at most.
     pub fn encode(&self, format: SenseFormat) -> SenseData {
         match format {
             SenseFormat::Fixed => self.encode_fixed(),
@@ -313,16 +361,18 @@ impl Sense {
             bytes[3..7].copy_from_slice(&information.to_be_bytes());
         }
         bytes[2] = self.key as u8;
-        bytes[7] = 10;
-        if let Some(Detail::Segment(segment)) = self.detail {
+        let mut length = FIXED_BYTES;
+        if let Some(Detail::Segment(segment, forwarded)) = self.detail {
             bytes[10..12].copy_from_slice(&segment.to_be_bytes());
+            length += forwarded.map_or(0, |forwarded| forwarded.append_fixed(&mut bytes));
         }
+        bytes[7] = length - 8;
         bytes[12] = self.additional.code;
         bytes[13] = self.additional.qualifier;
         if let Some(specific) = self.specific() {
             bytes[15..18].copy_from_slice(&specific);
         }
-        SenseData { bytes, length: 18 }
+        SenseData { bytes, length }
     }
 
     /// SPC-4 §4.5.2.
@@ -339,11 +389,12 @@ impl Sense {
             bytes[at + 4..at + 12].copy_from_slice(&information.to_be_bytes());
             end += 12;
         }
-        if let Some(Detail::Segment(segment)) = self.detail {
+        if let Some(Detail::Segment(segment, forwarded)) = self.detail {
             let at = usize::from(end);
             bytes[at..at + 2].copy_from_slice(&[0x01, 0x0a]);
             bytes[at + 10..at + 12].copy_from_slice(&segment.to_be_bytes());
             end += 12;
+            end += forwarded.map_or(0, |forwarded| forwarded.append_descriptor(&mut bytes[at + 12..]));
         }
         if let Some(specific) = self.specific() {
             let at = usize::from(end);
@@ -366,9 +417,11 @@ impl FieldPointer {
     }
 }
 
-/// Most bytes of sense data that this crate makes: header, an information, a command-specific information and a
-/// sense-key-specific descriptor.
-pub const SENSE_BYTES_MAX: usize = 8 + 12 + 12 + 8;
+/// Most bytes of sense data that this crate makes: header, a command-specific information descriptor and a forwarded sense
+/// data descriptor, whose sense data have a header and an information descriptor.
+pub const SENSE_BYTES_MAX: usize = 8 + 12 + (4 + 8 + 12);
+/// An information, a command-specific information and a sense-key-specific descriptor are shorter, and so is fixed format.
+const _: () = assert!(SENSE_BYTES_MAX >= 8 + 12 + 12 + 8 && SENSE_BYTES_MAX > 2 * FIXED_BYTES as usize);
 /// What SPC-4 §4.5.1 allows at most.
 const _: () = assert!(SENSE_BYTES_MAX <= 252);
 
@@ -435,7 +488,13 @@ impl Outcome {
 
     /// COPY ABORTED at this segment.
     pub const fn copy_failed(additional: AdditionalSense, segment: u16) -> Self {
-        Self::check(Sense::new(SenseKey::CopyAborted, additional).with_segment(segment))
+        Self::check(Sense::new(SenseKey::CopyAborted, additional).with_segment(segment, None))
+    }
+
+    /// COPY ABORTED at this segment by what its source or destination ended with.
+    pub const fn third_party_failed(segment: u16, forwarded: Forwarded) -> Self {
+        let sense = Sense::new(SenseKey::CopyAborted, AdditionalSense::THIRD_PARTY_DEVICE_FAILURE);
+        Self::check(sense.with_segment(segment, Some(forwarded)))
     }
 
     /// INVALID FIELD IN PARAMETER LIST at `byte`, most significant wrong bit `bit`.
@@ -526,6 +585,37 @@ mod tests {
         assert_eq!(sense.encode(SenseFormat::Fixed).as_bytes()[12..], [0x04, 0x1b, 0, 0x80, 0x12, 0x34]);
         let descriptors = sense.encode(SenseFormat::Descriptor);
         assert_eq!(descriptors.as_bytes()[7..], [8, 2, 6, 0, 0, 0x80, 0x12, 0x34, 0]);
+    }
+
+    /// The area of the status and the sense data is told by its first byte's number, source's and destination's apart.
+    #[test]
+    fn what_a_unit_of_a_copy_ended_with_is_told_in_both_formats() {
+        let of_source = Forwarded::new(false, &Outcome::read_error(0x1234));
+        let outcome = Outcome::third_party_failed(7, of_source);
+        let fixed = outcome.sense_data(SenseFormat::Fixed).unwrap();
+        assert_eq!(fixed.as_bytes()[..8], [0x70, 0, 0x0a, 0, 0, 0, 0, 29]);
+        assert_eq!(fixed.as_bytes()[8..18], [18, 0, 0, 7, 0x0d, 0x01, 0, 0, 0, 0]);
+        let read_error = [0xf0, 0, 0x03, 0, 0, 0x12, 0x34, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0];
+        assert_eq!((fixed.as_bytes()[18], &fixed.as_bytes()[19..]), (0x02, &read_error[..]));
+
+        let descriptors = outcome.sense_data(SenseFormat::Descriptor).unwrap();
+        assert_eq!(descriptors.as_bytes().len(), SENSE_BYTES_MAX);
+        assert_eq!(descriptors.as_bytes()[..8], [0x72, 0x0a, 0x0d, 0x01, 0, 0, 0, 36]);
+        assert_eq!(descriptors.as_bytes()[8..20], [0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+        let read_error = [0x72, 0x03, 0x11, 0, 0, 0, 0, 12, 0, 10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34];
+        assert_eq!(descriptors.as_bytes()[20..24], [0x0c, 22, 0x01, 0x02]);
+        assert_eq!(descriptors.as_bytes()[24..], read_error);
+    }
+
+    #[test]
+    fn a_destination_that_is_reserved_has_a_status_and_no_sense_data() {
+        let of_destination = Forwarded::new(true, &Outcome::RESERVATION_CONFLICT);
+        let outcome = Outcome::third_party_failed(0, of_destination);
+        let fixed = outcome.sense_data(SenseFormat::Fixed).unwrap();
+        assert_eq!(fixed.as_bytes()[7..12], [11, 0, 18, 0, 0]);
+        assert_eq!(fixed.as_bytes()[18..], [0x18]);
+        let descriptors = outcome.sense_data(SenseFormat::Descriptor).unwrap();
+        assert_eq!(descriptors.as_bytes()[20..], [0x0c, 2, 0x02, 0x18]);
     }
 
     #[test]

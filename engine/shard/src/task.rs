@@ -317,6 +317,8 @@ pub struct Copying {
     pub at_bytes: u64,
     /// The piece that was read and is not written.
     pub read: Option<Segments>,
+    /// What is at a medium, or was last, is the destination's half of a piece.
+    pub writes: bool,
     /// Whether the piece at the destination's medium is stable when it is written.
     pub durable: bool,
     /// The token that is made.

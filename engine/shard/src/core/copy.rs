@@ -13,7 +13,7 @@ use portico_ring::Segments;
 use portico_scsi::copy::{CONCURRENT_COPIES, Cscd, ExtendedCopy, Run};
 use portico_scsi::copy_results::{CopyRecord, CopyResults, CopyState, RESULTS_BYTES_MAX};
 use portico_scsi::reservation::CommandClass;
-use portico_scsi::sense::{AdditionalSense, Outcome, SenseKey};
+use portico_scsi::sense::{AdditionalSense, Forwarded, Outcome, Sense, SenseKey};
 use portico_scsi::unit::LogicalUnit;
 
 use super::medium::Refused;
@@ -150,6 +150,7 @@ impl<D: Driver> Core<D> {
             return Err(Refused::Full(None));
         };
         let source = end.source.unit;
+        self.note_end(key, false);
         let offset_bytes = run.source_bytes + place;
         let blocks = self.blocks_of(source, offset_bytes, length)?;
         let request = Request::Read { offset_bytes, segments };
@@ -173,9 +174,10 @@ impl<D: Driver> Core<D> {
     ) -> Result<(), Refused> {
         let (ends, place, length) = self.piece(key, run);
         let End { unit: destination, read_only } = ends.destination;
+        self.note_end(key, true);
         if read_only {
             self.pool.keep_list(segments);
-            return Err(Refused::Ends(Outcome::copy_aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE)));
+            return Err(Refused::Ends(write_protected()));
         }
         let offset_bytes = run.destination_bytes + place;
         let blocks = self.blocks_of(destination, offset_bytes, length)?;
@@ -186,6 +188,13 @@ impl<D: Driver> Core<D> {
         let request = Request::Write { offset_bytes, segments, durable };
         let kind = OpKind::Store { length_bytes: length as u64 };
         self.hand_over_at(key, (destination, CommandClass::Write), kind, blocks, request)
+    }
+
+    /// Whose turn it is: the source's, or the destination's.
+    fn note_end(&mut self, key: Key<Task>, writes: bool) {
+        if let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get_mut(key) {
+            copying.writes = writes;
+        }
     }
 
     /// The units of a run, and the piece that is next: where it begins in the run, and its length. Of a copy to a later place of
@@ -249,7 +258,8 @@ impl<D: Driver> Core<D> {
         self.note_released();
     }
 
-    /// What a copy ends with: an error of a unit is one of a third party, at this segment. Whoever asks later is told.
+    /// What a copy ends with: an error of a unit is one of a third party, at this segment, and told with what the unit said
+    /// (SPC-4 §5.16.7.4). Whoever asks later is told.
     pub(super) fn end_copy(&mut self, key: Key<Task>, outcome: Outcome) -> Outcome {
         let Some(Task { work: Work::Copy(copying), session, .. }) = self.tasks.get_mut(key) else {
             return outcome;
@@ -265,8 +275,8 @@ impl<D: Driver> Core<D> {
                 (CopyState::Failed, Outcome::copy_failed(sense.additional, segment))
             }
             _ => {
-                let failure = AdditionalSense::THIRD_PARTY_DEVICE_FAILURE;
-                (CopyState::Failed, Outcome::copy_failed(failure, segment))
+                let forwarded = Forwarded::new(copying.writes, &outcome);
+                (CopyState::Failed, Outcome::third_party_failed(segment, forwarded))
             }
         };
         note(&mut self.sessions, *session, copying.list_id, |record| {
@@ -460,6 +470,11 @@ pub(super) fn end_of(cscd: &Cscd, session: &Session, own: Option<usize>, units: 
         }
     }
     found
+}
+
+/// The session's map lets nobody write there.
+pub(super) fn write_protected() -> Outcome {
+    Outcome::check(Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED))
 }
 
 /// Changes what is kept of a copy.

@@ -12,7 +12,7 @@ use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::{AdditionalSense, Outcome};
 use portico_scsi::token::{self, Range, WriteUsingToken};
 
-use super::copy::{end_of, keep_record, may_begin, note};
+use super::copy::{end_of, keep_record, may_begin, note, write_protected};
 use super::medium::Refused;
 use super::series::CLEAR_BYTES_MAX;
 use super::tokens::name_of;
@@ -192,7 +192,7 @@ impl<D: Driver> Core<D> {
         let Some(Task { work: Work::Copy(copying), .. }) = self.tasks.get_mut(key) else { return Ok(()) };
         let End { unit: unit_key, read_only } = copying.ends[run.destination];
         if read_only {
-            return Err(Refused::Ends(Outcome::copy_aborted(AdditionalSense::THIRD_PARTY_DEVICE_FAILURE)));
+            return Err(Refused::Ends(write_protected()));
         }
         copying.unstable = true;
         let length_bytes = (run.length_bytes - copying.at_bytes).min(CLEAR_BYTES_MAX as u64);

@@ -96,9 +96,42 @@ fn a_destination_that_is_reserved_meanwhile_is_not_written() {
     assert_eq!(land(&mut bench), (2, write(0, PIECE)), "it was there before");
     assert_eq!(land(&mut bench), (1, read(PIECE as u64, PIECE)));
     assert!(bench.world.borrow().at_medium.is_empty());
-    assert_eq!(bench.heard(&peer), [Heard::Status(1, CHECK_CONDITION)]);
+    assert_eq!(third_party_failure(&mut bench, &peer), ([0, 18], vec![0x18]));
     let session = bench.shard.core.sessions.iter().next().expect("there is one").1;
     assert_eq!(session.copies[0].state, CopyState::Failed);
+}
+
+/// Of the only answer, which is COPY ABORTED in its first segment: where it says that the source's and the destination's status
+/// and sense data begin, and what is there.
+fn third_party_failure(bench: &mut Bench, peer: &Peer) -> ([u8; 2], Vec<u8>) {
+    let answers = bench.answers(peer);
+    let [Answer { status: Some(CHECK_CONDITION), sense, .. }] = &answers[..] else {
+        panic!("{} answers", answers.len())
+    };
+    assert_eq!((sense[2], &sense[10..14]), (0x0a, &[0, 0, 0x0d, 0x01][..]));
+    assert_eq!(usize::from(sense[7]), sense.len() - 8, "ADDITIONAL SENSE LENGTH");
+    ([sense[8], sense[9]], sense[18..].to_vec())
+}
+
+#[test]
+fn what_the_destination_ended_with_is_told_with_its_own_sense_data() {
+    let (mut bench, mut peer) = two_units();
+    copy(&mut bench, &mut peer, 1, [&disk(), &other()], [0, 0], 8);
+    assert_eq!(land(&mut bench), (1, read(0, 4096)));
+    bench.world.borrow_mut().run_out_of_space();
+    bench.settle();
+    let (places, told) = third_party_failure(&mut bench, &peer);
+    assert_eq!(places, [0, 18]);
+    assert_eq!((told[0], told[3], &told[13..15]), (CHECK_CONDITION, 0x07, &[0x27, 0x07][..]));
+}
+
+#[test]
+fn what_the_source_ended_with_is_told_as_the_sources() {
+    let (mut bench, mut peer) = two_units();
+    let reservation = Reservation::Exclusive { holder: Some(NexusId(77)) };
+    bench.install_state(2, 3, WriteCache::WriteBack, LogicalUnit { reservation, ..other() });
+    copy(&mut bench, &mut peer, 1, [&other(), &disk()], [0, 0], 8);
+    assert_eq!(third_party_failure(&mut bench, &peer), ([18, 0], vec![0x18]));
 }
 
 #[test]

@@ -121,8 +121,11 @@ fn a_copy_in_the_background_that_fails_tells_why() {
     bench.settle();
     assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
     let told = status(&mut bench, &mut peer, 2, 1);
-    assert_eq!((told[0], told[7], told[8], told[9]), (0x02, CHECK_CONDITION, 18, 18));
+    assert_eq!((told[0], told[7], told[8], told[9]), (0x02, CHECK_CONDITION, 37, 37));
     assert_eq!((told[27 + 2], told[27 + 12], told[27 + 13]), (0x0a, 0x0d, 0x01));
+    // The destination's status and sense data: DATA PROTECT, SPACE ALLOCATION FAILED.
+    assert_eq!((told[27 + 9], told[27 + 18], told[27 + 21]), (18, CHECK_CONDITION, 0x07));
+    assert_eq!(told[27 + 31..27 + 33], [0x27, 0x07]);
     assert_eq!((tasks_of_unit(&bench, 2), bench.shard.core.tasks.len()), (0, 0));
 }
 
