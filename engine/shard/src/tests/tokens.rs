@@ -129,6 +129,16 @@ fn what_a_token_stands_for_is_written_elsewhere() {
 }
 
 #[test]
+fn a_token_is_of_use_to_another_session_that_sees_its_unit_by_whatever_lun() {
+    let (mut bench, _, token) = with_token(&[(8, 16)]);
+    let mut other = bench.log_in(&[(3, 1), (9, 2)], IMMEDIATE);
+    write_using(&mut bench, &mut other, 9, 1, &token, &[(100, 16)]);
+    assert_eq!(bench.land(), read_of(8, 16));
+    assert_eq!(bench.land(), write_of(100, 16));
+    assert_eq!(ended(&mut bench, &other).0, GOOD);
+}
+
+#[test]
 fn an_aca_does_not_keep_a_token_from_giving_its_blocks_back() {
     let (mut bench, mut peer) = two_units();
     let mut other = bench.log_in(&[(0, 1)], IMMEDIATE);

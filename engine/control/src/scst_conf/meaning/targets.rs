@@ -91,7 +91,7 @@ pub(super) fn read_copy_manager(
         if !luns.is_empty() {
             context.not_in_effect.push(NotInEffect {
                 what: place,
-                instead: "EXTENDED COPY is not offered",
+                instead: "EXTENDED COPY reaches every LUN that the initiator sees, and no other",
                 place: "the file".to_owned(),
                 line: name.span.line,
             });
