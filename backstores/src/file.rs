@@ -42,6 +42,9 @@ pub struct Caching {
     pub write_through: bool,
     /// The administrator promises that caches survive a power cut: nothing is synced.
     pub nv_cache: bool,
+    /// So many bytes at a multiple of as many the kernel writes untorn where it is asked to (RWF_ATOMIC): a power of two. 0:
+    /// none.
+    pub untorn_bytes: u32,
     /// Whether writes may be punted: through the page cache, or into holes.
     pub writes_punt: bool,
     /// Requests in flight per queue.
@@ -57,6 +60,7 @@ impl Default for Caching {
             direct: false,
             write_through: false,
             nv_cache: false,
+            untorn_bytes: 0,
             writes_punt: true,
             depth: DEPTH_DEFAULT,
             punted_max: PUNTED_DEFAULT,
@@ -207,7 +211,7 @@ struct Work<S> {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Read { offset_bytes: u64 },
-    Write { offset_bytes: u64, durable: bool },
+    Write { offset_bytes: u64, durable: bool, untorn: bool },
     Clear { offset_bytes: u64, deallocate: bool },
     Flush,
 }
@@ -262,9 +266,13 @@ impl<S> FileQueue<S> {
                 let begun = ring.read(file, Slot(slot), offset_bytes, segments, work.done_bytes);
                 begun.map_err(|segments| work.segments = Some(segments)).is_ok()
             }
-            Kind::Write { offset_bytes, durable } => {
+            Kind::Write { offset_bytes, durable, untorn } => {
                 let segments = work.segments.take().expect("the ring does not have them");
-                let begun = ring.write(file, Slot(slot), offset_bytes, segments, work.done_bytes, durable);
+                let begun = if untorn {
+                    ring.write_untorn(file, Slot(slot), offset_bytes, segments, durable)
+                } else {
+                    ring.write(file, Slot(slot), offset_bytes, segments, work.done_bytes, durable)
+                };
                 begun.map_err(|segments| work.segments = Some(segments)).is_ok()
             }
         };
@@ -321,6 +329,13 @@ impl<S> FileQueue<S> {
                 Kind::Read { .. } => MediumError::BeyondEnd,
                 _ => MediumError::Unrecovered,
             })),
+            // What is missing would be a write of its own.
+            Ok(moved)
+                if matches!(work.kind, Kind::Write { untorn: true, .. })
+                    && moved as usize != work.total_bytes =>
+            {
+                Next::Done(Err(MediumError::Unrecovered))
+            }
             Ok(moved) => {
                 let before = work.done_bytes;
                 work.done_bytes += moved as usize;
@@ -377,7 +392,19 @@ impl<S> Queue<S> for FileQueue<S> {
             Request::Read { offset_bytes, segments } => (Kind::Read { offset_bytes }, Some(segments)),
             Request::Write { offset_bytes, segments, durable } => {
                 let durable = (durable || write_through) && !nv_cache;
-                (Kind::Write { offset_bytes, durable }, Some(segments))
+                (Kind::Write { offset_bytes, durable, untorn: false }, Some(segments))
+            }
+            Request::WriteUntorn { offset_bytes, segments, durable } => {
+                let unit = u64::from(self.store.caching.untorn_bytes);
+                let fits = unit > 0
+                    && offset_bytes.is_multiple_of(unit)
+                    && R::length_bytes(&segments) as u64 == unit
+                    && R::slices(&segments).count() == 1;
+                if !fits {
+                    return Ok(Submitted::done(tag, Err(MediumError::Unsupported), Some(segments)));
+                }
+                let durable = (durable || write_through) && !nv_cache;
+                (Kind::Write { offset_bytes, durable, untorn: true }, Some(segments))
             }
             Request::Clear { offset_bytes, deallocate, .. } => {
                 (Kind::Clear { offset_bytes, deallocate }, None)
@@ -479,8 +506,13 @@ impl<S> Work<S> {
             Kind::Read { offset_bytes } => {
                 Request::Read { offset_bytes, segments: segments("the ring gave them back") }
             }
-            Kind::Write { offset_bytes, durable } => {
-                Request::Write { offset_bytes, segments: segments("the ring gave them back"), durable }
+            Kind::Write { offset_bytes, durable, untorn } => {
+                let segments = segments("the ring gave them back");
+                if untorn {
+                    Request::WriteUntorn { offset_bytes, segments, durable }
+                } else {
+                    Request::Write { offset_bytes, segments, durable }
+                }
             }
             Kind::Clear { offset_bytes, deallocate } => {
                 Request::Clear { offset_bytes, length_bytes: self.total_bytes as u64, deallocate }

@@ -35,6 +35,16 @@ impl Medium {
         }
     }
 
+    /// How many bytes it keeps whole over a loss of power where it is asked to; `None` where nobody knows which writes are
+    /// torn.
+    pub fn untorn_bytes(&self) -> Option<u32> {
+        match self {
+            Self::File(store) => Some(store.caching().untorn_bytes).filter(|bytes| *bytes > 0),
+            Self::Rbd(store) => store.untorn_bytes(),
+            Self::Null(_) | Self::Ram(_) => None,
+        }
+    }
+
     /// Opens a shard's access.
     ///
     /// # Errors

@@ -69,7 +69,8 @@ impl<S> Queue<S> for NullQueue<S> {
                 let result = if inside { Ok(()) } else { Err(MediumError::BeyondEnd) };
                 Submitted::done(tag, result, Some(segments))
             }
-            Request::Write { offset_bytes, segments, .. } => {
+            Request::Write { offset_bytes, segments, .. }
+            | Request::WriteUntorn { offset_bytes, segments, .. } => {
                 let result = self.store.geometry().admits_write(offset_bytes, R::length_bytes(&segments));
                 Submitted::done(tag, result, Some(segments))
             }

@@ -129,7 +129,7 @@ impl<S> Queue<S> for RamQueue<S> {
                 }
                 Submitted::done(tag, admitted, None)
             }
-            Request::Repeat { .. } | Request::CompareAndWrite { .. } => {
+            Request::Repeat { .. } | Request::CompareAndWrite { .. } | Request::WriteUntorn { .. } => {
                 Submitted::done(tag, Err(MediumError::Unsupported), request.into_segments())
             }
             Request::Flush => Submitted::done(tag, Ok(()), None),

@@ -25,6 +25,16 @@ pub enum Request<S> {
         /// Complete only when the bytes survive a power cut (FUA).
         durable: bool,
     },
+    /// The same for as many bytes as the store keeps whole (`Caching::untorn_bytes`), at a multiple of that: after a loss
+    /// of power all of them are on the medium, or none.
+    WriteUntorn {
+        /// Of the first byte.
+        offset_bytes: u64,
+        /// What is written, in one piece of memory.
+        segments: S,
+        /// Complete only when the bytes survive a power cut (FUA).
+        durable: bool,
+    },
     /// Makes a range read as zeroes from now on, without writing them.
     Clear {
         /// Of the first byte.
@@ -61,6 +71,7 @@ impl<S> Request<S> {
         match self {
             Self::Read { segments, .. }
             | Self::Write { segments, .. }
+            | Self::WriteUntorn { segments, .. }
             | Self::Repeat { segments, .. }
             | Self::CompareAndWrite { segments, .. } => Some(segments),
             Self::Clear { .. } | Self::Flush => None,
@@ -114,7 +125,7 @@ pub enum MediumError {
     NoSpace,
     /// The medium or its file system is read-only.
     WriteProtected,
-    /// The medium cannot do this by itself: clear a range, repeat, compare. Nothing was changed.
+    /// The medium cannot do this by itself: clear a range, repeat, compare, write untorn. Nothing was changed.
     Unsupported,
     /// What was compared differs. Nothing was changed.
     Differs,

@@ -83,6 +83,20 @@ pub trait Ring {
         durable: bool,
     ) -> Result<(), Self::Segments>;
 
+    /// The same without a part to skip, as with RWF_ATOMIC beside: after a loss of power all of the bytes are there, or
+    /// none. The file takes as many at that place, and they are one segment.
+    ///
+    /// # Errors
+    /// The segments, where the ring is full.
+    fn write_untorn(
+        &mut self,
+        file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        segments: Self::Segments,
+        durable: bool,
+    ) -> Result<(), Self::Segments>;
+
     /// Begins to make all data of the file durable, as `fdatasync(2)`. False where the ring is full.
     #[must_use]
     fn sync(&mut self, file: FileHandle, slot: Slot) -> bool;

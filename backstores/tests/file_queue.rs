@@ -97,6 +97,27 @@ fn past_the_page_cache_a_short_write_goes_on_at_a_whole_block() {
     assert_eq!(summary(ring.end(&mut queue, Ok(100))), Some((1, Err(MediumError::Unrecovered))));
 }
 
+fn untorn(offset_bytes: u64, segments: Segments) -> Request<Segments> {
+    Request::WriteUntorn { offset_bytes, segments, durable: true }
+}
+
+#[test]
+fn an_untorn_write_is_all_that_the_kernel_keeps_whole_and_nothing_of_it_goes_on_alone() {
+    let caching = Caching { direct: true, writes_punt: false, untorn_bytes: 4096, ..Caching::default() };
+    let (mut ring, mut queue) = queue(caching);
+    begin(&mut ring, &mut queue, 1, untorn(8192, vec![vec![b'w'; 4096]]));
+    assert_eq!(ring.operations(), [&Begun::WriteUntorn { offset_bytes: 8192, durable: true }]);
+    assert_eq!(summary(ring.end(&mut queue, Ok(2048))), Some((1, Err(MediumError::Unrecovered))));
+    let unfit = [
+        untorn(512, vec![vec![b'w'; 4096]]),
+        untorn(0, vec![vec![b'w'; 512]]),
+        untorn(0, vec![vec![b'w'; 2048]; 2]),
+    ];
+    for request in unfit {
+        assert_eq!(answer(&mut ring, &mut queue, request), Err(MediumError::Unsupported));
+    }
+}
+
 #[test]
 fn a_file_that_somebody_shortened_is_not_read_as_zeroes() {
     let (mut ring, mut queue) = queue(Caching::default());

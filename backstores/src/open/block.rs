@@ -1,7 +1,7 @@
 //! Opening a block device: `HANDLER vdisk_blockio`. Always past the page cache.
 
 use super::error::OpenError;
-use super::{Opened, check_block_length, holder, is_rotational, store, system};
+use super::{Opened, check_block_length, holder, is_rotational, store, system, untorn_bytes};
 use crate::Geometry;
 use crate::file::{Caching, DEPTH_DEFAULT, PUNTED_DEFAULT};
 use std::fs::{self, OpenOptions};
@@ -98,6 +98,7 @@ pub fn open_block(options: &BlockOptions) -> Result<Opened, OpenError> {
         direct: true,
         write_through: options.write_through,
         nv_cache: options.nv_cache,
+        untorn_bytes: untorn_bytes(&file, &geometry).map_err(kernel("look at"))?,
         writes_punt: false,
         depth: options.depth,
         punted_max: options.punted_max,

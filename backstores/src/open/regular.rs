@@ -1,7 +1,7 @@
 //! Opening a regular file, or a block device as if it were one: `HANDLER vdisk_fileio`.
 
 use super::error::{OpenError, Warning};
-use super::{Opened, check_block_length, holder, is_rotational, store, system};
+use super::{Opened, check_block_length, holder, is_rotational, store, system, untorn_bytes};
 use crate::Geometry;
 use crate::file::{Caching, DEPTH_DEFAULT, PUNTED_DEFAULT};
 use std::fs::{self, File, OpenOptions};
@@ -100,6 +100,11 @@ pub fn open_file(options: &FileOptions) -> Result<Opened, OpenError> {
         direct: direct.is_some(),
         write_through: options.write_through,
         nv_cache: options.nv_cache,
+        untorn_bytes: if direct.is_some() {
+            untorn_bytes(&file, &geometry).map_err(kernel("look at"))?
+        } else {
+            0
+        },
         writes_punt: direct.is_none() || has_holes,
         depth: options.depth,
         punted_max: options.punted_max,

@@ -54,18 +54,7 @@ pub(super) fn available_bytes(file: &File) -> io::Result<u64> {
 /// The alignment that O_DIRECT wants of `file`; `None` where there is no O_DIRECT. A file system that does not say is
 /// assumed to want pages, which is enough for all.
 pub(super) fn direct_alignment(file: &File) -> io::Result<Option<DirectAlignment>> {
-    let mut status = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the path is an empty C string, which with AT_EMPTY_PATH means the descriptor; `status` is written by the
-    // kernel, and lives through the call.
-    let result = unsafe {
-        let flags = libc::AT_EMPTY_PATH;
-        libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_DIOALIGN, status.as_mut_ptr())
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: plain numbers, which were zeroed before the kernel wrote them.
-    let status = unsafe { status.assume_init() };
+    let status = status(file, libc::STATX_DIOALIGN)?;
     if status.stx_mask & libc::STATX_DIOALIGN == 0 {
         return Ok(Some(DirectAlignment { memory: PAGE, offset: PAGE }));
     }
@@ -74,6 +63,29 @@ pub(super) fn direct_alignment(file: &File) -> io::Result<Option<DirectAlignment
 }
 
 const PAGE: u32 = 4096;
+
+/// The least and the most bytes that RWF_ATOMIC writes to `file`, each a power of two; zeroes where the kernel promises
+/// nothing of it (a file system or disk that cannot, a kernel before 6.11).
+pub(super) fn untorn_bytes(file: &File) -> io::Result<(u32, u32)> {
+    let status = status(file, libc::STATX_WRITE_ATOMIC)?;
+    let is_told = status.stx_mask & libc::STATX_WRITE_ATOMIC != 0;
+    Ok(if is_told { (status.stx_atomic_write_unit_min, status.stx_atomic_write_unit_max) } else { (0, 0) })
+}
+
+/// What the kernel says of `file`, as far as it knows what `mask` asks for.
+fn status(file: &File, mask: u32) -> io::Result<libc::statx> {
+    let mut status = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is an empty C string, which with AT_EMPTY_PATH means the descriptor; `status` is written by the
+    // kernel, and lives through the call.
+    let result = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, status.as_mut_ptr())
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers, which were zeroed before the kernel wrote them.
+    Ok(unsafe { status.assume_init() })
+}
 
 /// Allocates the first `length_bytes` of `file`. False where the file system cannot.
 pub(super) fn allocate(file: &File, length_bytes: u64) -> io::Result<bool> {

@@ -304,7 +304,9 @@ impl<S> Queue<S> for RbdQueue<S> {
             Request::Read { offset_bytes, segments } => {
                 (Kind::Read, *offset_bytes, R::length_bytes(segments))
             }
-            Request::Write { offset_bytes, segments, .. } => {
+            // What lies in one object is one transaction of its OSDs (`RbdStore::untorn_bytes`).
+            Request::Write { offset_bytes, segments, .. }
+            | Request::WriteUntorn { offset_bytes, segments, .. } => {
                 (Kind::Write, *offset_bytes, R::length_bytes(segments))
             }
             Request::Clear { offset_bytes, length_bytes, deallocate } => {

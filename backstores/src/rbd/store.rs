@@ -10,6 +10,7 @@ use std::time::Duration;
 pub use super::client::wait_until_closed;
 use super::client::{CephError, Client, Image};
 use super::queue::Kind;
+use crate::open::UNTORN_BYTES_MAX as UNTORN_BYTES;
 use crate::request::MediumError;
 use crate::{BlockCount, Geometry};
 
@@ -104,6 +105,7 @@ pub struct RbdStore {
     compared_unit_bytes: AtomicU64,
     /// With the size that it had when it was opened first.
     geometry: Geometry,
+    untorn_bytes: Option<u32>,
     pub(crate) blocks: BlockCount,
     /// What the keeper has told last.
     size_bytes: AtomicU64,
@@ -152,9 +154,13 @@ pub fn open_rbd(
         volatile_cache: false,
         read_only: options.is_read_only(),
     };
+    let whole =
+        |bytes: &u32| stripe_unit_bytes.is_multiple_of((*bytes).into()) && bytes.is_multiple_of(block);
+    let untorn_bytes = Some(UNTORN_BYTES).filter(whole).filter(|_| !options.is_read_only());
     let store = Arc::new(RbdStore {
         options,
         id,
+        untorn_bytes,
         compared_unit_bytes: AtomicU64::new(stripe_unit_bytes),
         geometry,
         blocks: BlockCount::new(blocks),
@@ -178,6 +184,12 @@ impl RbdStore {
     /// Its size and its wishes.
     pub fn geometry(&self) -> Geometry {
         Geometry { blocks: self.blocks.now(), ..self.geometry }
+    }
+
+    /// How many bytes, at a multiple of as many, a write keeps whole whatever loses its power. They lie in one object, are one
+    /// operation of it, for librbd's cache is off, and an OSD does that as one transaction, on each that has the object.
+    pub fn untorn_bytes(&self) -> Option<u32> {
+        self.untorn_bytes
     }
 
     /// Whether it may be used now.

@@ -13,6 +13,7 @@ pub(crate) type Segments = Vec<Vec<u8>>;
 pub(crate) enum Begun {
     Read { offset_bytes: u64, skip_bytes: usize },
     Write { offset_bytes: u64, skip_bytes: usize, durable: bool },
+    WriteUntorn { offset_bytes: u64, durable: bool },
     Clear { offset_bytes: u64, length_bytes: u64, deallocate: bool },
     Sync,
 }
@@ -95,6 +96,18 @@ impl Ring for Scripted {
         durable: bool,
     ) -> Result<(), Segments> {
         let begun = Begun::Write { offset_bytes, skip_bytes, durable };
+        self.begin(slot, begun, Some(segments)).map_err(Option::unwrap)
+    }
+
+    fn write_untorn(
+        &mut self,
+        _file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Segments> {
+        let begun = Begun::WriteUntorn { offset_bytes, durable };
         self.begin(slot, begun, Some(segments)).map_err(Option::unwrap)
     }
 
@@ -241,6 +254,18 @@ impl Ring for Blocking {
         }
         self.end(slot, result, Some(segments));
         Ok(())
+    }
+
+    fn write_untorn(
+        &mut self,
+        _file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Segments> {
+        let _ = (slot, offset_bytes, segments, durable);
+        unreachable!("no file here is written untorn")
     }
 
     fn clear(&mut self, file: FileHandle, slot: Slot, offset: u64, length: u64, deallocate: bool) -> bool {

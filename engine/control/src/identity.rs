@@ -1,7 +1,9 @@
 //! From a configured DEVICE and the size of what stands behind it to the logical unit that initiators see.
 
+use std::num::NonZeroU32;
+
 use portico_model::configuration::{self, Device, Handler};
-use portico_scsi::unit::{Geometry, LogicalUnit, Readiness, WriteCache};
+use portico_scsi::unit::{AtomicWrites, Geometry, LogicalUnit, Readiness, WriteCache};
 
 /// The most bytes that one command may move (MAXIMUM TRANSFER LENGTH of the Block Limits VPD page).
 pub const TRANSFER_BYTES_MAX: u32 = 16 << 20;
@@ -17,6 +19,8 @@ pub struct Extent {
     pub physical_block_bytes: Option<u32>,
     /// Whether it can only be read.
     pub read_only: bool,
+    /// How many bytes, at a multiple of as many, one write keeps whole over a loss of power; `None` where nobody knows.
+    pub untorn_bytes: Option<u32>,
 }
 
 /// The logical unit that a device is configured to be. Without an extent it is one block long and not ready.
@@ -35,12 +39,22 @@ pub fn logical_unit(device: &Device, setup_id: u32, extent: Option<Extent>) -> R
     unit.read_only = device.read_only || extent.is_some_and(|extent| extent.read_only);
     unit.rotational = device.rotational;
     unit.thin_provisioned = device.thin_provisioned;
-    // A disk in memory keeps nothing over a loss of power, and tears nothing; of others nobody knows what they tear.
-    unit.atomic_writes = matches!(device.handler, Handler::NullIo { .. } | Handler::Ram { .. });
+    unit.atomic_writes = atomic_writes(device, extent);
     unit.removable = device.removable;
     unit.dummy = device.handler.is_dummy();
     unit.readiness = if extent.is_some() { Readiness::Ready } else { Readiness::BecomingReady };
     Ok(unit)
+}
+
+/// SBC-4 §4.29: after a loss of power all of an atomic write is there, or nothing. A disk in memory keeps nothing at all. Of a
+/// file or a block device the kernel says how much it keeps so; where it does not, nobody knows which writes are torn.
+fn atomic_writes(device: &Device, extent: Option<Extent>) -> AtomicWrites {
+    let blocks = |bytes: u32| NonZeroU32::new(bytes / device.block_size_bytes);
+    match (&device.handler, extent.and_then(|extent| extent.untorn_bytes).and_then(blocks)) {
+        (Handler::NullIo { .. } | Handler::Ram { .. }, _) => AtomicWrites::Any,
+        (_, Some(blocks)) => AtomicWrites::Whole(blocks),
+        (_, None) => AtomicWrites::None,
+    }
 }
 
 fn geometry(device: &Device, extent: Extent) -> Result<Geometry, String> {
@@ -79,7 +93,24 @@ mod tests {
     }
 
     fn extent(size_bytes: u64) -> Option<Extent> {
-        Some(Extent { size_bytes, physical_block_bytes: Some(4096), read_only: false })
+        Some(Extent { size_bytes, physical_block_bytes: Some(4096), read_only: false, untorn_bytes: None })
+    }
+
+    #[test]
+    fn writes_are_atomic_where_the_medium_says_that_it_tears_none_of_so_many_bytes() {
+        let atomic = |handler, extent| {
+            let mut device = Device::new("d", handler);
+            device.block_size_bytes = 4096;
+            logical_unit(&device, 0, extent).unwrap().atomic_writes
+        };
+        let whole = |untorn_bytes| extent(1 << 20).map(|extent| Extent { untorn_bytes, ..extent });
+        assert_eq!(atomic(fileio().handler, whole(None)), AtomicWrites::None);
+        assert_eq!(atomic(fileio().handler, None), AtomicWrites::None, "it is not open");
+        let four = AtomicWrites::Whole(NonZeroU32::new(4).unwrap());
+        assert_eq!(atomic(fileio().handler, whole(Some(16384))), four);
+        let block = Handler::BlockIo { filename: "/disk".into(), size_bytes: None };
+        assert_eq!(atomic(block, whole(Some(16384))), four);
+        assert_eq!(atomic(Handler::Ram { size_bytes: 1 << 20 }, whole(None)), AtomicWrites::Any);
     }
 
     #[test]

@@ -25,6 +25,7 @@ impl Devices for Media {
         let medium = self.medium(device, watch)?;
         let geometry = medium.geometry();
         Ok(Opened {
+            untorn_bytes: medium.untorn_bytes(),
             medium,
             size_bytes: geometry.size_bytes(),
             physical_block_bytes: Some(geometry.physical_block_bytes),

@@ -23,6 +23,7 @@ pub(crate) enum Operation {
         offset_bytes: u64,
         skip_bytes: usize,
         durable: bool,
+        untorn: bool,
     },
     Sync {
         data_only: bool,
@@ -80,13 +81,15 @@ impl Operation {
                     ref all => opcode::Readv::new(fd, all.as_ptr(), narrow(all.len())).offset(offset).build(),
                 }
             }
-            Self::Write { segments, offset_bytes, skip_bytes, durable } => {
+            Self::Write { segments, offset_bytes, skip_bytes, durable, untorn } => {
                 let offset = *offset_bytes + *skip_bytes as u64;
-                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                let atomic = if *untorn { libc::RWF_ATOMIC } else { 0 };
+                let flags = if *durable { libc::RWF_DSYNC } else { 0 } | atomic;
                 match *segments.vectors(*skip_bytes) {
                     [one] => {
                         let (start, length) = (one.iov_base.cast::<u8>(), narrow(one.iov_len));
-                        match registered.piece_of(start.addr()) {
+                        // The kernel writes nothing untorn out of registered memory.
+                        match registered.piece_of(start.addr()).filter(|_| !*untorn) {
                             Some(piece) => {
                                 let write = opcode::WriteFixed::new(fd, start, length, piece);
                                 write.offset(offset).rw_flags(flags).build()

@@ -412,7 +412,23 @@ impl Ring {
         skip_bytes: usize,
         durable: bool,
     ) -> Result<(), Full<Segments>> {
-        let operation = Operation::Write { segments, offset_bytes, skip_bytes, durable };
+        let operation = Operation::Write { segments, offset_bytes, skip_bytes, durable, untorn: false };
+        self.start(fd, tag, operation).map_err(Full::segments)
+    }
+
+    /// Writes `segments`, which are one, so that after a loss of power all of their bytes are there or none (RWF_ATOMIC).
+    ///
+    /// # Errors
+    /// [`Full`], with the list.
+    pub fn write_untorn(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Full<Segments>> {
+        let operation = Operation::Write { segments, offset_bytes, skip_bytes: 0, durable, untorn: true };
         self.start(fd, tag, operation).map_err(Full::segments)
     }
 

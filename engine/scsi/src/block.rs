@@ -4,7 +4,7 @@ use crate::bits::{be16, be32};
 use crate::cdb::{Atomic, Compare, Extent};
 use crate::reservation::CommandClass;
 use crate::sense::{AdditionalSense, Outcome, Sense};
-use crate::unit::{Geometry, Lba, LogicalUnit};
+use crate::unit::{AtomicWrites, Geometry, Lba, LogicalUnit};
 
 /// What the medium is asked to do. Every range lies within the unit, and none is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,6 +304,15 @@ pub(crate) fn atomic(unit: &LogicalUnit, atomic: Atomic) -> Result<Option<Medium
     };
     if extent.blocks > blocks_max {
         return Err(Outcome::invalid_cdb_field(extent.length_at, None));
+    }
+    if let (AtomicOperation::Write, AtomicWrites::Whole(whole)) = (operation, unit.atomic_writes) {
+        // ATOMIC ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY and MAXIMUM ATOMIC TRANSFER LENGTH are the same.
+        if !extent.lba.0.is_multiple_of(whole.get().into()) {
+            return Err(Outcome::invalid_cdb_field(2, None));
+        }
+        if extent.blocks != 0 && extent.blocks != whole.get() {
+            return Err(Outcome::invalid_cdb_field(extent.length_at, None));
+        }
     }
     let fua = unit.mode.write_cache.must_be_stable(force_unit_access);
     let Extent { lba, blocks, .. } = extent;

@@ -7,7 +7,7 @@ use crate::alua::Access;
 use crate::bits::be16;
 use crate::persistent::{out, report};
 use crate::reservation::CommandClass;
-use crate::unit::LogicalUnit;
+use crate::unit::{AtomicWrites, LogicalUnit};
 
 /// Which decoder a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +215,7 @@ impl Opcode {
         match self.offered {
             Offered::Always => true,
             Offered::Thin => unit.thin_provisioned,
-            Offered::Atomic => unit.atomic_writes,
+            Offered::Atomic => unit.atomic_writes != AtomicWrites::None,
             Offered::Grouped => unit.target_port_groups.is_some(),
             Offered::ExplicitlyGrouped => {
                 unit.target_port_groups.as_ref().is_some_and(|groups| groups.explicit)
@@ -912,7 +912,7 @@ mod tests {
         assert!(matches!(look_up(&[0xa4, 0x0a]).at(&thick), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[0x42]).at(&thick), Lookup::UnknownOperationCode));
         assert!(matches!(look_up(&[0x9c]).at(&thick), Lookup::UnknownOperationCode));
-        let atomic = LogicalUnit { atomic_writes: true, ..unit() };
+        let atomic = LogicalUnit { atomic_writes: AtomicWrites::Any, ..unit() };
         assert!(matches!(look_up(&[0x9c]).at(&atomic), Lookup::Served(_)));
         assert!(matches!(look_up(&[]), Lookup::UnknownOperationCode));
     }

@@ -2,6 +2,7 @@
 //!
 //! The original lives with the single writer ([`crate::original`]); everything here is a copy with a generation.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::alua::{Access, TargetPortGroups};
@@ -319,6 +320,17 @@ impl ModeChange {
     }
 }
 
+/// What WRITE ATOMIC may write (SBC-4 §4.29).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtomicWrites {
+    /// Nothing: it is not served.
+    None,
+    /// What any WRITE may.
+    Any,
+    /// So many blocks, no more and no fewer, at a multiple of as many.
+    Whole(NonZeroU32),
+}
+
 /// A shard's replica of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogicalUnit {
@@ -340,8 +352,8 @@ pub struct LogicalUnit {
     pub rotational: bool,
     /// Backed by less than it shows.
     pub thin_provisioned: bool,
-    /// WRITE ATOMIC is served: no write of it is torn over a loss of power, for what is kept at all.
-    pub atomic_writes: bool,
+    /// Which writes of it are torn neither by another command nor by a loss of power.
+    pub atomic_writes: AtomicWrites,
     /// What the pool below a thin unit has; `None` where nobody can tell.
     pub space: Option<Space>,
     /// RMB: the medium can be ejected.
@@ -370,7 +382,7 @@ impl LogicalUnit {
             read_only: false,
             rotational: true,
             thin_provisioned: false,
-            atomic_writes: false,
+            atomic_writes: AtomicWrites::None,
             space: None,
             removable: false,
             dummy: false,

@@ -7,7 +7,7 @@ use crate::copy;
 use crate::device_server::Context;
 use crate::reply::Reply;
 use crate::space;
-use crate::unit::LogicalUnit;
+use crate::unit::{AtomicWrites, LogicalUnit};
 
 type Writer = fn(&LogicalUnit, &Context<'_>, &mut Reply<'_>);
 
@@ -174,8 +174,12 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     }
     reply.zeros_to(36);
     reply.be64(block::write_same_blocks_max(geometry));
-    // No alignment, no granularity, no boundary.
-    reply.be32(if unit.atomic_writes { block::atomic_blocks_max(geometry) } else { 0 });
+    // MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY; no boundaries.
+    match unit.atomic_writes {
+        AtomicWrites::None => {}
+        AtomicWrites::Any => reply.be32(block::atomic_blocks_max(geometry)),
+        AtomicWrites::Whole(blocks) => (0..3).for_each(|_| reply.be32(blocks.get())),
+    }
     reply.zeros_to(64);
 }
 

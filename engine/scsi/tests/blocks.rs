@@ -11,7 +11,7 @@ use portico_scsi::block::{
 use portico_scsi::cdb::Compare;
 use portico_scsi::reservation::CommandClass;
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense, SenseKey};
-use portico_scsi::unit::{Geometry, Lba, LogicalUnit, Readiness, WriteCache};
+use portico_scsi::unit::{AtomicWrites, Geometry, Lba, LogicalUnit, Readiness, WriteCache};
 
 fn out_of_range(lba: u64) -> Answer {
     Answer::Ended(Outcome::out_of_range(lba))
@@ -424,7 +424,7 @@ fn write_atomic_is_served_where_nothing_is_torn_up_to_its_limit() {
     let mut world = World::new(disk());
     let unknown = Answer::Ended(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
     assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 3)), unknown);
-    let mut world = World::new(LogicalUnit { atomic_writes: true, ..disk() });
+    let mut world = World::new(LogicalUnit { atomic_writes: AtomicWrites::Any, ..disk() });
     let (lba, operation) = (Lba(7), AtomicOperation::Write);
     let expected = MediumCommand::Atomic { lba, blocks: 256, operation, fua: false };
     assert_eq!(world.medium(0, &rw16(0x9c, 0, 7, 256)), expected);

@@ -15,7 +15,7 @@ use portico_scsi::no_unit;
 use portico_scsi::opcodes;
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense};
 use portico_scsi::space::Space;
-use portico_scsi::unit::{Geometry, Lba, LogicalUnit, WriteCache};
+use portico_scsi::unit::{AtomicWrites, Geometry, Lba, LogicalUnit, WriteCache};
 
 /// The device number of "disk1" with setup_id 0, as SCST prints it (`crc32c(0, "disk1\0")` of the kernel).
 const SERIAL: &[u8] = b"b8fdbd32";
@@ -250,9 +250,13 @@ fn block_limits_are_those_of_the_unit() {
     let limits = World::new(LogicalUnit { geometry, ..disk() }).data(0, &inquiry_page(0xb0));
     assert_eq!(limits[20..36], [0; 16]);
     assert_eq!(limits[5], 8, "COMPARE AND WRITE moves two blocks for each");
-    let atomic = LogicalUnit { atomic_writes: true, ..disk() };
+    let atomic = LogicalUnit { atomic_writes: AtomicWrites::Any, ..disk() };
     let limits = World::new(atomic).data(0, &inquiry_page(0xb0));
     assert_eq!((&limits[44..48], &limits[48..]), (&[0, 0, 1, 0][..], &[0; 16][..]), "WRITE ATOMIC");
+    let whole = AtomicWrites::Whole(32.try_into().unwrap());
+    let limits = World::new(LogicalUnit { atomic_writes: whole, ..disk() }).data(0, &inquiry_page(0xb0));
+    assert_eq!(limits[44..56], [0, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 32], "its length, alignment, granularity");
+    assert_eq!(limits[56..], [0; 8], "no boundary");
     let thin = LogicalUnit { thin_provisioned: true, ..disk() };
     let limits = World::new(thin).data(0, &inquiry_page(0xb0));
     assert_eq!(

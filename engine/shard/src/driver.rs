@@ -97,6 +97,18 @@ pub trait Driver {
         skip_bytes: usize,
         durable: bool,
     ) -> Result<(), Full<Segments>>;
+    /// Writes the list, which is one segment, untorn: after a loss of power all of it is there, or nothing.
+    ///
+    /// # Errors
+    /// The list, when there is no room for another operation.
+    fn write_untorn(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Full<Segments>>;
     /// Makes written data durable.
     ///
     /// # Errors
@@ -228,6 +240,17 @@ impl Driver for Reactor {
         durable: bool,
     ) -> Result<(), Full<Segments>> {
         self.ring.write(fd, tag, offset_bytes, segments, skip_bytes, durable)
+    }
+
+    fn write_untorn(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Full<Segments>> {
+        self.ring.write_untorn(fd, tag, offset_bytes, segments, durable)
     }
 
     fn sync(&mut self, fd: Fd, tag: u64, data_only: bool) -> Result<(), Full<()>> {

@@ -226,6 +226,18 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn write_untorn(
+        &mut self,
+        _: Fd,
+        _: u64,
+        _: u64,
+        segments: Segments,
+        _: bool,
+    ) -> Result<(), Full<Segments>> {
+        let _ = segments;
+        unreachable!("no medium here says that it tears nothing")
+    }
+
     fn sync(&mut self, fd: Fd, tag: u64, _data_only: bool) -> Result<(), Full<()>> {
         let hub = &mut *self.hub.borrow_mut();
         let Thing::Disk(disk) = hub.thing(self.shard, fd) else { panic!("only media are synced") };

@@ -109,6 +109,7 @@ pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Resul
                 direct,
                 write_through: cache == Cache::Through,
                 nv_cache: cache == Cache::NonVolatile,
+                untorn_bytes: 0,
                 writes_punt: !direct,
                 depth: unit.depth,
                 punted_max: unit.punted_max,
@@ -121,6 +122,7 @@ pub(crate) fn open(hub: &mut Hub, scenario: &Scenario, device: &Device) -> Resul
         size_bytes: medium.geometry().size_bytes(),
         physical_block_bytes: Some(medium.geometry().physical_block_bytes),
         read_only: false,
+        untorn_bytes: None,
         medium,
     })
 }

@@ -90,6 +90,8 @@ pub struct Opened<M> {
     pub physical_block_bytes: Option<u32>,
     /// Whether it can only be read, whatever the configuration says.
     pub read_only: bool,
+    /// How many bytes, at a multiple of as many, one write keeps whole over a loss of power; `None` where nobody knows.
+    pub untorn_bytes: Option<u32>,
 }
 
 /// A portal that listens.

@@ -197,6 +197,7 @@ impl<M: Clone> Control<M> {
                 size_bytes: unit.sizing.announced_bytes.take().unwrap_or(opened.size_bytes),
                 physical_block_bytes: opened.physical_block_bytes,
                 read_only: opened.read_only,
+                untorn_bytes: opened.untorn_bytes,
             };
             match logical_unit(&unit.device, self.setup_id, Some(extent)) {
                 Ok(_) => Ok((opened.medium, extent)),

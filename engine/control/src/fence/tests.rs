@@ -23,8 +23,12 @@ const RELEASE: Request = Request::Change(Change::Release);
 
 fn unit(size_bytes: u64) -> LogicalUnit {
     let device = Device::new("disk", Handler::FileIo { filename: "/disk".into(), size_bytes: None });
-    logical_unit(&device, 0, Some(Extent { size_bytes, physical_block_bytes: None, read_only: false }))
-        .unwrap()
+    logical_unit(
+        &device,
+        0,
+        Some(Extent { size_bytes, physical_block_bytes: None, read_only: false, untorn_bytes: None }),
+    )
+    .unwrap()
 }
 
 fn name(initiator: &str) -> NexusName {

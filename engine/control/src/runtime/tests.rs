@@ -36,7 +36,13 @@ impl Devices for Workshop {
                 let _ = self.release.lock().unwrap().recv();
                 Err("released".to_owned())
             }
-            _ => Ok(Opened { medium, size_bytes: 1 << 20, physical_block_bytes: None, read_only: false }),
+            _ => Ok(Opened {
+                medium,
+                size_bytes: 1 << 20,
+                physical_block_bytes: None,
+                read_only: false,
+                untorn_bytes: None,
+            }),
         }
     }
 

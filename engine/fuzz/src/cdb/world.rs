@@ -415,6 +415,17 @@ impl Driver for Desk {
         Err(Full(segments))
     }
 
+    fn write_untorn(
+        &mut self,
+        _: Fd,
+        _: u64,
+        _: u64,
+        segments: Segments,
+        _: bool,
+    ) -> Result<(), Full<Segments>> {
+        Err(Full(segments))
+    }
+
     fn sync(&mut self, _: Fd, _: u64, _: bool) -> Result<(), Full<()>> {
         Err(Full(()))
     }

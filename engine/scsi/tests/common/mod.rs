@@ -18,7 +18,7 @@ use portico_scsi::original::{Installment, Original};
 use portico_scsi::reservation::NexusId;
 use portico_scsi::sense::{AdditionalSense, Outcome, Sense};
 use portico_scsi::token::{PopulateToken, WriteUsingToken};
-use portico_scsi::unit::{Geometry, LogicalUnit, WriteCache};
+use portico_scsi::unit::{AtomicWrites, Geometry, LogicalUnit, WriteCache};
 
 /// What an initiator sees of a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +67,12 @@ pub(crate) fn removable() -> LogicalUnit {
 /// A unit that serves every command of the table.
 pub(crate) fn thin() -> LogicalUnit {
     let groups = grouped(&[(256, AccessState::ActiveOptimized, &[PORT])]);
-    LogicalUnit { thin_provisioned: true, atomic_writes: true, target_port_groups: groups, ..removable() }
+    LogicalUnit {
+        thin_provisioned: true,
+        atomic_writes: AtomicWrites::Any,
+        target_port_groups: groups,
+        ..removable()
+    }
 }
 
 /// The target port that nexuses are at of which nothing else is said.

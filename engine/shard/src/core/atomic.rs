@@ -7,9 +7,10 @@
 //! fence refuses between the comparison and the write is not written.
 
 use portico_backstores::{Queue as _, Request};
-use portico_ring::Segments;
+use portico_ring::{Class, Segments};
 use portico_scsi::block::AtomicOperation;
 use portico_scsi::sense::{AdditionalSense, Outcome};
+use portico_scsi::unit::AtomicWrites;
 
 use super::medium::Refused;
 use super::series::fill;
@@ -127,11 +128,11 @@ impl<D: Driver> Core<D> {
         if !atomic.buffers.is_empty() {
             return true;
         }
-        let native = self.compares_by_itself(key);
+        let (native, untorn) = (self.compares_by_itself(key), self.is_untorn(key));
         let Some(Task { work: Work::Atomic(atomic), .. }) = self.tasks.get_mut(key) else { return false };
         atomic.native = native;
         let length = if native { atomic.data.len() } else { piece_length(atomic.length_bytes) };
-        match self.take_memory(length) {
+        match if untorn { self.take_one_piece(length) } else { self.take_memory(length) } {
             Some(list) => {
                 self.charge(key, length as u64);
                 self.take_back(key, list);
@@ -153,6 +154,31 @@ impl<D: Driver> Core<D> {
         atomic.operation == AtomicOperation::CompareAndWrite
             && atomic.data.len() <= PIECE_BYTES_MAX
             && queue.is_some_and(|queue| queue.compares(atomic.offset_bytes, atomic.length_bytes))
+    }
+
+    /// Whether its data reach the medium as one write that a loss of power does not tear (SBC-4 §4.29).
+    fn is_untorn(&self, key: Key<Task>) -> bool {
+        let Some(Task { work: Work::Atomic(atomic), unit: Some(unit), .. }) = self.tasks.get(key) else {
+            return false;
+        };
+        let whole = self
+            .units
+            .get(*unit)
+            .is_some_and(|unit| matches!(unit.state.atomic_writes, AtomicWrites::Whole(_)));
+        atomic.operation == AtomicOperation::Write && whole
+    }
+
+    /// Memory for so many bytes in one piece, as the kernel wants them of such a write.
+    fn take_one_piece(&mut self, length: usize) -> Option<Segments> {
+        let arena = self.driver.arena();
+        let mut buffer = Class::ALL
+            .into_iter()
+            .filter(|class| class.bytes() >= length)
+            .find_map(|class| arena.take(class))?;
+        buffer.set_len(length);
+        let mut list = self.pool.list();
+        list.push(buffer).expect("there is room for one");
+        Some(list)
     }
 
     /// Buffers that come back from the medium, or have just been taken.
@@ -180,6 +206,7 @@ impl<D: Driver> Core<D> {
         if self.queue_behind(key, Line::Room) {
             return;
         }
+        let untorn = self.is_untorn(key);
         let Some(Task { work: Work::Atomic(atomic), unit: Some(unit), .. }) = self.tasks.get_mut(key) else {
             return;
         };
@@ -201,7 +228,12 @@ impl<D: Driver> Core<D> {
             }
             let durable = unit.state.mode.write_cache.must_be_stable(atomic.durable);
             let kind = OpKind::Store { length_bytes: length as u64 };
-            (kind, Request::Write { offset_bytes, segments, durable })
+            let request = if untorn {
+                Request::WriteUntorn { offset_bytes, segments, durable }
+            } else {
+                Request::Write { offset_bytes, segments, durable }
+            };
+            (kind, request)
         } else {
             (OpKind::Fetch { at_bytes }, Request::Read { offset_bytes, segments })
         };

@@ -283,7 +283,7 @@ impl<D: Driver> Core<D> {
             return self.write_zeroes_instead(op.task);
         }
         if let Err(error @ (MediumError::Differs | MediumError::Unsupported)) = result
-            && matches!(task.work, Work::Atomic(_))
+            && matches!(&task.work, Work::Atomic(atomic) if atomic.native)
         {
             return self.atomic_refused(op.task, error == MediumError::Differs, segments);
         }
@@ -464,6 +464,18 @@ impl<D: Driver> portico_backstores::Ring for Adapter<'_, D> {
     ) -> Result<(), Segments> {
         let (fd, tag) = (Fd::from_bits(file.0), self.tag(slot));
         self.driver.write(fd, tag, offset_bytes, segments, skip_bytes, durable).map_err(|full| full.0)
+    }
+
+    fn write_untorn(
+        &mut self,
+        file: FileHandle,
+        slot: Slot,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Segments> {
+        let (fd, tag) = (Fd::from_bits(file.0), self.tag(slot));
+        self.driver.write_untorn(fd, tag, offset_bytes, segments, durable).map_err(|full| full.0)
     }
 
     fn sync(&mut self, file: FileHandle, slot: Slot) -> bool {

@@ -2,6 +2,7 @@
 
 use portico_backstores::{NullStore, RamStore};
 use portico_model::peer::{Claim, PeerLetter, Stamp, Word};
+use portico_scsi::unit::AtomicWrites;
 
 use super::*;
 
@@ -301,4 +302,58 @@ fn what_nothing_is_known_of_is_yielded_at_once() {
     assert_eq!(told(&bench), [Word::Yield(stamp)]);
     say(&mut bench, Word::Join);
     assert_eq!(told(&bench), [Word::Welcome { is_member: false, clock: 0, claims: Vec::new() }]);
+}
+
+/// A unit whose medium keeps 16 KiB whole over a loss of power, and what is on it.
+fn one_untorn() -> (Bench, Peer, Rc<RefCell<Vec<u8>>>) {
+    let mut bench = Bench::new();
+    let caching = Caching { writes_punt: false, depth: 8, untorn_bytes: 16 << 10, ..Caching::default() };
+    bench.open_cached(1, 512, caching);
+    let atomic_writes = AtomicWrites::Whole(32.try_into().expect("not zero"));
+    bench.install_state(1, 2, WriteCache::WriteBack, LogicalUnit { atomic_writes, ..disk() });
+    let medium = Rc::new(RefCell::new(vec![0xaa; 64 * 512]));
+    bench.world.borrow_mut().disk = Some(Rc::clone(&medium));
+    let peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    (bench, peer, medium)
+}
+
+fn write_atomic(bench: &mut Bench, peer: &mut Peer, tag: u32, lba: u64, blocks: u16) {
+    let mut cdb = transfer(0x9c, lba, 0);
+    (cdb[10..12]).fill(0);
+    cdb[12..14].copy_from_slice(&blocks.to_be_bytes());
+    let data = vec![0xbb; usize::from(blocks) * 512];
+    bench.command(peer, 0, tag, cdb, u32::try_from(data.len()).expect("short"), &data);
+}
+
+/// After a loss of power at any moment, with as much of each write on the medium as there may be.
+#[test]
+fn a_loss_of_power_tears_a_write_and_no_atomic_write() {
+    for kept_bytes in [0, 512, 8192, 16384 - 512] {
+        let (mut bench, mut peer, medium) = one_untorn();
+        write_atomic(&mut bench, &mut peer, 1, 32, 32);
+        bench.world.borrow_mut().cut_power(&mut medium.borrow_mut(), kept_bytes);
+        assert!(medium.borrow().iter().all(|byte| *byte == 0xaa), "{kept_bytes}: none of it");
+
+        let (mut bench, mut peer, medium) = one_untorn();
+        let data = vec![0xbb; 16 << 10];
+        bench.command(&mut peer, 0, 1, transfer(0x8a, 32, 16 << 10), 16 << 10, &data);
+        bench.world.borrow_mut().cut_power(&mut medium.borrow_mut(), kept_bytes);
+        let new = medium.borrow().iter().filter(|byte| **byte == 0xbb).count();
+        assert_eq!(new, kept_bytes, "of a WRITE there is what there is");
+    }
+}
+
+#[test]
+fn an_atomic_write_is_one_write_of_the_medium_and_only_of_the_length_that_it_keeps_whole() {
+    let (mut bench, mut peer, medium) = one_untorn();
+    write_atomic(&mut bench, &mut peer, 1, 32, 32);
+    let whole = What::WriteUntorn { offset_bytes: 32 * 512, length_bytes: 16 << 10, durable: false };
+    assert_eq!(bench.land(), whole);
+    assert_eq!(bench.heard(&peer), [Heard::Status(1, GOOD)]);
+    assert!(medium.borrow()[32 * 512..].iter().all(|byte| *byte == 0xbb));
+    for (tag, lba, blocks) in [(2, 32, 16), (3, 16, 32), (4, 0, 33), (5, 0, 64)] {
+        write_atomic(&mut bench, &mut peer, tag, lba, blocks);
+        assert_eq!(bench.heard(&peer), [Heard::Status(tag, CHECK_CONDITION)], "{blocks} blocks at {lba}");
+    }
+    assert!(bench.world.borrow().at_medium.is_empty());
 }

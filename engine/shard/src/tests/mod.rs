@@ -133,6 +133,10 @@ impl Bench {
 
     /// The same, where the medium takes only memory that is aligned.
     fn open_aligned(&mut self, unit: u32, depth: u32, memory_alignment: u32) {
+        self.open_cached(unit, memory_alignment, Caching { writes_punt: false, depth, ..Caching::default() });
+    }
+
+    fn open_cached(&mut self, unit: u32, memory_alignment: u32, caching: Caching) {
         let geometry = MediumGeometry {
             block_length: 512,
             blocks: BLOCKS,
@@ -143,7 +147,6 @@ impl Bench {
             volatile_cache: true,
             read_only: false,
         };
-        let caching = Caching { writes_punt: false, depth, ..Caching::default() };
         let medium = Medium::File(FileStore::simulated(u64::from(unit), geometry, caching));
         self.open_medium(unit, medium);
     }

@@ -85,6 +85,7 @@ impl Operation {
 pub(super) enum What {
     Read { offset_bytes: u64, length_bytes: usize },
     Write { offset_bytes: u64, length_bytes: usize, durable: bool },
+    WriteUntorn { offset_bytes: u64, length_bytes: usize, durable: bool },
     Clear { offset_bytes: u64, length_bytes: u64, deallocate: bool },
     Sync,
 }
@@ -140,7 +141,9 @@ impl World {
         let Operation { tag, what, segments, skip_bytes, .. } = operation;
         let length = match what {
             What::Sync | What::Clear { .. } => 0,
-            What::Write { length_bytes, .. } | What::Read { length_bytes, .. } => length_bytes,
+            What::Write { length_bytes, .. }
+            | What::WriteUntorn { length_bytes, .. }
+            | What::Read { length_bytes, .. } => length_bytes,
         };
         let mut segments = segments;
         if let (Some(disk), Some(segments)) = (&self.disk, &mut segments) {
@@ -160,6 +163,19 @@ impl World {
         let result = Ok(u32::try_from(length).expect("a piece is small"));
         self.done.push_back(Completion { tag, result, payload, more: false });
         Some(what)
+    }
+
+    /// The power fails while something is at the medium: of each write its first `kept_bytes` are there, of an untorn one
+    /// nothing, for not all of it is.
+    pub(super) fn cut_power(&mut self, medium: &mut [u8], kept_bytes: usize) {
+        for operation in self.at_medium.drain(..) {
+            if let What::Write { offset_bytes, .. } = operation.what {
+                let at = usize::try_from(offset_bytes).expect("a small disk");
+                let bytes = operation.bytes();
+                let kept_bytes = kept_bytes.min(bytes.len());
+                medium[at..at + kept_bytes].copy_from_slice(&bytes[..kept_bytes]);
+            }
+        }
     }
 
     /// The first operation at a medium, which is a sync, fails.
@@ -204,7 +220,12 @@ impl World {
 
 /// Reads from the disk, or writes to it.
 fn move_bytes(disk: &mut [u8], what: What, segments: &mut Segments) {
-    let (What::Read { offset_bytes, .. } | What::Write { offset_bytes, .. }) = what else { return };
+    let (What::Read { offset_bytes, .. }
+    | What::Write { offset_bytes, .. }
+    | What::WriteUntorn { offset_bytes, .. }) = what
+    else {
+        return;
+    };
     let mut at = usize::try_from(offset_bytes).expect("a small disk");
     for slice in segments.slices_mut() {
         let place = &mut disk[at..at + slice.len()];
@@ -352,6 +373,20 @@ impl Driver for TestDriver {
     ) -> Result<(), Full<Segments>> {
         let what = What::Write { offset_bytes, length_bytes: segments.length_bytes() - skip_bytes, durable };
         self.begin(fd, tag, what, Some(segments), skip_bytes);
+        Ok(())
+    }
+
+    fn write_untorn(
+        &mut self,
+        fd: Fd,
+        tag: u64,
+        offset_bytes: u64,
+        segments: Segments,
+        durable: bool,
+    ) -> Result<(), Full<Segments>> {
+        assert_eq!(segments.slices().count(), 1, "the kernel takes one piece of memory");
+        let what = What::WriteUntorn { offset_bytes, length_bytes: segments.length_bytes(), durable };
+        self.begin(fd, tag, what, Some(segments), 0);
         Ok(())
     }
 

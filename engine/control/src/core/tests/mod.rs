@@ -201,7 +201,13 @@ impl World {
     pub(super) fn open(&mut self, unit: UnitId) {
         self.disks += 1;
         let medium = self.disks;
-        let opened = Opened { medium, size_bytes: 1 << 20, physical_block_bytes: None, read_only: false };
+        let opened = Opened {
+            medium,
+            size_bytes: 1 << 20,
+            physical_block_bytes: None,
+            read_only: false,
+            untorn_bytes: None,
+        };
         self.tell(Mail::DeviceOpened { unit, result: Ok(opened) });
     }
 
@@ -213,7 +219,13 @@ impl World {
                 if self.manners.opens {
                     self.disks += 1;
                     let (medium, size_bytes) = (self.disks, 1 << 20);
-                    let opened = Opened { medium, size_bytes, physical_block_bytes: None, read_only: false };
+                    let opened = Opened {
+                        medium,
+                        size_bytes,
+                        physical_block_bytes: None,
+                        read_only: false,
+                        untorn_bytes: None,
+                    };
                     self.mail.push_back(Mail::DeviceOpened { unit, result: Ok(opened) });
                 }
             }
