@@ -9,6 +9,7 @@ mod error;
 mod holder;
 mod regular;
 mod system;
+mod thin;
 
 pub use block::{BlockOptions, open_block};
 pub use error::{OpenError, Warning};
@@ -53,8 +54,8 @@ pub fn current_size_bytes(store: &FileStore) -> io::Result<Option<u64>> {
     }
 }
 
-/// What the file system below a regular file has left, and what of it the file takes, in bytes; `None` for anything else. May
-/// block.
+/// What the file system below a regular file has left, or the pool below a thin volume of the device mapper, and what of it is
+/// taken by this medium, in bytes; `None` for anything else. May block.
 ///
 /// # Errors
 /// What the kernel says.
@@ -64,7 +65,7 @@ pub fn pool_bytes(store: &FileStore) -> io::Result<Option<(u64, u64)>> {
     let Some(file) = store.file() else { return Ok(None) };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Ok(None);
+        return thin::pool_bytes(metadata.rdev());
     }
     Ok(Some((system::available_bytes(file)?, metadata.blocks() * STAT_BLOCK_BYTES)))
 }

@@ -120,6 +120,68 @@ pub(super) fn sector_bytes(file: &File) -> io::Result<(u32, u32)> {
 /// `_IOR(0x12, 114, size_t)`.
 const BLKGETSIZE64: libc::Ioctl = 0x8008_1272;
 
+/// What is asked of the target of a mapped device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// How it stands.
+    Status,
+    /// What it was made of.
+    Table,
+}
+
+/// The type of the only target of a device of the device mapper, and what it says; `None` where it has several or none. ENXIO
+/// for any other device.
+pub(super) fn mapped_target(device: u64, asks: Asks) -> io::Result<Option<(String, String)>> {
+    let control = File::options().read(true).write(true).open("/dev/mapper/control")?;
+    let mut bytes = [0; DM_BYTES];
+    // struct dm_ioctl of <linux/dm-ioctl.h>: version, data_size, data_start, …, flags at 28, dev at 40. A pool does not write
+    // its metadata first.
+    let flags = DM_NOFLUSH | if asks == Asks::Table { DM_STATUS_TABLE } else { 0 };
+    let numbers = [(0, 4), (12, DM_BYTES), (16, DM_HEADER_BYTES), (28, flags)];
+    for (at, number) in numbers {
+        bytes[at..at + 4].copy_from_slice(&u32::try_from(number).expect("a small number").to_ne_bytes());
+    }
+    bytes[40..48].copy_from_slice(&device.to_ne_bytes());
+    let mut request = DmRequest(bytes);
+    // SAFETY: DM_TABLE_STATUS reads and writes as many bytes as data_size says, all of which are ours and live through the
+    // call, and which are aligned as the structure is.
+    check(unsafe { libc::ioctl(control.as_raw_fd(), DM_TABLE_STATUS, request.0.as_mut_ptr()) })?;
+    Ok(target_of(&request.0))
+}
+
+/// struct dm_target_spec, and the text behind it.
+fn target_of(answer: &[u8; DM_BYTES]) -> Option<(String, String)> {
+    let number =
+        |at: usize| answer.get(at..at + 4).map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("four")));
+    let start = usize::try_from(number(16)?).ok()?;
+    let is_whole = number(28)? & DM_BUFFER_FULL == 0;
+    if number(20)? != 1 || !is_whole {
+        return None;
+    }
+    let text = |bytes: &[u8]| -> Option<String> {
+        let length = bytes.iter().position(|byte| *byte == 0)?;
+        String::from_utf8(bytes[..length].to_vec()).ok()
+    };
+    let name = answer.get(start + DM_TYPE_AT..start + DM_TARGET_BYTES)?;
+    Some((text(name)?, text(answer.get(start + DM_TARGET_BYTES..)?)?))
+}
+
+/// Aligned as struct dm_ioctl.
+#[repr(align(8))]
+struct DmRequest([u8; DM_BYTES]);
+
+const DM_BYTES: usize = 4096;
+/// Bytes of struct dm_ioctl.
+const DM_HEADER_BYTES: usize = 312;
+/// Bytes of struct dm_target_spec, whose last sixteen are the type's name.
+const DM_TARGET_BYTES: usize = 40;
+const DM_TYPE_AT: usize = 24;
+/// `_IOWR(0xfd, 12, struct dm_ioctl)`.
+const DM_TABLE_STATUS: libc::Ioctl = 0xc138_fd0c;
+const DM_STATUS_TABLE: usize = 1 << 4;
+const DM_BUFFER_FULL: u32 = 1 << 8;
+const DM_NOFLUSH: usize = 1 << 11;
+
 fn check(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -74,6 +74,7 @@ const STEPS: &[&str] = &[
     "cleared",
     "blkdiscard",
     "fstrim",
+    "thin-pool",
     "xcopy",
     "odx",
     "revoked",
@@ -101,6 +102,12 @@ HANDLER vdisk_fileio {
 		thin_provisioned 1
 	}
 }
+HANDLER vdisk_blockio {
+	DEVICE thinpool {
+		filename /dev/mapper/pooled
+		thin_provisioned 1
+	}
+}
 TARGET_DRIVER iscsi {
 	enabled 1
 	TARGET iqn.2026-11.test:a {
@@ -109,6 +116,7 @@ TARGET_DRIVER iscsi {
 		allowed_portal 127.0.0.1
 		LUN 0 shared
 		LUN 1 thin
+		LUN 2 thinpool
 	}
 	TARGET iqn.2026-11.test:b {
 		enabled 1
