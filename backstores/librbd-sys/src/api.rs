@@ -111,6 +111,7 @@ functions! {
         rados_create2: fn(*mut Rados, *const c_char, *const c_char, u64) -> c_int;
         rados_conf_read_file: fn(Rados, *const c_char) -> c_int;
         rados_conf_set: fn(Rados, *const c_char, *const c_char) -> c_int;
+        rados_conf_get: fn(Rados, *const c_char, *mut c_char, usize) -> c_int;
         rados_connect: fn(Rados) -> c_int;
         rados_shutdown: fn(Rados);
         rados_getaddrs: fn(Rados, *mut *mut c_char) -> c_int;

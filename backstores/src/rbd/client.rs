@@ -4,9 +4,11 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
+use std::num::NonZero;
 use std::ptr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use portico_librbd_sys::Api;
@@ -45,6 +47,17 @@ impl Client {
     /// # Errors
     /// What was tried, and what Ceph said.
     pub(super) fn connect(options: &RbdOptions) -> Result<Self, CephError> {
+        // Those that librbd's threads may use: they are not bound to those of the shards.
+        let processors = thread::available_parallelism().map_or(usize::MAX, NonZero::get);
+        let client = Self::configured(options, processors)?;
+        // SAFETY: the handle is ours and configured.
+        let connected = unsafe { (client.api.rados_connect)(client.rados) };
+        told(connected, || format!("connecting to the cluster as client.{}", options.client))?;
+        Ok(client)
+    }
+
+    /// One that has its settings, and is not connected.
+    fn configured(options: &RbdOptions, processors: usize) -> Result<Self, CephError> {
         let api = Api::get().map_err(|error| CephError { errno: libc::ENOSYS, words: error.to_string() })?;
         let name = text(&format!("client.{}", options.client))?;
         let mut rados = ptr::null_mut();
@@ -52,14 +65,11 @@ impl Client {
         let made = unsafe { (api.rados_create2)(&raw mut rados, c"ceph".as_ptr(), name.as_ptr(), 0) };
         told(made, || format!("a client named client.{}", options.client))?;
         let client = Self { api, rados };
-        client.configure(options)?;
-        // SAFETY: the handle is ours and configured.
-        let connected = unsafe { (api.rados_connect)(rados) };
-        told(connected, || format!("connecting to the cluster as client.{}", options.client))?;
+        client.configure(options, processors)?;
         Ok(client)
     }
 
-    fn configure(&self, options: &RbdOptions) -> Result<(), CephError> {
+    fn configure(&self, options: &RbdOptions, processors: usize) -> Result<(), CephError> {
         let path = options.conf.as_deref().map(text).transpose()?;
         let given = path.as_ref().map_or(ptr::null(), |path| path.as_ptr());
         // SAFETY: null stands for the usual places; else it is a C string that lives through the call.
@@ -68,6 +78,9 @@ impl Client {
         told(read, || format!("reading Ceph's configuration from {shown}"))?;
         if let Some(keyring) = &options.keyring {
             self.set("keyring", keyring)?;
+        }
+        if processors <= FEW_PROCESSORS && self.setting(THREADS)? == THREADS_BY_DEFAULT {
+            self.set(THREADS, "1")?;
         }
         for (name, value) in &options.settings {
             self.set(name, value)?;
@@ -81,6 +94,18 @@ impl Client {
         // SAFETY: both are C strings that live through the call.
         let set = unsafe { (self.api.rados_conf_set)(self.rados, key.as_ptr(), given.as_ptr()) };
         told(set, || format!("Ceph's option {name} = {value}"))
+    }
+
+    /// An option of Ceph's, as it stands now.
+    fn setting(&self, name: &str) -> Result<String, CephError> {
+        let key = text(name)?;
+        let mut value = [0 as c_char; VALUE_BYTES];
+        // SAFETY: the name is a C string that lives through the call, which writes at most so many bytes.
+        let got =
+            unsafe { (self.api.rados_conf_get)(self.rados, key.as_ptr(), value.as_mut_ptr(), value.len()) };
+        told(got, || format!("Ceph's option {name}"))?;
+        // SAFETY: the call succeeded, so it is a C string.
+        Ok(unsafe { CStr::from_ptr(value.as_ptr()) }.to_string_lossy().into_owned())
     }
 
     /// This client's address, as the cluster's blocklist names it.
@@ -241,6 +266,11 @@ impl Image {
         Ok(unsafe { CStr::from_ptr(id.as_ptr()) }.to_owned())
     }
 
+    /// Whether it is a mirror's copy of an image elsewhere, or was demoted to one.
+    pub(super) fn is_mirrors_copy(&self) -> Result<bool, CephError> {
+        Ok(self.inner().features()? & FEATURE_NON_PRIMARY != 0)
+    }
+
     /// Whether a LUKS header stands at its beginning, as `rbd encryption format` and `cryptsetup` write it.
     pub(super) fn is_encrypted(&self) -> bool {
         let mut bytes = [0_u8; LUKS_MAGIC.len()];
@@ -265,12 +295,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Refuses what cannot be served truthfully.
-    fn check(&self, options: &RbdOptions) -> Result<(), CephError> {
+    fn features(&self) -> Result<u64, CephError> {
         let mut features = 0;
         // SAFETY: the image is open; the call writes one number.
         let asked = unsafe { (self.client.api.rbd_get_features)(self.image, &raw mut features) };
         told(asked, || "asking for the image's features".to_owned())?;
+        Ok(features)
+    }
+
+    /// Refuses what cannot be served truthfully.
+    fn check(&self, options: &RbdOptions) -> Result<(), CephError> {
+        let features = self.features()?;
         let refused = [
             (FEATURE_JOURNALING, "is journaled, which is not served: `rbd feature disable … journaling`"),
             (FEATURE_MIGRATING, "is being migrated: open it when `rbd migration commit` is through"),
@@ -322,6 +357,13 @@ impl Inner {
         Ok(())
     }
 }
+
+/// How many of librados's threads begin and end a client's operations.
+const THREADS: &str = "librados_thread_count";
+const THREADS_BY_DEFAULT: &str = "2";
+/// Where the shards, librados's messengers and perhaps the OSDs have no more than these, a second such thread runs instead of
+/// one of them, and the two wake each other: one alone takes the next operation before it sleeps.
+const FEW_PROCESSORS: usize = 2;
 
 /// Caches that are off, and what says so.
 const UNCACHED: &[(&str, &str)] = &[("rbd_cache", "false"), ("rbd_persistent_cache_mode", "disabled")];
@@ -422,4 +464,38 @@ fn told(answer: c_int, what: impl FnOnce() -> String) -> Result<(), CephError> {
     };
     let words = format!("{}{hint} ({})", what(), io::Error::from_raw_os_error(-answer));
     Err(CephError { errno: -answer, words })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs Ceph's libraries, and no cluster.
+    #[test]
+    fn few_processors_have_one_thread_unless_ceph_is_told_otherwise() {
+        if Api::get().is_err() {
+            return;
+        }
+        let conf = std::env::temp_dir().join(format!("portico-threads-{}.conf", std::process::id()));
+        let threads = |text: &str, settings: &[(&str, &str)], processors| {
+            std::fs::write(&conf, text).unwrap();
+            let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let options = RbdOptions {
+                conf: Some(conf.to_string_lossy().into_owned()),
+                settings: settings.collect(),
+                ..RbdOptions::new("pool", "disk")
+            };
+            let client = Client::configured(&options, processors).map_err(|error| error.words).unwrap();
+            client.setting(THREADS).map_err(|error| error.words).unwrap()
+        };
+        let (nothing, three) = ("[global]\n", "[client]\nlibrados_thread_count = 3\n");
+        let found = [
+            threads(nothing, &[], 2),
+            threads(nothing, &[], 3),
+            threads(three, &[], 1),
+            threads(nothing, &[(THREADS, "2")], 1),
+        ];
+        std::fs::remove_file(&conf).unwrap();
+        assert_eq!(found, ["1", "2", "3", "2"]);
+    }
 }

@@ -86,6 +86,8 @@ impl fmt::Display for RbdOptions {
 pub enum Health {
     /// It may.
     Open,
+    /// It has become a mirror's copy, which takes no writes; it comes back when it is promoted.
+    Demoted,
     /// This client was put on the blocklist; a new one is on its way.
     ShutOut,
     /// A write's outcome is unknown. Nothing goes on until the client that sent it is shut out.
@@ -197,6 +199,7 @@ impl RbdStore {
         match self.health.load(Ordering::Acquire) {
             OPEN => Health::Open,
             _ if self.is_gone.load(Ordering::Acquire) => Health::Gone,
+            DEMOTED => Health::Demoted,
             SHUT_OUT => Health::ShutOut,
             _ => Health::InDoubt,
         }
@@ -241,7 +244,7 @@ impl RbdStore {
     pub(super) fn refusal(&self) -> Option<MediumError> {
         match self.health() {
             Health::Open => None,
-            Health::ShutOut | Health::InDoubt => Some(MediumError::BecomingReady),
+            Health::Demoted | Health::ShutOut | Health::InDoubt => Some(MediumError::BecomingReady),
             Health::Gone => Some(MediumError::Removed),
         }
     }
@@ -265,10 +268,11 @@ impl RbdStore {
                 self.close(epoch, SHUT_OUT);
                 MediumError::BecomingReady
             }
-            // Another client has the exclusive lock and does not give it up, or has locked the image by `rbd lock add`.
+            // Another client has the exclusive lock and does not give it up, or the image was demoted: the keeper looks.
             libc::EROFS | libc::EBUSY if kind.changes() && !self.geometry.read_only => {
                 if !self.is_locked_out.swap(true, Ordering::Relaxed) {
                     tracing::warn!(image = %self.options, "the image is locked by another client: writes are NOT READY");
+                    let _ = self.keeper.try_send(());
                 }
                 MediumError::BecomingReady
             }
@@ -292,7 +296,8 @@ impl RbdStore {
                 IN_DOUBT => {
                     "a write timed out, and may still land: this client is shut out before anything goes on"
                 }
-                _ => "this client was put on the blocklist",
+                SHUT_OUT => "this client was put on the blocklist",
+                _ => "it was demoted to a mirror's copy: it is closed until it is promoted",
             };
             tracing::warn!(image = %self.options, reason, "the image is closed");
         }
@@ -300,6 +305,16 @@ impl RbdStore {
         self.health.store(before.max(why), Ordering::Release);
         // One call is enough: the keeper goes on until the image is back.
         let _ = self.keeper.try_send(());
+    }
+
+    /// librbd refuses the writes of one that was demoted, and goes on to refuse them when it has been promoted again. So it is
+    /// opened anew then.
+    fn close_if_demoted(&self) {
+        let (image, epoch) = self.current();
+        let is_copy = || image.is_mirrors_copy().unwrap_or(false);
+        if !self.geometry.read_only && self.health() == Health::Open && is_copy() {
+            self.close(epoch, DEMOTED);
+        }
     }
 
     /// How large the image is now, if not as before. It takes requests up to there when this has returned.
@@ -325,7 +340,8 @@ impl RbdStore {
         let image = Arc::new(Image::open(client, &self.options, &self.keeper)?);
         if image.id()? != self.id {
             let words = format!(
-                "the image {} was removed, and another made by its name: the gateway has to be started again to serve it",
+                "the image {} was removed, and another made by its name: take its device out of the configuration and put it \
+                 in again to serve that",
                 self.options
             );
             return Err(CephError { errno: libc::ENOENT, words });
@@ -343,7 +359,10 @@ impl RbdStore {
 /// with the store.
 fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>, announce: &dyn Fn(u64)) {
     while calls.recv().is_ok() {
-        let mut pause = PAUSE_FIRST;
+        if let Some(strong) = store.upgrade() {
+            strong.close_if_demoted();
+        }
+        let (mut pause, mut said) = (PAUSE_FIRST, String::new());
         while let Some(strong) = store.upgrade() {
             if strong.health() == Health::Open {
                 break;
@@ -356,7 +375,10 @@ fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>, announce: &dyn Fn(u64)) {
                 Err(CephError { errno, words: reason }) => {
                     strong.is_gone.store(errno == libc::ENOENT, Ordering::Release);
                     let (image, health) = (&strong.options, strong.health());
-                    tracing::warn!(%image, ?health, reason, "the image is closed. It is tried again");
+                    if reason != said {
+                        tracing::warn!(%image, ?health, reason, "the image is closed. It is tried again");
+                        said = reason;
+                    }
                 }
             }
             drop(strong);
@@ -372,8 +394,9 @@ fn keep(store: &Weak<RbdStore>, calls: &Receiver<()>, announce: &dyn Fn(u64)) {
 
 /// [`Health`] as numbers, in the order of their weight.
 const OPEN: u8 = 0;
-const SHUT_OUT: u8 = 1;
-const IN_DOUBT: u8 = 2;
+const DEMOTED: u8 = 1;
+const SHUT_OUT: u8 = 2;
+const IN_DOUBT: u8 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //!
 //! Beside the images stands a RAM disk. Whatever the cluster does, each of its commands completes.
 
+mod administered;
 mod contents;
 mod outages;
 mod shared;
@@ -95,7 +96,19 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("the exclusive lock is taken for good: READs go on, WRITEs are not ready", outages::is_locked_out),
     ("the pool is full: WRITEs say so, and go on when there is room", outages::fills_the_pool),
     ("the image is resized under load: its sessions are told, and commands go on", outages::is_resized),
-    ("the image is removed under load: another by its name is not taken for it", outages::loses_the_image),
+    (
+        "the image is removed under load: another by its name is not taken for it, unless the device is put in anew",
+        outages::loses_the_image,
+    ),
+    ("`rbd lock add`: WRITEs wait until the lock is removed, READs go on", administered::waits_for_a_locker),
+    (
+        "the image is demoted: it is closed until it is promoted, and may be served read-only",
+        administered::is_demoted,
+    ),
+    (
+        "an image that is served is not migrated; one in migration becomes ready when that is through",
+        administered::is_migrated,
+    ),
 ];
 
 /// A gateway and the image that it serves, made anew for each scenario.
@@ -118,18 +131,28 @@ impl<'a> Site<'a> {
 
     /// Starts the gateway with a RAM disk, the image with these further attributes, and another image, as LUNs 0, 1, 2.
     fn start(&mut self, attributes: &[&str]) -> Result<()> {
+        self.configure(attributes, true)?;
+        self.gateway.start()
+    }
+
+    /// Writes the configuration for [`Site::start`], with the image or without it.
+    fn configure(&self, attributes: &[&str], has_image: bool) -> Result<()> {
         let conf = format!("conf {}", self.cluster.conf().display());
         let mut lines = vec![format!("pool {}", self.pool), format!("image {}", self.image), conf.clone()];
         lines.extend(attributes.iter().map(|line| (*line).to_owned()));
         let memory = vec!["size 16777216".to_owned()];
         let other = vec![format!("filename rbd:rbd/{OTHER_IMAGE}"), conf];
-        let devices = [
+        let mut devices = vec![
             Device { handler: "vdisk_ram", name: "memory", attributes: memory },
             Device { handler: "vdisk_rbd", name: "image", attributes: lines },
             Device { handler: "vdisk_rbd", name: "other", attributes: other },
         ];
-        self.gateway.configure(&gateway::configuration(&devices))?;
-        self.gateway.start()
+        let mut luns = vec![(0, "memory"), (1, "image"), (2, "other")];
+        if !has_image {
+            devices.remove(1);
+            luns.remove(1);
+        }
+        self.gateway.configure(&gateway::configuration_with(&devices, &luns, &[]))
     }
 
     fn log_in(&self, number: u16) -> Result<Initiator> {

@@ -371,9 +371,18 @@ pub(super) fn loses_the_image(site: &mut Site<'_>) -> Result<()> {
         let other = one(&mut initiator, Io::read(DISK, 0, CELL_BYTES))?;
         expect_sense(&other, (2, 4, 0), "a READ of an image that is another one")
     })?;
+    // As long as a session has it, it is not taken out.
+    site.configure(&[], false)?;
+    site.gateway.reload()?;
+    site.hear("not done: close device image")?;
     drop(initiator);
-    site.gateway.stop()?;
-    site.start(&[])?;
+    let is_out = || {
+        site.gateway.reload()?;
+        Ok(site.gateway.log().contains("device image is closed"))
+    };
+    until(is_out, "the device is taken out")?;
+    site.configure(&[], true)?;
+    site.gateway.reload()?;
     let mut initiator = site.log_in_to_image(2)?;
     let read = one(&mut initiator, Io::read(DISK, 0, CELL_BYTES))?;
     if read.data == vec![0; CELL_BYTES] { Ok(()) } else { Err(Failure::new("the new image is not empty")) }
