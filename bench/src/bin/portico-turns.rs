@@ -28,6 +28,8 @@ enum What {
     ReadNull,
     /// A read of a RAM disk
     ReadRam,
+    /// 64 reads of a null unit that come at once
+    Read64Null,
     /// 64 reads of a RAM disk that come at once
     Read64Ram,
     /// A write to a RAM disk
@@ -38,12 +40,12 @@ enum What {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let kind = if cli.what == What::ReadNull { Kind::Null } else { Kind::Ram };
+    let kind = if matches!(cli.what, What::ReadNull | What::Read64Null) { Kind::Null } else { Kind::Ram };
     let mut world = World::new(kind);
     for _ in 0..cli.warm_up + cli.count {
         let (count, is_write) = match cli.what {
             What::ReadNull | What::ReadRam => (1, false),
-            What::Read64Ram => (64, false),
+            What::Read64Null | What::Read64Ram => (64, false),
             What::WriteRam => (1, true),
             What::Write64Ram => (64, true),
         };

@@ -464,6 +464,14 @@ fn extent(cdb: &[u8]) -> Extent {
     }
 }
 
+/// The blocks of a READ whose CDB is one of this row, complete and without a bit that the row has not; `None` of any other.
+#[inline]
+pub(crate) fn read_extent(row: &Opcode, cdb: &[u8]) -> Option<Extent> {
+    let reads = matches!(row.decoder, Decoder::Read6 | Decoder::Read10 | Decoder::Read12 | Decoder::Read16);
+    let fields = cdb.get(..row.usage.len()).filter(|_| reads)?;
+    row.reserved_bit(cdb).is_none().then(|| extent(fields))
+}
+
 fn read(cdb: &[u8]) -> Command {
     Command::Read {
         extent: extent(cdb),

@@ -27,7 +27,7 @@ use crate::report;
 use crate::reservation::{CommandClass, NexusId};
 use crate::sense::{AdditionalSense, Outcome, Sense, SenseFormat, SenseKey};
 use crate::token::{PopulateToken, WriteUsingToken};
-use crate::unit::{LogicalUnit, ModeChange, Readiness};
+use crate::unit::{Lba, LogicalUnit, ModeChange, Readiness};
 use crate::vpd;
 use crate::work::{self, Fill, Work, WorkKind};
 
@@ -164,6 +164,36 @@ pub fn begin(
     match judge(unit, nexus, me, context, cdb, reply) {
         Ok(action) => action,
         Err(outcome) => Action::Finish(outcome),
+    }
+}
+
+/// Judges the CDB of a READ that is answered where it is understood: its first block and how many there are, at least one, where
+/// [`begin`] would say [`MediumCommand::Read`]. `None` where it would say anything else, or the CDB is another one's: nothing
+/// has happened then, and [`begin`] is to be asked.
+#[inline]
+pub fn read_at_once(
+    unit: &LogicalUnit,
+    nexus: &NexusState,
+    me: NexusId,
+    context: &Context<'_>,
+    cdb: &[u8],
+) -> Option<(Lba, u32)> {
+    // Who is told of an attention is not the same afterwards.
+    if nexus.attentions.pending() {
+        return None;
+    }
+    let Lookup::Served(row) = opcodes::look_up(cdb) else { return None };
+    let extent = cdb::read_extent(row, cdb)?;
+    let is_admitted = row.is_served_by(unit)
+        && unit.reservation.admits(me, row.class_of(cdb))
+        && unit.pass(context.relative_target_port, row.access).is_ok()
+        && ready(unit, row).is_ok();
+    if !is_admitted {
+        return None;
+    }
+    match block::read(unit, extent, false, false) {
+        Ok(Some(MediumCommand::Read { lba, blocks, .. })) => Some((lba, blocks)),
+        _ => None,
     }
 }
 

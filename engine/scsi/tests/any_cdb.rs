@@ -139,6 +139,27 @@ proptest! {
         }
     }
 
+    /// The short judgement of a READ says what the long one says, or nothing; of one that nothing is in the way of, it does.
+    #[test]
+    fn a_read_that_is_judged_at_once_is_judged_as_all_are(cdb in any_cdb(), unit in any_unit(), attention: bool) {
+        let luns = [Lun::from_bytes([0; 8])];
+        let context = context(&luns);
+        let mut nexus = NexusState::new();
+        if !attention {
+            nexus.attentions.take();
+        }
+        let at_once = device_server::read_at_once(&unit, &nexus, NexusId(1), &context, &cdb);
+        let mut reply = vec![0; device_server::reply_bytes_max(&cdb, &context)];
+        let told = nexus;
+        let long = match device_server::begin(&unit, &mut nexus, NexusId(1), &context, &cdb, &mut reply) {
+            Action::Medium(MediumCommand::Read { lba, blocks, .. }) if told == nexus => Some((lba, blocks)),
+            _ => None,
+        };
+        // A self-test is a READ, too, of another CDB.
+        let reads = matches!(cdb.first(), Some(0x08 | 0x28 | 0xa8 | 0x88));
+        prop_assert_eq!(at_once, if reads && !attention { long } else { None });
+    }
+
     #[test]
     fn any_cdb_is_answered_where_there_is_no_unit(cdb in any_cdb(), lun: [u8; 8], well_known: bool) {
         let lun = if well_known { Lun::REPORT_LUNS } else { Lun::from_bytes(lun) };

@@ -1,6 +1,6 @@
 //! The full feature phase of a connection: PDUs that come, and the requests that they make.
 
-use portico_iscsi::framing::Lengths;
+use portico_iscsi::framing::{Digests, Lengths};
 use portico_iscsi::login::Completed;
 use portico_iscsi::moment::Moment;
 use portico_iscsi::session::KeepaliveTimes;
@@ -19,7 +19,7 @@ use crate::slab::Key;
 use crate::turn::{Mailbox, Shard};
 
 /// PDUs of one connection that one turn understands, so that its neighbours get their turn.
-const PDUS_PER_TURN: usize = 128;
+pub(crate) const PDUS_PER_TURN: usize = 128;
 
 /// PDUs other than SCSI commands and their data, and wrong ones, that a connection may send in a tenth of a second, and how many
 /// it may save: whoever sends more is heard later, so that pings and texts without end cost others nothing.
@@ -45,7 +45,14 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     }
 
     fn advance_session(&mut self, key: Key<Connection>, (session, seat): Place) {
-        for _ in 0..PDUS_PER_TURN {
+        let mut pdus_left = PDUS_PER_TURN;
+        while pdus_left > 0 {
+            let answered = self.answer_reads(key, (session, seat), pdus_left);
+            if answered > 0 {
+                pdus_left -= answered;
+                continue;
+            }
+            pdus_left -= 1;
             let Some(connection) = self.connections.get_mut(key) else { return };
             if connection.closing.is_some() {
                 return;
@@ -103,6 +110,18 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             }
         }
         self.make_ready(key);
+    }
+
+    /// Answers the READs that come next, as far as they can be answered where they are understood, and at most so many; how many.
+    fn answer_reads(&mut self, key: Key<Connection>, place: Place, count_max: usize) -> usize {
+        let Some(connection) = self.connections.get_mut(key) else { return 0 };
+        let is_read = matches!(connection.pdu, Pdu::Header)
+            && connection.inbound.front().is_some_and(ScsiCommand::reads)
+            && connection.digests == Digests::NONE;
+        if !is_read || connection.sending || connection.closing.is_some() || connection.rare_left == 0 {
+            return 0;
+        }
+        self.core.answer_reads(key, place, &mut connection.inbound, count_max)
     }
 
     /// Begins the command of this header, where it is its turn and its data segment is here: the short way of most commands.

@@ -394,6 +394,13 @@ impl Inbound {
         self.arrived_bytes == 0
     }
 
+    /// The first bytes that arrived, where as many lie in one place.
+    #[must_use]
+    #[inline]
+    pub fn front<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.arrived.front()?.first_chunk()
+    }
+
     /// Copies the first bytes that arrived without taking them; `false` when there are not as many.
     #[must_use]
     pub fn peek(&self, into: &mut [u8]) -> bool {

@@ -267,6 +267,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             relative_target_port: place.relative_target_port,
             target_port: port_name(&completed),
             wants_aligned: false,
+            lends: false,
             holding: Holding::default(),
             waiting: 0,
             fences: VecDeque::new(),

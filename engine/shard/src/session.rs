@@ -71,6 +71,8 @@ pub struct Session {
     pub tasks: Vec<Option<Key<Task>>>,
     /// Whether one of its units wants memory aligned.
     pub wants_aligned: bool,
+    /// Whether one of its units' media lends its memory.
+    pub lends: bool,
     /// What it has of the shard's memory.
     pub holding: Holding,
     /// Commands that wait because it has had its share.

@@ -171,6 +171,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
     pub fn turn(&mut self) -> io::Result<Turned> {
         self.core.now = self.core.driver.now();
         self.core.counters.turns += 1;
+        self.core.answers.begin_turn();
         if self.open_letters() == Turned::Stopped {
             return Ok(Turned::Stopped);
         }
@@ -463,6 +464,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.listed = false;
                 self.advance(key);
+                self.send_answers(key);
                 self.arm(key);
             }
         }
@@ -529,6 +531,21 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         }
     }
 
+    /// Sends what a connection was answered while it was understood, and what else it has to say.
+    fn send_answers(&mut self, key: Key<Connection>) {
+        if self.core.answers.is_empty() {
+            return;
+        }
+        // As in `flush`.
+        self.core.now = self.core.driver.now();
+        self.core.record_answers();
+        self.flush_one(key);
+        if let Some(message) = self.core.answers.take() {
+            // The connection is gone.
+            self.core.pool.keep_message(message);
+        }
+    }
+
     fn flush_one(&mut self, key: Key<Connection>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.sending {
@@ -539,7 +556,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             return;
         }
         self.core.note_speaker(key);
-        let mut message = self.core.pool.message();
+        let mut message = self.core.answers.take().unwrap_or_else(|| self.core.pool.message());
         connection.fill_replies(&mut message);
         let place = connection.place();
         if let Some((session, seat)) = place {

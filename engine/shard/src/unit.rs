@@ -120,15 +120,15 @@ impl Unit {
         }
     }
 
-    /// Records how long a command took, for which [`Unit::furnish`] has made room.
+    /// Records how long so many commands took, for which [`Unit::furnish`] has made room.
     #[inline]
-    pub fn note(&mut self, operation: Operation, lasted: Lasted) {
+    pub fn note(&mut self, operation: Operation, lasted: Lasted, commands: u32) {
         let run = &mut self.runs[operation as usize];
         if run.commands > 0 && run.lasted == lasted {
-            run.commands += 1;
+            run.commands += commands;
         } else {
             self.end_run(operation);
-            self.runs[operation as usize] = Run { lasted, commands: 1 };
+            self.runs[operation as usize] = Run { lasted, commands };
         }
     }
 
@@ -319,8 +319,8 @@ mod tests {
         unit.furnish(Operation::Read);
         unit.furnish(Operation::Write);
         for total_ns in [5000, 5000, 70_000, 5000] {
-            unit.note(Operation::Read, lasted(total_ns));
-            unit.note(Operation::Write, Lasted::default());
+            unit.note(Operation::Read, lasted(total_ns), 1);
+            unit.note(Operation::Write, Lasted::default(), 1);
         }
         let full = unit.turn_meter(UnitMeter::new(unit.id));
         let [read, write] = [Operation::Read, Operation::Write]

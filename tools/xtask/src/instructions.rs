@@ -23,8 +23,14 @@ pub(crate) struct Arguments {
 }
 
 /// What is counted: what `portico-turns` calls it, and the commands of one round.
-const CASES: [(&str, u64); 5] =
-    [("read-null", 1), ("read-ram", 1), ("read64-ram", 64), ("write-ram", 1), ("write64-ram", 64)];
+const CASES: [(&str, u64); 6] = [
+    ("read-null", 1),
+    ("read64-null", 64),
+    ("read-ram", 1),
+    ("read64-ram", 64),
+    ("write-ram", 1),
+    ("write64-ram", 64),
+];
 
 /// The command line's way in; `true` if nothing has grown.
 pub(crate) fn command(arguments: &Arguments) -> Result<bool> {

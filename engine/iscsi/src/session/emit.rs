@@ -65,7 +65,7 @@ pub struct TextPart {
 pub(super) const STAT_SN: core::ops::Range<usize> = 24..28;
 
 /// The SCSI status GOOD (SAM-5 §5.3.1).
-const GOOD: u8 = 0;
+pub(super) const GOOD: u8 = 0;
 
 impl Session {
     /// The next Data-In PDU of a read, if all of its data is there: `available_bytes` of the task's data, from offset 0.
@@ -414,7 +414,7 @@ impl Session {
         stat_sn
     }
 
-    fn tell_window(&mut self) -> (CmdSn, CmdSn) {
+    pub(super) fn tell_window(&mut self) -> (CmdSn, CmdSn) {
         self.grant();
         self.window.tell()
     }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `mod` | what comes in: [`Session::receive`], [`Session::data_arrived`], [`Session::next_request`] |
 //! | `emit` | what goes out: one method per PDU, with StatSN, ExpCmdSN, MaxCmdSN |
+//! | `at_once` | a read that comes and is answered in one |
 //! | `connection` | what is a connection's and not its session's; joining, leaving |
 //! | `window` | the command window and the order of delivery |
 //! | `tasks` | the task table |
@@ -39,6 +40,7 @@
 //! and the function would time out. Late data is absorbed.
 
 mod abort;
+mod at_once;
 mod connection;
 mod emit;
 mod keepalive;
@@ -50,6 +52,7 @@ mod tests;
 mod window;
 
 pub use abort::{Leaving, Referenced};
+pub use at_once::ReadInTurn;
 pub use connection::{CONNECTIONS_MAX, Fence, Joining, SEATS_MAX, Seat};
 pub use emit::{Completion, DataInSegment, R2tRange, TextPart};
 pub use keepalive::{Expired, KeepaliveTimes};
@@ -255,17 +258,7 @@ impl Session {
         command: &ScsiCommand,
         now: Moment,
     ) -> Option<(TaskId, Segment)> {
-        let is_special = command.immediate
-            || command.total_ahs_words > 0
-            || command.read && command.write
-            || self.recovers()
-            || self.session_type == SessionType::Discovery;
-        if is_special
-            || !self.immediate.is_empty()
-            || !self.window.is_next(command.cmd_sn)
-            || self.parameters.max_connections > 1 && self.is_claimed(command.cmd_sn)
-            || self.tasks.find(command.initiator_task_tag).is_some()
-        {
+        if !self.is_in_turn(command) {
             return None;
         }
         let (mut write, segment) = Write::begin(command, &self.parameters);
@@ -281,6 +274,20 @@ impl Session {
         let task = self.tasks.insert(seat, Request::Command(*command), write, read);
         self.tasks.task_mut(task).stage = Stage::Delivered;
         Some((task, segment))
+    }
+
+    /// Whether a command is what [`Session::receive_in_turn`] takes, but for its data segment.
+    fn is_in_turn(&self, command: &ScsiCommand) -> bool {
+        let is_special = command.immediate
+            || command.total_ahs_words > 0
+            || command.read && command.write
+            || self.recovers()
+            || self.session_type == SessionType::Discovery;
+        !is_special
+            && self.immediate.is_empty()
+            && self.window.is_next(command.cmd_sn)
+            && !(self.parameters.max_connections > 1 && self.is_claimed(command.cmd_sn))
+            && self.tasks.find(command.initiator_task_tag).is_none()
     }
 
     fn command_received(

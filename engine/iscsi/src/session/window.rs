@@ -88,6 +88,13 @@ impl Window {
         self.in_work += 1;
     }
 
+    /// A request for which [`Window::is_next`] has come, is delivered and has ended.
+    #[inline]
+    pub(super) fn pass_over(&mut self) {
+        self.expected = self.expected.next();
+        self.deliver = self.expected;
+    }
+
     fn fill(&mut self, cmd_sn: CmdSn, place: Place) {
         assert!(self.admits(cmd_sn));
         let index = self.place(cmd_sn);

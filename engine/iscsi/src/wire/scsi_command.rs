@@ -5,7 +5,7 @@ use super::ahs::AdditionalHeaders;
 use super::field::{Octet, Octets, Word};
 use super::{
     Bhs, FINAL, FLAGS, INITIATOR_TASK_TAG, InitiatorTaskTag, LENGTHS, LunField, begin, data_segment_length,
-    flag, has_flag, is_immediate, task_tag, total_ahs_words,
+    flag, has_flag, is_immediate, opcode, task_tag, total_ahs_words,
 };
 use crate::sn::{CmdSn, StatSn};
 use crate::violation::Violation;
@@ -111,6 +111,14 @@ pub struct ScsiCommand {
 impl ScsiCommand {
     /// The opcode (§11.2.1.2).
     pub const OPCODE: u8 = 0x01;
+
+    /// Whether a BHS is that of a command which reads, does not write and has its place in the command window. The rest of it
+    /// may be wrong.
+    #[must_use]
+    #[inline]
+    pub fn reads(bhs: &Bhs) -> bool {
+        opcode(bhs) == Self::OPCODE && !is_immediate(bhs) && FLAGS.read(bhs) & (READ | WRITE) == READ
+    }
 
     /// Reads the BHS; its opcode is the caller's to know.
     ///

@@ -94,7 +94,7 @@ fn waits_for_token(unit: &mut Unit, blocks: Blocks, mail: &mut PeerMail, shards:
 }
 
 /// Whether the medium is memory that READs are sent from.
-fn lends(unit: &Unit) -> bool {
+pub(super) fn lends(unit: &Unit) -> bool {
     let block_bytes = unit.state.geometry.block_length() as usize;
     unit.queue.as_ref().is_some_and(|queue| queue.lend(0, block_bytes).is_some())
 }

@@ -3,6 +3,7 @@
 //! Connections hand in what they understood ([`Core::start`], [`Core::data`], …); the medium and control hand in what came
 //! of it; both leave PDUs in the sessions' lists, from which `emit` makes messages.
 
+mod answers;
 mod atomic;
 mod booking;
 mod claims;
@@ -47,6 +48,7 @@ use portico_scsi::sense::{Outcome, SenseKey};
 use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::driver::Driver;
+use crate::full_feature::PDUS_PER_TURN;
 use crate::management::Management;
 use crate::outgoing::{Outgoing, Rare};
 use crate::penalties::Penalties;
@@ -56,6 +58,7 @@ use crate::slab::{Key, Slab};
 use crate::task::{PIECE_BYTES_MAX, Task, Times, Work};
 use crate::unit::{Closing, Lasted, Unit};
 
+use answers::Answers;
 use booking::Gathering;
 pub use claims::{LentWait, PeerMail};
 pub use medium::{Op, OpKind};
@@ -110,6 +113,8 @@ pub struct Core<D> {
     pub unsent: Vec<Key<Connection>>,
     /// Units whose last flush failed.
     pub failed_flushes: Vec<UnitId>,
+    /// What is answered where it is understood.
+    pub answers: Answers,
     /// Units with requests at their media, and some that had.
     pub at_work: Vec<Key<Unit>>,
     /// Flushes that Installs wait for and media have no room for.
@@ -224,6 +229,7 @@ impl<D: Driver> Core<D> {
             thirsty: Vec::new(),
             unsent: Vec::new(),
             failed_flushes: Vec::new(),
+            answers: Answers::with_capacity(PDUS_PER_TURN),
             at_work: Vec::with_capacity(64),
             flushes_due: Vec::new(),
             works_due: Vec::new(),
@@ -450,7 +456,7 @@ impl<D: Driver> Core<D> {
             unit.furnish(record.operation);
             let at_medium_ns = handed.map(|handed| back.unwrap_or(self.now).nanoseconds_since(handed));
             let waited_ns = handed.map(|handed| handed.nanoseconds_since(arrived));
-            unit.note(record.operation, Lasted { waited_ns, at_medium_ns, total_ns });
+            unit.note(record.operation, Lasted { waited_ns, at_medium_ns, total_ns }, 1);
         }
         let meter = unit.meter.operation(record.operation);
         meter.commands += 1;

@@ -8,6 +8,7 @@ use portico_model::message::{EndReason, Orphan, ToControl};
 use portico_scsi::attention::UnitAttention;
 
 use super::Core;
+use super::claims::lends;
 use crate::directory::Place;
 use crate::driver::Driver;
 use crate::session::Session;
@@ -28,6 +29,7 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let wants = |unit| self.units.get(unit).is_some_and(|unit| unit.memory_alignment > SEGMENT_ALIGNMENT);
         session.wants_aligned = session.luns.iter().any(|lun| wants(lun.unit));
+        session.lends = session.luns.iter().any(|lun| self.units.get(lun.unit).is_some_and(lends));
     }
 
     /// A medium has come or gone: sessions that see it may want other memory.

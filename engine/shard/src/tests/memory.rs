@@ -71,6 +71,119 @@ fn a_write_that_came_whole_waits_for_who_has_its_blocks_for_himself() {
     assert!(bytes_at(&store, 0, 4096) == [9; 4096]);
 }
 
+/// The bytes of a command with the next CmdSN, and of its immediate data.
+fn pdu(peer: &mut Peer, command: ScsiCommand, data: &[u8]) -> Vec<u8> {
+    let data_segment_length = u32::try_from(data.len()).expect("a segment is small");
+    let command = ScsiCommand { cmd_sn: peer.cmd_sn, data_segment_length, ..command };
+    peer.cmd_sn = peer.cmd_sn.next();
+    let mut bhs = [0; BHS_BYTES];
+    command.emit(&mut bhs);
+    [&bhs, data].concat()
+}
+
+fn read_of(tag: u32, lba: u64, length: u32) -> ScsiCommand {
+    ScsiCommand { read: true, write: false, ..command(0, tag, transfer(0x88, lba, length), length) }
+}
+
+/// These bytes come at once.
+fn deliver(bench: &mut Bench, peer: &Peer, bytes: &[u8]) {
+    {
+        let world = &mut *bench.world.borrow_mut();
+        world.sockets[peer.socket].to_shard.extend(bytes);
+        world.feed(peer.socket);
+    }
+    bench.settle();
+}
+
+#[test]
+fn reads_that_come_with_others_are_answered_with_what_was_there_at_their_turn() {
+    let mut bench = Bench::new();
+    let store = disk_in_memory(&mut bench);
+    let data = pattern(4096);
+    store.memory().copy_in(4096, &data);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    // So that there is room for all of them to come at once.
+    for tag in 1..4 {
+        let pings: Vec<u8> =
+            (0..40).flat_map(|at| pdu(&mut peer, read_of(tag * 100 + at, 0, 512), &[])).collect();
+        deliver(&mut bench, &peer, &pings);
+        assert_eq!(bench.heard(&peer).len(), 40);
+    }
+    let write = command(0, 4, transfer(0x8a, 8, 512), 512);
+    let mut beyond = read_of(6, 2047, 1024);
+    beyond.cdb[9] = 0xff;
+    let bytes = [
+        pdu(&mut peer, read_of(1, 8, 4096), &[]),
+        // Fewer than the blocks have, and more.
+        pdu(&mut peer, ScsiCommand { expected_data_transfer_length: 5, ..read_of(2, 8, 512) }, &[]),
+        pdu(&mut peer, ScsiCommand { expected_data_transfer_length: 4096, ..read_of(3, 8, 512) }, &[]),
+        pdu(&mut peer, write, &[9; 512]),
+        pdu(&mut peer, read_of(5, 8, 512), &[]),
+        pdu(&mut peer, beyond, &[]),
+    ]
+    .concat();
+    deliver(&mut bench, &peer, &bytes);
+    let heard = bench.heard(&peer);
+    let of = |tag: u32| {
+        heard.iter().find(|one| matches!(one, Heard::Data(of, ..) | Heard::Status(of, _) if *of == tag))
+    };
+    assert_eq!(heard.len(), 6);
+    assert_eq!(of(2), Some(&Heard::Data(2, [9; 5].to_vec(), true)), "all of them leave after the write");
+    assert_eq!(of(3), Some(&Heard::Data(3, [9; 512].to_vec(), true)));
+    assert_eq!(of(1), Some(&Heard::Data(1, [&[9; 512], &data[512..]].concat(), true)));
+    assert_eq!(of(4), Some(&Heard::Status(4, GOOD)));
+    assert_eq!(of(5), Some(&Heard::Data(5, [9; 512].to_vec(), true)));
+    assert_eq!(of(6), Some(&Heard::Status(6, CHECK_CONDITION)));
+    assert!(bench.shard.core.tasks.is_empty());
+}
+
+#[test]
+fn a_read_behind_a_message_that_is_not_sent_yet_is_judged_when_it_goes() {
+    let mut bench = Bench::new();
+    disk_in_memory(&mut bench);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    bench.read_at(&mut peer, 1, 100, 512);
+    assert!(bench.shard.core.tasks.is_empty(), "it is in the message that nobody hears");
+    bench.read_at(&mut peer, 2, 100, 512);
+    assert_eq!(bench.shard.core.tasks.len(), 1);
+    bench.resize(1, 2, 8);
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    let heard = bench.heard(&peer);
+    assert!(heard.contains(&Heard::Data(1, vec![0; 512], true)), "{heard:?}");
+    assert!(heard.contains(&Heard::Status(2, CHECK_CONDITION)), "{heard:?}");
+}
+
+#[test]
+fn who_has_blocks_for_himself_waits_for_the_reads_that_were_answered_before_him() {
+    let mut bench = Bench::new();
+    let store = disk_in_memory(&mut bench);
+    let mut peer = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let mut other = bench.log_in(&[(0, 1)], IMMEDIATE);
+    let mut cdb = transfer(0x89, 0, 0);
+    cdb[13] = 1;
+    let halves = [[0; 512], [7; 512]].concat();
+    for one in [&mut peer, &mut other] {
+        bench.read(one, 0, 9, 512);
+        bench.heard(one);
+    }
+    bench.world.borrow_mut().sockets[peer.socket].is_deaf = true;
+    // Behind a READ in what its own connection brings: it finds the READ answered, and its message under way.
+    let bytes =
+        [pdu(&mut peer, read_of(1, 0, 512), &[]), pdu(&mut peer, command(0, 2, cdb, 1024), &halves)].concat();
+    deliver(&mut bench, &peer, &bytes);
+    bench.read(&mut other, 0, 3, 512);
+    assert_eq!(bench.heard(&other), [], "it waits for the claim");
+    assert!(bytes_at(&store, 0, 512).iter().all(|byte| *byte == 0));
+    bench.world.borrow_mut().hear(peer.socket);
+    bench.settle();
+    let heard = bench.heard(&peer);
+    assert_eq!(heard, [Heard::Data(1, vec![0; 512], true), Heard::Status(2, GOOD)]);
+    assert_eq!(bench.heard(&other), [Heard::Data(3, vec![7; 512], true)]);
+    assert!(bytes_at(&store, 0, 512) == [7; 512]);
+}
+
 #[test]
 fn a_read_that_is_half_sent_keeps_nobody_waiting_for_the_end_of_an_aca() {
     const LENGTH: u32 = 3 << 20;
