@@ -174,7 +174,7 @@ impl TextExchange {
                 Answer::Declared(Key::MaxRecvDataSegmentLength, _) => {
                     declared_segment_bytes = Some(current.negotiator.peer_max_recv_data_segment_length());
                 }
-                Answer::Declared(..) => {}
+                Answer::Declared(..) | Answer::Answered => {}
                 Answer::Value(key, Value::Text(value)) => {
                     outgoing.push(key.name(), value.as_bytes()).map_err(too_long)?;
                 }

@@ -1,8 +1,8 @@
 //! Text negotiation as the acceptor sees it: the result functions of RFC 7143 §6.2 over the key table of §13.
 //!
 //! One [`Negotiator`] lives as long as one login (or one text exchange in the full feature phase). It is told each
-//! key=value pair, keeps the result, and says what to answer. It never parses PDUs, never proposes a key of its own,
-//! and never allocates: the texts that a peer declares (names, aliases) are handed back to the caller.
+//! key=value pair, keeps the result, and says what to answer. It never parses PDUs, proposes no key of its own but a digest
+//! that is demanded ([`Negotiator::next_offer`]), and never allocates: the texts that a peer declares (names, aliases) are handed back to the caller.
 //!
 //! Where the initiator is silent on a key, the standard's default holds, even where our own value is stricter: §6.2
 //! lets a target open a negotiation of its own, but several initiators in the field do not answer one.
@@ -49,7 +49,8 @@ pub struct TargetKeys {
 pub enum DigestChoice {
     /// `None` alone.
     None,
-    /// `CRC32C` alone: an initiator that offers only None is answered Reject, one that is silent has none (§6.2).
+    /// `CRC32C` alone: an initiator that is silent is offered it, one that offers only None is answered Reject, and none gets
+    /// in without.
     Crc32c,
     /// Both.
     Either,
@@ -123,6 +124,8 @@ pub enum Answer<'a> {
     Declared(Key, &'a [u8]),
     /// Negotiated; `key=value` goes back.
     Value(Key, Value),
+    /// The peer's answer to what was offered to it: nothing goes back.
+    Answered,
     /// No key of ours: `key=NotUnderstood` goes back (§6.2).
     NotUnderstood,
 }
@@ -155,6 +158,8 @@ pub struct Negotiator {
     own: Values,
     result: Values,
     seen: u32,
+    /// What we have offered ourselves.
+    offered: u32,
     discovery: bool,
     joins: bool,
 }
@@ -168,7 +173,7 @@ impl Negotiator {
             // §7.4: there is nothing to recover, whatever is proposed.
             own[Key::ErrorRecoveryLevel as usize] = 0;
         }
-        Self { own, result: default_values(), seen: 0, discovery, joins: false }
+        Self { own, result: default_values(), seen: 0, offered: 0, discovery, joins: false }
     }
 
     /// Looks at a pair that is about to be received in the same step. Above recovery level 0 there is one R2T at a time
@@ -186,6 +191,26 @@ impl Negotiator {
     /// The connection joins a session: what only the first one negotiates (§13, "Use: LO") stands.
     pub fn join_session(&mut self) {
         self.joins = true;
+    }
+
+    /// A digest that is demanded and of which the initiator has said nothing: the target proposes it, `CRC32C` and nothing else
+    /// (§6.2, §13.1: the key is either side's to send). Each once; the default of None is no choice of the administrator's.
+    pub fn next_offer(&mut self) -> Option<Key> {
+        let key = self.lacking().find(|key| (self.seen | self.offered) & (1 << (*key as u32)) == 0)?;
+        self.offered |= 1 << (key as u32);
+        Some(key)
+    }
+
+    /// A digest that is demanded and was not agreed on.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Key> {
+        self.lacking().next()
+    }
+
+    fn lacking(&self) -> impl Iterator<Item = Key> {
+        let is_lacking =
+            |key: &Key| self.own[*key as usize] == ONLY_CRC32C && self.result[*key as usize] == 0;
+        [Key::HeaderDigest, Key::DataDigest].into_iter().filter(is_lacking)
     }
 
     /// Of the authentication methods, CHAP alone is admitted, not None (§12.1).
@@ -211,6 +236,11 @@ impl Negotiator {
             return Err(Misuse::Repeated(key));
         }
         self.seen |= bit;
+        if self.offered & bit != 0 {
+            // Anything else than what was offered leaves the default, with which nobody gets in.
+            self.result[key as usize] = u32::from(value == OFFERED_DIGEST.as_bytes());
+            return Ok(Answer::Answered);
+        }
         if (self.discovery && rule.normal_session_only) || (self.joins && key.is_leading_only()) {
             return Ok(Answer::Value(key, Value::Text(IRRELEVANT)));
         }
@@ -444,6 +474,10 @@ const IRRELEVANT: &str = "Irrelevant";
 const PROTOCOL_LEVEL: u8 = 2;
 /// A set of choices with nothing in it but the first.
 const ONLY_THE_FIRST: u32 = 1;
+/// The digest that a target offers of its own.
+pub const OFFERED_DIGEST: &str = "CRC32C";
+/// CRC32C is the second of the digests.
+const ONLY_CRC32C: u32 = 2;
 /// RFC3720 and ResponseFence.
 const UP_TO_RESPONSE_FENCE: u32 = 3;
 /// CHAP is the second of the authentication methods.

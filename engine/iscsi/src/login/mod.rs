@@ -19,7 +19,7 @@ pub use directory::{Admission, Directory, Lookup, QUEUED_COMMANDS_MAX, Relocatio
 
 use crate::chap::{Keys, Nonce};
 use crate::negotiate::{
-    Answer, DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Key, Negotiator, Phase, TargetKeys, Value,
+    Answer, DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Key, Negotiator, OFFERED_DIGEST, Phase, TargetKeys, Value,
 };
 use crate::sn::{CmdSn, StatSn};
 use crate::text::{self, Incoming, Outgoing, SIMPLE_VALUE_BYTES_MAX, STEP_BYTES_MAX};
@@ -88,6 +88,8 @@ pub struct TargetLogin {
     negotiator: Option<Negotiator>,
     authentication: Authentication,
     own_length_declared: bool,
+    /// Keys were offered to the initiator that it has not answered.
+    offers: bool,
 }
 
 impl TargetLogin {
@@ -109,6 +111,7 @@ impl TargetLogin {
             negotiator: None,
             authentication: Authentication::new(nonce),
             own_length_declared: false,
+            offers: false,
         }
     }
 
@@ -138,7 +141,7 @@ impl TargetLogin {
                 return Ok(Step::Refused(self.refused(request, &unwelcome)));
             }
         }
-        Ok(self.conclude(request))
+        self.conclude(request)
     }
 
     /// Whether the next Login Request is to carry a proof of who the initiator is: a caller that slows guessing waits
@@ -273,6 +276,7 @@ impl TargetLogin {
         self.authenticate(&keys, request, directory)?;
         self.identity.as_mut().expect("made above").settle();
         self.declare_own_length(request)?;
+        self.offer_digests(request)?;
         self.answering = true;
         Ok(None)
     }
@@ -336,6 +340,7 @@ impl TargetLogin {
                 Answer::Value(key, Value::Number(value)) => {
                     say_number(&mut self.outgoing, key.name(), value)?
                 }
+                Answer::Answered => {}
                 Answer::NotUnderstood => say(&mut self.outgoing, pair.key, b"NotUnderstood")?,
             }
         }
@@ -354,17 +359,37 @@ impl TargetLogin {
     }
 
     /// Sends the next piece of the answer; with the last one the stage changes, if the initiator asks for it.
-    fn conclude(&mut self, request: &LoginRequest) -> Step {
+    fn conclude(&mut self, request: &LoginRequest) -> Result<Step, Violation> {
         let fits = self.outgoing.remaining() <= self.piece_bytes_max();
         if fits && self.stage_after(request) == Some(Stage::FullFeaturePhase) {
-            return Step::Complete(Box::new(self.complete(request)));
+            if let Some(digest) = self.negotiator.as_ref().and_then(Negotiator::lacks) {
+                return Err(Violation::Login(LoginViolation::DigestMissing(digest)));
+            }
+            return Ok(Step::Complete(Box::new(self.complete(request))));
         }
-        Step::More(self.reply(request))
+        Ok(Step::More(self.reply(request)))
     }
 
-    /// Where both sides go after this request: the target stays until the initiator has proven itself (§6.3.2).
+    /// An initiator is about to leave the operational stage without a word on a digest that is demanded: it is asked for one,
+    /// once, and stays until it has answered (§6.3.2: T is the target's to withhold).
+    fn offer_digests(&mut self, request: &LoginRequest) -> Result<(), Violation> {
+        self.offers = false;
+        let leaves = request.next_stage == Some(Stage::FullFeaturePhase);
+        if request.current_stage != Stage::LoginOperationalNegotiation || !leaves {
+            return Ok(());
+        }
+        let negotiator = self.negotiator.as_mut().expect("made with the identity");
+        while let Some(digest) = negotiator.next_offer() {
+            say(&mut self.outgoing, digest.name(), OFFERED_DIGEST.as_bytes())?;
+            self.offers = true;
+        }
+        Ok(())
+    }
+
+    /// Where both sides go after this request: the target stays until the initiator has proven itself, and has answered what it
+    /// was asked (§6.3.2).
     fn stage_after(&self, request: &LoginRequest) -> Option<Stage> {
-        request.next_stage.filter(|_| !self.authentication.holds())
+        request.next_stage.filter(|_| !self.authentication.holds() && !self.offers)
     }
 
     /// A response that goes on with the login. Text that is left goes out first: T waits for its end.

@@ -12,6 +12,7 @@ fn answer(negotiator: &mut Negotiator, key: &str, value: &str) -> String {
         Answer::Declared(..) => String::new(),
         Answer::Value(key, Value::Text(text)) => format!("{}={text}", key.name()),
         Answer::Value(key, Value::Number(number)) => format!("{}={number}", key.name()),
+        Answer::Answered => String::new(),
         Answer::NotUnderstood => format!("{key}=NotUnderstood"),
     }
 }

@@ -159,6 +159,11 @@ impl Session {
     }
 
     /// Whether what waits at a seat may be reassigned: it is that of a lost connection, which was logged out (§7.2.2).
+    ///
+    /// Whether Time2Wait is over is not asked. It is the initiator that has to wait (§13.15: the least time before *it* attempts a
+    /// logout or a reassignment; §11.15.3), so that a target has time to get ready for one. No answer is laid down for one that
+    /// comes early (§11.6.1 has none), and this target is ready as soon as the connection is logged out: with that, all that
+    /// waits for reassignment is at its seat.
     #[must_use]
     pub fn may_reassign_from(&self, seat: Seat) -> bool {
         let lost = seat.lost_place().and_then(|place| self.lost[place]);

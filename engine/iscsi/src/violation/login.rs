@@ -39,6 +39,8 @@ pub enum LoginViolation {
     },
     /// A key where, when, or by whom it may not be sent (§6.3, §13).
     KeyMisused(Misuse),
+    /// A digest that is demanded was not agreed on (§13.1).
+    DigestMissing(Key),
     /// A key that the first step has to have is not there (§6.3).
     KeyMissing(Key),
     /// A name that belongs into the first step came later (§6.3).
@@ -67,6 +69,7 @@ impl LoginViolation {
             }
             Self::Unproven(_)
             | Self::KeyMisused(_)
+            | Self::DigestMissing(_)
             | Self::LoginTooLong { .. }
             | Self::LoginFieldChanged
             | Self::LoginStageMismatch { .. }
@@ -96,6 +99,7 @@ impl core::fmt::Display for LoginViolation {
                 write!(f, "a Login Request of stage {actual:?} in stage {expected:?}")
             }
             Self::KeyMisused(misuse) => write!(f, "{misuse}"),
+            Self::DigestMissing(key) => write!(f, "{} is to be CRC32C, and is not", key.name()),
             Self::KeyMissing(key) => write!(f, "the first step is without {}", key.name()),
             Self::KeyTooLate(key) => write!(f, "{} after the first step", key.name()),
             Self::NameMalformed(key) => write!(f, "{} is no iSCSI name", key.name()),

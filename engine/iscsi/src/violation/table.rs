@@ -52,6 +52,7 @@
 //! | `LoginFieldChanged` | ISID, TSIH, CID, CmdSN or Initiator Task Tag differ from those of the first request | §11.12.5, §11.12.8 | login status 02/00 | `a_login_keeps_its_name_from_the_first_request_to_the_last` |
 //! | `LoginStageMismatch` | CSG is not the stage that both sides are in | §11.12.3 | login status 02/00 | `a_stage_out_of_order_is_an_initiator_error` |
 //! | `KeyMisused` | A key where, when, or by whom it may not be sent | §6.3, §13 | login status 02/00 | `an_initiator_that_insists_on_chap_fails_to_authenticate` |
+//! | `DigestMissing` | A login that ends without a digest that the target demands | §13.1 | login status 02/00 | `nobody_gets_in_without_a_digest_that_is_demanded` |
 //! | `KeyMissing` | A key that the first step has to have is not there | §6.3 | login status 02/07 | `a_login_without_a_name_misses_a_parameter` |
 //! | `KeyTooLate` | A name that belongs into the first step came later | §6.3 | login status 02/00 | `names_and_the_session_type_may_not_come_late_or_twice` |
 //! | `NameMalformed` | The name is no iSCSI name | §4.2.7 | login status 02/00 | `a_name_that_is_none_is_an_initiator_error` |
@@ -218,6 +219,7 @@ mod tests {
                     actual: Stage::SecurityNegotiation,
                 },
                 LoginViolation::KeyMisused(Misuse::Repeated(Key::MaxConnections)),
+                LoginViolation::DigestMissing(Key::HeaderDigest),
                 LoginViolation::KeyMissing(Key::InitiatorName),
                 LoginViolation::KeyTooLate(Key::InitiatorName),
                 LoginViolation::NameMalformed(Key::InitiatorName),

@@ -8,6 +8,7 @@ mod refusals;
 
 use super::*;
 use crate::chap::{NONCE_BYTES, Users};
+use crate::negotiate::DigestChoice;
 use crate::sn::{CmdSn, StatSn};
 use crate::wire::{BHS_BYTES, Cid, InitiatorTaskTag, Isid, RejectReason, Tsih};
 
@@ -42,6 +43,16 @@ impl Directory for Lobby {
             }
             "iqn.2026-11.io.portico:proof" => Lookup::Admitted(Admission {
                 keys: TargetKeys::default(),
+                portal_group_tag: 1,
+                alias: None,
+                queued_commands: 32,
+            }),
+            "iqn.2026-11.io.portico:summed" => Lookup::Admitted(Admission {
+                keys: TargetKeys {
+                    header_digest: DigestChoice::Crc32c,
+                    data_digest: DigestChoice::Crc32c,
+                    ..TargetKeys::default()
+                },
                 portal_group_tag: 1,
                 alias: None,
                 queued_commands: 32,

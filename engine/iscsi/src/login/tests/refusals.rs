@@ -225,3 +225,35 @@ fn another_pdu_before_the_login_drops_the_connection_and_during_it_is_answered()
     assert_eq!(reply.response.status, LoginStatus::INVALID_DURING_LOGIN);
     assert_eq!(reply.response.initiator_task_tag, InitiatorTaskTag(9));
 }
+
+const SUMMED: &str = "TargetName=iqn.2026-11.io.portico:summed|";
+
+/// RFC 7143 §13.1: either side may send the key; §6.2: the target's offer is to be answered, so it stays where it is.
+#[test]
+fn an_initiator_that_is_silent_on_a_digest_that_is_demanded_is_offered_it() {
+    let mut dialogue = Dialogue::new();
+    let (response, text) = dialogue
+        .exchange(operational(FULL_FEATURE), &format!("{INITIATOR}{SUMMED}HeaderDigest=None,CRC32C|"));
+    assert_eq!(response.next_stage, None);
+    assert!(text.contains("|HeaderDigest=CRC32C|") && text.ends_with("|DataDigest=CRC32C|"), "{text}");
+    let completed = dialogue.finish(operational(FULL_FEATURE), "DataDigest=CRC32C|");
+    assert_eq!(completed.text, b"");
+    assert!(completed.parameters.header_digest && completed.parameters.data_digest);
+}
+
+/// Silent once more, another answer, an offer of None alone, or no operational stage in which to say anything.
+#[test]
+fn nobody_gets_in_without_a_digest_that_is_demanded() {
+    for answer in ["", "DataDigest=None|HeaderDigest=CRC32C|", "DataDigest=Reject|HeaderDigest=Reject|"] {
+        let mut dialogue = Dialogue::new();
+        dialogue.exchange(operational(FULL_FEATURE), &format!("{INITIATOR}{SUMMED}"));
+        let (violation, status) = dialogue.fail(operational(FULL_FEATURE), answer);
+        assert!(matches!(violation, Violation::Login(LoginViolation::DigestMissing(_))), "{answer}");
+        assert_eq!(status, Some(LoginStatus::INITIATOR_ERROR));
+    }
+    let none = format!("{INITIATOR}{SUMMED}HeaderDigest=None|DataDigest=None|");
+    let (violation, _) = Dialogue::new().fail(operational(FULL_FEATURE), &none);
+    assert_eq!(violation, Violation::Login(LoginViolation::DigestMissing(Key::HeaderDigest)));
+    let (violation, _) = Dialogue::new().fail(security(FULL_FEATURE), &format!("{INITIATOR}{SUMMED}"));
+    assert_eq!(violation, Violation::Login(LoginViolation::DigestMissing(Key::HeaderDigest)));
+}
