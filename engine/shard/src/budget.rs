@@ -9,6 +9,9 @@
 //! whatever it announces or does not read, leaves the others theirs. Data that have come before their command's turn, of which
 //! nobody knows yet where they belong, are in an account of their own within what is shared (*early*), by the same rule.
 //!
+//! What is kept to be sent again (above recovery level 0) is copied and lies beside the arena: it has an account of its own, as
+//! large as the arena, and each connection a share of it by the same rule.
+//!
 //! Nothing is allocated here: this is the account, the arena is the till. The order of defence when the account is short is
 //! the caller's (ARCHITECTURE, Scarcity).
 
@@ -24,6 +27,8 @@ pub struct Budget {
     early: u64,
     /// Of each unit, for each kind of booking.
     reserve: u64,
+    kept_total: u64,
+    kept: u64,
 }
 
 /// One logical unit's part of the account.
@@ -85,6 +90,8 @@ impl Budget {
             shared_patient: 0,
             early: 0,
             reserve: reserve_of(arena_bytes, UNITS_PLANNED),
+            kept_total: arena_bytes,
+            kept: 0,
         }
     }
 
@@ -184,6 +191,27 @@ impl Budget {
         if let Some(holding) = holding {
             holding.early -= bytes;
         }
+    }
+
+    /// Whether a connection that keeps `held` bytes may keep `bytes` more.
+    #[must_use]
+    pub fn has_room_to_keep(&self, held: u64, bytes: u64) -> bool {
+        let left = self.kept_total.saturating_sub(self.kept);
+        admit(held, bytes, bytes, left, self.kept_total).is_ok()
+    }
+
+    /// A connection keeps `now` bytes, where it kept `before`.
+    ///
+    /// # Panics
+    /// When it did not.
+    pub fn rebook_kept(&mut self, before: u64, now: u64) {
+        self.kept = self.kept.checked_sub(before).expect("what was kept was booked") + now;
+    }
+
+    /// Bytes that all connections keep.
+    #[must_use]
+    pub const fn kept(&self) -> u64 {
+        self.kept
     }
 
     /// Whether less than a quarter of what is shared is left: then command windows stop growing.

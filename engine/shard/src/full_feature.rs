@@ -168,6 +168,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let acknowledged = session.wire.acknowledged(seat);
         if let Some(kept) = session.link_mut(seat).and_then(|link| link.kept.as_mut()) {
             kept.acknowledged(acknowledged);
+            kept.book(&mut self.core.budget);
         }
         self.core.look_at_fences(session_key);
         match received? {

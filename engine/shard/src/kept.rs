@@ -3,7 +3,8 @@
 //!
 //! Responses are kept until ExpStatSN passes them, Data-In and R2Ts until their command's response is acknowledged, Data-In no
 //! longer than until its DataACK. Of their data segments [`KEPT_BYTES_MAX`] are kept, the latest, those of Data-In as far as
-//! others leave them room; a SNACK for what is not kept is rejected. All of this is copied and allocates: level 0 has none of it.
+//! others leave them room, and no more than the shard's account has ([`Budget::has_room_to_keep`]): there, too, the oldest Data-In of
+//! the connection gives way. A SNACK for what is not kept is rejected. All of this is copied and allocates: level 0 has none of it.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,8 @@ use portico_iscsi::sn::{DataSn, StatSn};
 use portico_iscsi::wire::{
     Bhs, DataIn, InitiatorTaskTag, ScsiResponse, TargetPdu, TargetTransferTag, initiator_task_tag,
 };
+
+use crate::budget::Budget;
 
 /// Bytes of data segments that one connection keeps.
 pub const KEPT_BYTES_MAX: usize = 4 << 20;
@@ -23,6 +26,8 @@ const KEPT_PDUS_MAX: usize = 1 << 12;
 pub struct Kept {
     pdus: VecDeque<Pdu>,
     data_bytes: usize,
+    /// As many of them are booked.
+    booked: u64,
     /// The last response that was let go of unacknowledged.
     missing: Option<StatSn>,
     /// Whole PDUs were let go of: what is not found may have been one of them.
@@ -104,6 +109,53 @@ impl Kept {
         self.data_bytes += data.len();
         self.pdus.push_back(Pdu { header: *header, data: Some(data), tag, number, until, promised: 0 });
         self.let_go();
+    }
+
+    /// The same within the account. Data-In for which there is no room, though all older of this connection is given up for
+    /// it, is kept without its data; all else is short, and bounded by the window.
+    pub fn keep_within(&mut self, budget: &mut Budget, header: &Bhs, data: Vec<u8>) {
+        let bytes = data.len() as u64;
+        let mut has_room = true;
+        if matches!(number_of(header), Some(Number::Data(_))) {
+            self.book(budget);
+            has_room = loop {
+                if budget.has_room_to_keep(self.booked, bytes) {
+                    break true;
+                }
+                if !self.give_up_oldest() {
+                    break false;
+                }
+                self.book(budget);
+            };
+        }
+        self.keep(header, data);
+        if let Some(pdu) = self.pdus.back_mut().filter(|_| !has_room) {
+            self.data_bytes -= pdu.data.take().map_or(0, |data| data.len());
+        }
+        self.book(budget);
+    }
+
+    /// Lets go of the oldest data of a read that nobody was promised.
+    fn give_up_oldest(&mut self) -> bool {
+        let has_data = |pdu: &&mut Pdu| {
+            let is_due = matches!(pdu.number, Number::Data(_)) && pdu.promised == 0;
+            is_due && pdu.data.as_ref().is_some_and(|data| !data.is_empty())
+        };
+        let Some(oldest) = self.pdus.iter_mut().find(has_data) else { return false };
+        self.data_bytes -= oldest.data.take().map_or(0, |data| data.len());
+        true
+    }
+
+    /// Brings the account up to date.
+    pub fn book(&mut self, budget: &mut Budget) {
+        let now = self.data_bytes as u64;
+        budget.rebook_kept(self.booked, now);
+        self.booked = now;
+    }
+
+    /// It is all let go of: so much comes back.
+    pub fn unbook(&self, budget: &mut Budget) {
+        budget.rebook_kept(self.booked, 0);
     }
 
     /// A response goes out: what belongs to its command is kept as long as it.

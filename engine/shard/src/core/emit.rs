@@ -226,7 +226,7 @@ impl<D: Driver> Core<D> {
         let Some(data) = copy else { return };
         let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
         if let Some(kept) = link.and_then(|link| link.kept.as_mut()) {
-            kept.keep(header, data);
+            kept.keep_within(&mut self.budget, header, data);
         }
     }
 
@@ -330,6 +330,7 @@ impl<D: Driver> Core<D> {
     fn sent_again(&mut self, (session, seat): Place, header: &Bhs) {
         let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
         link.and_then(|link| link.kept.as_mut()).into_iter().for_each(|kept| kept.redeem(header));
+        self.book_kept(session);
     }
 
     /// Data of a rare PDU that are too long for a message's slab, in buffers; none where they are not. `None` when there

@@ -147,9 +147,10 @@ impl<D: Driver> Core<D> {
     pub fn leave(&mut self, (session_key, seat): (Key<Session>, Seat)) {
         self.end_requests((session_key, seat), None, None);
         let Some(session) = self.sessions.get_mut(session_key) else { return };
-        if session.links.get_mut(seat.index()).and_then(Option::take).is_some() {
+        if let Some(link) = session.links.get_mut(seat.index()).and_then(Option::take) {
             self.seated -= 1;
             session.wire.leave(seat);
+            self.unbook_kept(&link);
         }
         self.look_at_fences(session_key);
     }

@@ -180,11 +180,12 @@ impl<D: Driver> Core<D> {
         task.inflow.clear();
         task.inflow_bytes = 0;
         task.outflow.clear();
-        let (session, name, is_behind) = (task.session, task.name, task.is_behind());
-        if let Some(session) = self.sessions.get_mut(session).filter(|_| !is_behind) {
+        let (session_key, name, is_behind) = (task.session, task.name, task.is_behind());
+        if let Some(session) = self.sessions.get_mut(session_key).filter(|_| !is_behind) {
             session.wire.abort(name);
             session.forget_sent(name);
         }
+        self.book_kept(session_key);
         self.settle(key);
     }
 

@@ -56,6 +56,7 @@ impl<D: Driver> Core<D> {
         session.seat_lost(suspended.seat, Link::lost(due, kept));
         let until = session.wire.lost().map(|(_, until)| until).min().unwrap_or(Moment::NEVER);
         self.lost_until = self.lost_until.min(until);
+        self.book_kept(session_key);
         for name in suspended.ended.into_iter().filter(|name| Some(*name) != stays) {
             let task = self.sessions.get(session_key).and_then(|session| session.task(name));
             task.into_iter().for_each(|task| self.abort(task, None));
@@ -130,6 +131,7 @@ impl<D: Driver> Core<D> {
             kept.take(tag, request.expected_data_sn.0, segment_bytes, command.is_none())
         };
         let mut moved = kept.map(take).unwrap_or_default();
+        self.book_kept(session_key);
         if moved.is_torn {
             moved.tear();
         }
@@ -231,9 +233,9 @@ impl<D: Driver> Core<D> {
             self.abort(task, None);
         }
         let Some(session) = self.sessions.get_mut(session_key) else { return };
-        if session.links.get_mut(seat.index()).and_then(Option::take).is_some() {
-            session.wire.forget_lost(seat);
-        }
+        let Some(link) = session.links.get_mut(seat.index()).and_then(Option::take) else { return };
+        session.wire.forget_lost(seat);
+        self.unbook_kept(&link);
     }
 
     /// Discards what was kept for as long as was agreed on, or all of it; a session ends with the last of it.

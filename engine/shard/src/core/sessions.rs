@@ -117,6 +117,7 @@ impl<D: Driver> Core<D> {
         let orphans = self.orphan_writes(key);
         let session = self.sessions.remove(key).expect("it was just there");
         self.seated -= session.connections().count();
+        session.links.iter().flatten().for_each(|link| self.unbook_kept(link));
         self.session_keys.remove(&id);
         self.outbox.push_back(ToControl::SessionEnded { session: id, reason, orphans });
     }

@@ -9,7 +9,7 @@ use super::Core;
 use crate::driver::Driver;
 use crate::kept::Unserved;
 use crate::outgoing::Rare;
-use crate::session::Session;
+use crate::session::{Link, Session};
 use crate::slab::Key;
 use crate::task::{Task, Verify, Work};
 
@@ -61,6 +61,7 @@ impl<D: Driver> Core<D> {
                 resegmented.map(|resegmented| resegmented.pdus)
             }
         };
+        self.book_kept(session_key);
         let again = again.map_err(|unserved| match unserved {
             Unserved::OutOfRun => Violation::Session(SessionViolation::SnackOutOfRun),
             Unserved::NotKept => refused,
@@ -73,6 +74,19 @@ impl<D: Driver> Core<D> {
             self.list_rare(session_key, seat, Rare::Again { header });
         }
         Ok(())
+    }
+
+    /// What the connections of a session keep is not what it was.
+    pub(super) fn book_kept(&mut self, session: Key<Session>) {
+        let session = self.sessions.get_mut(session).filter(|session| session.wire.recovers());
+        let Some(session) = session else { return };
+        let kept = session.links.iter_mut().flatten().filter_map(|link| link.kept.as_mut());
+        kept.for_each(|kept| kept.book(&mut self.budget));
+    }
+
+    /// A connection is no longer there, nor what it kept.
+    pub(super) fn unbook_kept(&mut self, link: &Link) {
+        link.kept.iter().for_each(|kept| kept.unbook(&mut self.budget));
     }
 
     /// Where nothing of a write's data is on its way, what has been asked for is what the session says: less than before,

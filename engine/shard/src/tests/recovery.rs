@@ -154,6 +154,60 @@ fn while_much_waits_to_be_sent_again_a_further_snack_is_rejected() {
     assert_eq!(hear(&mut bench, &peer, false)[0].1, first[0].1, "they have gone");
 }
 
+/// What is kept is in an account: a connection beyond its share gives up its own oldest data, and a SNACK for these is rejected
+/// (§11.17.1), while another one keeps what it has.
+#[test]
+fn what_is_kept_is_bounded_for_all_connections_together_and_the_oldest_gives_way() {
+    const MIB: u64 = 1 << 20;
+    const KEYS: &str = "InitialR2T=Yes|ImmediateData=No|MaxRecvDataSegmentLength=65536|MaxBurstLength=262144|\
+                        ErrorRecoveryLevel=1|";
+    fn read(bench: &mut Bench, peer: &mut Peer, tag: u32) -> Vec<(TargetPdu, Vec<u8>)> {
+        bench.read(peer, 0, tag, 1 << 20);
+        bench.land_all();
+        let heard = hear(bench, peer, false);
+        assert_eq!(heard.len(), 17, "16 of Data-In, and a response");
+        heard
+    }
+    let (mut bench, first) = bench(KEYS);
+    let mut greedy = [first, bench.log_in(&[(0, 1)], KEYS)];
+    let mut late = bench.log_in(&[(0, 1)], KEYS);
+    for peer in [&greedy[0], &greedy[1], &late] {
+        // The unit attention of the beginning.
+        acknowledge(&mut bench, peer, StatSn(3));
+    }
+    assert_eq!(bench.shard.core.budget.kept(), 0);
+    for peer in &mut greedy {
+        for tag in 1..=5 {
+            read(&mut bench, peer, tag);
+        }
+    }
+    assert_eq!(bench.shard.core.budget.kept(), 8 * MIB, "of 16, two connections have a half");
+    let first = read(&mut bench, &mut late, 9);
+    assert_eq!(bench.shard.core.budget.kept(), 8 * MIB + MIB / 2, "the share of one");
+    send(&mut bench, &late, snack(SnackType::DataOrR2t, 9, u32::MAX, (0, 1)));
+    let heard = hear(&mut bench, &late, false);
+    let rejected =
+        |pdu: &TargetPdu| matches!(pdu, TargetPdu::Reject(Reject { reason: RejectReason::SnackReject, .. }));
+    assert!(heard.len() == 1 && rejected(&heard[0].0));
+    send(&mut bench, &late, snack(SnackType::DataOrR2t, 9, u32::MAX, (8, 8)));
+    let again: Vec<Vec<u8>> = hear(&mut bench, &late, false).into_iter().map(|(_, data)| data).collect();
+    assert!(again == first[8..16].iter().map(|(_, data)| data.clone()).collect::<Vec<_>>());
+    let stat_sn = response(&first[16].0).stat_sn;
+    for peer in &greedy {
+        acknowledge(&mut bench, peer, stat_sn.next().next().next().next().next());
+    }
+    // The header in the Reject.
+    let rejected_bytes = BHS_BYTES as u64;
+    assert_eq!(bench.shard.core.budget.kept(), MIB / 2 + rejected_bytes, "acknowledged");
+    let second = read(&mut bench, &mut late, 10);
+    assert_eq!(bench.shard.core.budget.kept(), MIB + MIB / 2 + rejected_bytes);
+    send(&mut bench, &late, snack(SnackType::DataOrR2t, 10, u32::MAX, (0, 0)));
+    assert_eq!(hear(&mut bench, &late, false).len(), second.len() - 1);
+    bench.world.borrow_mut().cut(late.socket);
+    bench.settle();
+    assert_eq!(bench.shard.core.budget.kept(), 0);
+}
+
 #[test]
 fn data_in_is_sent_again_as_it_was_and_its_status_goes_by_itself() {
     let (mut bench, mut peer) = bench(LEVEL_1);
