@@ -95,6 +95,7 @@ impl<D: Driver> Core<D> {
 
     /// The list of a connection has come to a fence: whether what stands behind it may be sent.
     fn passes_fence(&mut self, (session_key, seat): (Key<Session>, Seat), serial: u64) -> bool {
+        let deadline = self.now + Duration::from_secs(PATIENCE_S);
         let Some(session) = self.sessions.get_mut(session_key) else { return true };
         let Some(first) = session.fences.front().filter(|_| session.over.is_none()) else { return true };
         if first.serial != serial {
@@ -110,7 +111,7 @@ impl<D: Driver> Core<D> {
             _ => return false,
         };
         let passes = matches!(stage, Stage::Goes);
-        session.fences[0].stage = stage;
+        (session.fences[0].stage, session.fences[0].deadline) = (stage, deadline);
         if passes {
             return true;
         }
@@ -195,8 +196,11 @@ impl<D: Driver> Core<D> {
                 continue;
             };
             let Some(first) = session.fences.front() else { continue };
+            // One that waits for a connection which takes nothing is RspTimeout's, and is looked at again.
+            let next =
+                if first.deadline > self.now { first.deadline } else { self.now + Duration::from_secs(1) };
+            self.fenced_until = self.fenced_until.min(next);
             if first.deadline > self.now {
-                self.fenced_until = self.fenced_until.min(first.deadline);
                 continue;
             }
             for seat in self.silent_at_fence(key) {
