@@ -53,7 +53,7 @@ use crate::management::Management;
 use crate::outgoing::{Outgoing, Rare};
 use crate::penalties::Penalties;
 use crate::pool::Pool;
-use crate::session::Session;
+use crate::session::{Link, Session};
 use crate::slab::{Key, Slab};
 use crate::task::{PIECE_BYTES_MAX, Task, Times, Work};
 use crate::unit::{Closing, Lasted, Unit};
@@ -262,29 +262,23 @@ impl<D: Driver> Core<D> {
     }
 
     /// Puts an entry into the list of a session's connection, with a fence around it where it wants one.
-    pub fn list(&mut self, session: Key<Session>, seat: Seat, entry: Outgoing) {
-        let fences =
-            self.sessions.get(session).is_some_and(|session| session.wire.parameters().fences_responses());
-        if fences && self.is_fenced(session, &entry) {
-            return self.list_fenced(session, seat, entry);
+    pub fn list(&mut self, session_key: Key<Session>, seat: Seat, entry: Outgoing) {
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        if session.wire.parameters().fences_responses() {
+            return match self.is_fenced(session_key, &entry) {
+                true => self.list_fenced(session_key, seat, entry),
+                false => self.enlist(session_key, seat, entry),
+            };
         }
-        self.enlist(session, seat, entry);
+        if let Some(link) = session.link_mut(seat) {
+            put(link, entry, &mut self.to_flush);
+        }
     }
 
     fn enlist(&mut self, session: Key<Session>, seat: Seat, entry: Outgoing) {
         let link = self.sessions.get_mut(session).and_then(|session| session.link_mut(seat));
-        let Some(link) = link else { return };
-        if link.is_lost() {
-            // What is due of its commands is said when they are reassigned.
-            if matches!(entry, Outgoing::DataIn(_) | Outgoing::Status(_)) {
-                link.outgoing.push_back(entry);
-            }
-            return;
-        }
-        link.outgoing.push_back(entry);
-        if !link.flush_listed {
-            link.flush_listed = true;
-            self.to_flush.push(link.connection);
+        if let Some(link) = link {
+            put(link, entry, &mut self.to_flush);
         }
     }
 
@@ -485,4 +479,20 @@ struct Record {
     times: Times,
     ended: Option<Outcome>,
     moved_bytes: u64,
+}
+
+/// Puts an entry into the list of a connection, which is to send it.
+fn put(link: &mut Link, entry: Outgoing, to_flush: &mut Vec<Key<Connection>>) {
+    if link.is_lost() {
+        // What is due of its commands is said when they are reassigned.
+        if matches!(entry, Outgoing::DataIn(_) | Outgoing::Status(_)) {
+            link.outgoing.push_back(entry);
+        }
+        return;
+    }
+    link.outgoing.push_back(entry);
+    if !link.flush_listed {
+        link.flush_listed = true;
+        to_flush.push(link.connection);
+    }
 }
