@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use portico_ring::Pages;
 
 /// An iSCSI storage gateway in user space.
 ///
@@ -41,9 +42,41 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65536))]
     pub shard_memory: u32,
 
+    /// What pages that memory is made of.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub huge_pages: HugePages,
+
+    /// Has the kernel pin that memory once, at the start and all of it, instead of with each read and write past the page
+    /// cache. It needs a limit of locked memory (`ulimit -l`) that is as high; where it is not, it is told and goes on without.
+    #[arg(long)]
+    pub registered_memory: bool,
+
     /// Records no latencies, for who wants to know what that costs.
     #[arg(long, hide = true)]
     pub no_histograms: bool,
+}
+
+/// What pages a shard's memory is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HugePages {
+    /// Huge ones where the kernel has them at hand (transparent huge pages), taken as they are used.
+    #[default]
+    Advised,
+    /// Huge ones that were set aside (`vm.nr_hugepages`), taken at the start; where there are too few, as advised.
+    Reserved,
+    /// None.
+    Off,
+}
+
+impl HugePages {
+    /// As an arena knows them.
+    pub(crate) fn pages(self) -> Pages {
+        match self {
+            Self::Advised => Pages::Advised,
+            Self::Reserved => Pages::Reserved,
+            Self::Off => Pages::Small,
+        }
+    }
 }
 
 /// Processors by their numbers.

@@ -73,6 +73,8 @@ fn run(cli: &Cli) -> Result<Exit, String> {
     let plan = shards::Plan {
         cores,
         memory_mib: cli.shard_memory,
+        pages: cli.huge_pages.pages(),
+        registers_memory: cli.registered_memory,
         spin: Duration::from_micros(configuration.core.poll_us.into()),
         origin: Instant::now(),
         measures: !cli.no_histograms,

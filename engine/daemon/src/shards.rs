@@ -11,7 +11,7 @@ use portico_control::runtime::{ControlMailbox, Shards};
 use portico_model::identity::ShardId;
 use portico_model::message::{ToControl, ToShard};
 use portico_model::peer::PeerLetter;
-use portico_ring::{Arena, ArenaOptions, Options, Ring, Waker};
+use portico_ring::{Arena, ArenaOptions, Options, Pages, Ring, Waker};
 use portico_shard::driver::Reactor;
 use portico_shard::turn::{Mail, Mailbox, Settings, Shard};
 
@@ -35,6 +35,10 @@ pub(crate) struct Plan {
     pub cores: Vec<usize>,
     /// Memory of each for data, in MiB.
     pub memory_mib: u32,
+    /// What pages it is made of.
+    pub pages: Pages,
+    /// Whether it is registered with the kernel.
+    pub registers_memory: bool,
     /// How long a shard watches for work before it sleeps.
     pub spin: Duration,
     /// The beginning of time, the same for all.
@@ -115,7 +119,8 @@ fn run(
         tracing::warn!(shard = shard.0, core, "the thread could not be pinned to its processor");
     }
     let arena = arena_of(plan.memory_mib);
-    let made = make(arena).map(|(ring, memory)| (ring.waker(), Reactor::new(ring, memory, plan.origin)));
+    let made =
+        make(plan, arena).map(|(ring, memory)| (ring.waker(), Reactor::new(ring, memory, plan.origin)));
     let (waker, reactor) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -137,16 +142,37 @@ fn run(
     }
 }
 
-fn make(arena: ArenaOptions) -> Result<(Ring, Arena), String> {
+fn make(plan: &Plan, arena: ArenaOptions) -> Result<(Ring, Arena), String> {
     let options = Options {
         operations_max: OPERATIONS_MAX,
         files_max: FILES_MAX,
         workers_bounded: WORKERS_BOUNDED,
         ..Options::default()
     };
-    let ring = Ring::new(options).map_err(|unsupported| unsupported.to_string())?;
-    let memory = Arena::new(arena).map_err(|error| format!("memory for data: {error}"))?;
+    let mut ring = Ring::new(options).map_err(|unsupported| unsupported.to_string())?;
+    let memory = memory_of(arena, plan.pages).map_err(|error| format!("memory for data: {error}"))?;
+    if plan.registers_memory
+        && let Err(error) = ring.register(&memory)
+    {
+        let needed = arena.total_bytes() >> 10;
+        tracing::warn!(
+            "--registered-memory: {error}; it takes `ulimit -l {needed}` for each shard. Goes on without"
+        );
+    }
     Ok((ring, memory))
+}
+
+/// Of these pages, or of those that there are.
+fn memory_of(arena: ArenaOptions, pages: Pages) -> std::io::Result<Arena> {
+    match Arena::with_pages(arena, pages) {
+        Err(error) if pages == Pages::Reserved => {
+            tracing::warn!(
+                "--huge-pages reserved: {error}; `sysctl vm.nr_hugepages` sets some aside. Goes on as advised"
+            );
+            Arena::new(arena)
+        }
+        made => made,
+    }
 }
 
 /// An eighth of the memory in small chunks, as much in medium ones, the rest in large ones.
@@ -210,6 +236,13 @@ pub(crate) fn cores(named: Option<&[usize]>) -> Result<Vec<usize>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portico_ring::Class;
+
+    #[test]
+    fn a_shard_has_its_memory_whether_or_not_huge_pages_are_set_aside() {
+        let arena = memory_of(arena_of(16), Pages::Reserved).expect("16 MiB can be had");
+        assert!(arena.take(Class::Large).is_some_and(|chunk| chunk.iter().all(|byte| *byte == 0)));
+    }
 
     #[test]
     fn memory_is_divided_without_a_rest_of_a_large_chunk() {

@@ -94,6 +94,18 @@ impl Default for ArenaOptions {
     }
 }
 
+/// What pages an arena is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// Huge ones where the kernel has some at hand (transparent huge pages), else small ones; provided on first touch.
+    #[default]
+    Advised,
+    /// Small ones; provided on first touch.
+    Small,
+    /// Huge ones that the administrator set aside (`vm.nr_hugepages`): all of them are the arena's from the start.
+    Reserved,
+}
+
 /// Chunks of one class, taken and in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -113,10 +125,18 @@ impl Arena {
     /// # Errors
     /// What `mmap` says, or `InvalidInput` where the sizes do not fit the address space.
     pub fn new(options: ArenaOptions) -> io::Result<Self> {
+        Self::with_pages(options, Pages::default())
+    }
+
+    /// The same, of these pages.
+    ///
+    /// # Errors
+    /// As [`Arena::new`]; `OutOfMemory` where not as many huge pages are set aside.
+    pub fn with_pages(options: ArenaOptions, pages: Pages) -> io::Result<Self> {
         let tiny_bytes = u64::from(options.chunks(Class::Tiny)) * Class::Tiny.bytes() as u64;
         let length = usize::try_from(options.total_bytes() + tiny_bytes);
         let length = length.map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mapping = Mapping::new(length.max(HUGE_PAGE))?;
+        let mapping = Mapping::new(length.max(HUGE_PAGE), pages)?;
         // Largest first, so that the start of each class is aligned to its own size.
         let mut offset = 0;
         let mut area = |class: Class| {
@@ -467,10 +487,16 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn new(length: usize) -> io::Result<Self> {
+    fn new(length: usize, pages: Pages) -> io::Result<Self> {
         let whole = length.checked_add(HUGE_PAGE).ok_or(io::ErrorKind::InvalidInput)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let (whole, flags) = match pages {
+            Pages::Advised | Pages::Small => (whole, ANONYMOUS | libc::MAP_NORESERVE),
+            // Set aside now, or refused now: a page that is not there when it is touched ends the process.
+            Pages::Reserved => {
+                (length.next_multiple_of(HUGE_PAGE), ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB)
+            }
+        };
         // SAFETY: asks for new memory at an address of the kernel's choice; no memory of ours is affected.
         let mapped = unsafe { libc::mmap(std::ptr::null_mut(), whole, protection, flags, -1, 0) };
         if mapped == libc::MAP_FAILED {
@@ -482,8 +508,15 @@ impl Mapping {
         assert!(skip < HUGE_PAGE, "bytes can be aligned");
         // SAFETY: `skip` is less than the huge page that was asked for in addition.
         let start = unsafe { mapped.add(skip) };
-        // SAFETY: the range was just mapped by us. The advice changes no contents, and a refusal costs only speed.
-        unsafe { libc::madvise(start.as_ptr().cast(), length, libc::MADV_HUGEPAGE) };
+        let advice = match pages {
+            Pages::Advised => Some(libc::MADV_HUGEPAGE),
+            Pages::Small => Some(libc::MADV_NOHUGEPAGE),
+            Pages::Reserved => None,
+        };
+        if let Some(advice) = advice {
+            // SAFETY: the range was just mapped by us. The advice changes no contents, and a refusal costs only speed.
+            unsafe { libc::madvise(start.as_ptr().cast(), length, advice) };
+        }
         Ok(Self { start, whole: (mapped, whole) })
     }
 }
@@ -495,6 +528,8 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.whole.0.as_ptr().cast(), self.whole.1) };
     }
 }
+
+const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
 /// Of x86-64 and of aarch64 with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;

@@ -34,7 +34,7 @@ pub mod segments;
 pub mod socket;
 pub mod waker;
 
-pub use arena::{Arena, ArenaOptions, Buffer, Class, Usage};
+pub use arena::{Arena, ArenaOptions, Buffer, Class, Pages, Usage};
 pub use files::Fd;
 pub use message::{Lent, Message, MessageLimits};
 pub use probe::{Feature, Unsupported, probe};

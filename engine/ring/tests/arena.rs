@@ -1,6 +1,8 @@
 //! Buffers of an arena: every byte has one holder, and every chunk comes back.
 
-use portico_ring::{Arena, ArenaOptions, Buffer, Class, Message, MessageLimits, SEGMENTS_MAX, Segments};
+use portico_ring::{
+    Arena, ArenaOptions, Buffer, Class, Message, MessageLimits, Pages, SEGMENTS_MAX, Segments,
+};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -233,4 +235,25 @@ fn an_arena_is_tight_when_half_of_its_bytes_or_of_its_small_chunks_is_taken() {
     assert!(!arena.is_tight(), "512 KiB of 1 MiB");
     taken.push(arena.take(Class::Small).unwrap());
     assert!(arena.is_tight());
+}
+
+#[test]
+fn memory_is_the_same_whatever_pages_it_is_made_of() {
+    // As many as there are: none are set aside on most machines, and then there is none to be had.
+    for pages in [Pages::Advised, Pages::Small, Pages::Reserved] {
+        let options = ArenaOptions { small: 64, medium: 4, large: 8 };
+        let arena = match Arena::with_pages(options, pages) {
+            Err(error) if pages == Pages::Reserved => {
+                assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
+                continue;
+            }
+            arena => arena.unwrap(),
+        };
+        for class in Class::ALL {
+            let mut chunks: Vec<Buffer> = std::iter::from_fn(|| arena.take(class)).collect();
+            assert_eq!(chunks.len(), arena.usage(class).total as usize);
+            assert!(chunks.iter().all(|chunk| chunk.iter().all(|byte| *byte == 0)));
+            chunks.iter_mut().for_each(|chunk| chunk.fill(1));
+        }
+    }
 }
