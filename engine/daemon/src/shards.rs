@@ -154,7 +154,7 @@ fn make(plan: &Plan, arena: ArenaOptions) -> Result<(Ring, Arena), String> {
     if plan.registers_memory
         && let Err(error) = ring.register(&memory)
     {
-        let needed = arena.total_bytes() >> 10;
+        let needed = memory.length_bytes() >> 10;
         tracing::warn!(
             "--registered-memory: {error}; it takes `ulimit -l {needed}` for each shard. Goes on without"
         );

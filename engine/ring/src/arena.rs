@@ -162,6 +162,11 @@ impl Arena {
         Some(Buffer { arena: Rc::clone(&self.0), start, length, capacity: length, chunk, class })
     }
 
+    /// Bytes of memory that it can come to use, tiny chunks included: what is pinned when it is registered.
+    pub fn length_bytes(&self) -> usize {
+        self.0.areas.iter().map(|area| area.length).sum()
+    }
+
     /// Chunks of `class`, taken and in all.
     pub fn usage(&self, class: Class) -> Usage {
         let area = &self.0.areas[class.index()];

@@ -249,6 +249,11 @@ fn memory_is_the_same_whatever_pages_it_is_made_of() {
             }
             arena => arena.unwrap(),
         };
+        assert_eq!(
+            arena.length_bytes(),
+            (64 * 5 + 4 * 64 + 8 * 256) << 10,
+            "with two tiny chunks for each small one"
+        );
         for class in Class::ALL {
             let mut chunks: Vec<Buffer> = std::iter::from_fn(|| arena.take(class)).collect();
             assert_eq!(chunks.len(), arena.usage(class).total as usize);
