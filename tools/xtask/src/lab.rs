@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod qemu;
 pub(crate) mod random;
 pub(crate) mod target;
+pub(crate) mod xfs;
 
 use std::fmt;
 use std::io;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Site, Tally, build_release, count, packages};
 use crate::lab::target::{Kind, Peer};
+use crate::lab::xfs::Xfs;
 use crate::lab::{Result, has_program, is_root};
 use crate::{
     access, allocations, bad_input, capture, ceph, cluster, conformance, durability, fuzz, guest, images,
@@ -220,6 +221,14 @@ pub(super) const STAGES: &[Stage] = &[
         Ok(tally)
     }),
     Stage {
+        name: "conformance-untorn",
+        what: "iscsi-test-cu: WRITE ATOMIC to a file that the kernel writes untorn",
+        limit: minutes(2),
+        needs_root: Some("to mount a file system"),
+        programs: &[LIBISCSI, ("mkfs.xfs", "xfsprogs")],
+        run: run_untorn,
+    },
+    Stage {
         name: "ceph",
         what: "RBD images of a real cluster, which hangs, shuts out, comes back",
         limit: minutes(10),
@@ -306,6 +315,16 @@ fn run_suite(site: &mut Site, kind: Kind) -> Result<Tally> {
     let tree = site.tree.clone();
     let sum = conformance::run_and_judge(&tree, Peer::Portico, kind, "", &mut |line| site.say(line))?;
     Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+}
+
+fn run_untorn(site: &mut Site) -> Result<Tally> {
+    match Xfs::obstacle() {
+        Some(obstacle) => {
+            site.say(obstacle);
+            Ok(Tally { passed: 0, failed: 0, skipped: 1 })
+        }
+        None => run_suite(site, Kind::Untorn),
+    }
 }
 
 fn run_peers(site: &mut Site) -> Result<Tally> {

@@ -190,8 +190,16 @@ mod tests {
     #[test]
     fn there_is_a_recording_of_ours_for_every_kind_that_ci_tests() {
         let root = crate::tree::Tree::find().unwrap().root;
-        let kinds =
-            [Kind::File, Kind::Ram, Kind::Loop, Kind::Thick, Kind::Removable, Kind::ReadOnly, Kind::Rbd];
+        let kinds = [
+            Kind::File,
+            Kind::Ram,
+            Kind::Loop,
+            Kind::Thick,
+            Kind::Removable,
+            Kind::ReadOnly,
+            Kind::Rbd,
+            Kind::Untorn,
+        ];
         for kind in kinds {
             let baselines = Baselines::read(&root, Peer::Portico, kind).unwrap();
             let passed = baselines.own.values().filter(|status| **status == Status::Passed).count();

@@ -22,6 +22,7 @@ use super::ceph::Cluster;
 use super::loop_device::LoopDevice;
 use super::namespace::Namespace;
 use super::process::{self, Running};
+use super::xfs::Xfs;
 use super::{Context, Failure, Result, http};
 use crate::tree::Tree;
 
@@ -53,6 +54,8 @@ pub(crate) enum Kind {
     Removable,
     /// A file below a unit that cannot be written.
     ReadOnly,
+    /// A file past the page cache that the kernel writes untorn.
+    Untorn,
 }
 
 impl Peer {
@@ -90,6 +93,7 @@ impl Kind {
             Kind::Thick => "thick",
             Kind::Removable => "removable",
             Kind::ReadOnly => "read-only",
+            Kind::Untorn => "untorn",
         }
     }
 
@@ -97,6 +101,7 @@ impl Kind {
     pub(crate) fn tests(self) -> &'static str {
         match self {
             Kind::ReadOnly => "ALL.ReadOnly.",
+            Kind::Untorn => "ALL.WriteAtomic16.",
             _ => "ALL.",
         }
     }
@@ -108,7 +113,7 @@ impl Kind {
 
     /// Whether setting it up is root's alone.
     pub(crate) fn needs_root(self) -> bool {
-        self == Kind::Loop
+        matches!(self, Kind::Loop | Kind::Untorn)
     }
 }
 
@@ -123,6 +128,8 @@ enum Medium {
     File(PathBuf),
     /// A file, and attributes of the gateway's DEVICE.
     Attributed(PathBuf, &'static str),
+    /// A file in a file system of its own, past the page cache.
+    Untorn(Xfs),
     Loop(LoopDevice),
     Null {
         size_bytes: u64,
@@ -460,6 +467,12 @@ impl Medium {
             Kind::Null => return Ok(Medium::Null { size_bytes }),
             Kind::File | Kind::Loop | Kind::Thick | Kind::Removable | Kind::ReadOnly => {}
             Kind::Rbd => return Err(Failure::new("an image needs a cluster")),
+            Kind::Untorn => {
+                let xfs = Xfs::mount(folder)?;
+                let path = xfs.folder().join(UNTORN_FILE);
+                File::create(&path).and_then(|file| file.set_len(size_bytes)).context(path.display())?;
+                return Ok(Medium::Untorn(xfs));
+            }
         }
         let path = folder.join("medium.img");
         File::create(&path).and_then(|file| file.set_len(size_bytes)).context(path.display())?;
@@ -501,6 +514,9 @@ pub(crate) fn fill(path: &Path, size_bytes: u64) -> Result<()> {
     file.sync_all().context(path.display())?;
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).context(path.display())
 }
+
+/// The file of [`Kind::Untorn`] in its file system.
+const UNTORN_FILE: &str = "medium.img";
 
 /// What a peer's start gives.
 struct Started {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::process::Running;
 use super::super::{Context, Failure, Result, halt};
-use super::{Images, Medium, Place, READY_LIMIT, Started, Target, Tuning, list};
+use super::{Images, Medium, Place, READY_LIMIT, Started, Target, Tuning, UNTORN_FILE, list};
 
 pub(super) fn start(target: &Target) -> Result<Started> {
     let folder = target.folder.path();
@@ -51,6 +51,10 @@ fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
         }
         Medium::Attributed(path, attributes) => {
             ("vdisk_fileio", format!("filename {}\n\t\t{attributes}", path.display()))
+        }
+        Medium::Untorn(xfs) => {
+            let path = xfs.folder().join(UNTORN_FILE);
+            ("vdisk_fileio", format!("filename {}\n\t\to_direct 1\n\t\tthin_provisioned 1", path.display()))
         }
         Medium::Loop(device) => {
             ("vdisk_blockio", format!("filename {}\n\t\tthin_provisioned 1", device.path().display()))

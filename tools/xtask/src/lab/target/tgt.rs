@@ -71,7 +71,7 @@ fn backing_store(target: &Target) -> Result<PathBuf> {
     Ok(match &target.medium {
         Medium::File(path) => path.clone(),
         Medium::Loop(device) => device.path().to_path_buf(),
-        Medium::Embedded | Medium::Rbd(_) | Medium::Attributed(..) => {
+        Medium::Embedded | Medium::Rbd(_) | Medium::Attributed(..) | Medium::Untorn(_) => {
             return Err(Failure::new("no file is behind this"));
         }
         // Its null store wants a file all the same, for the size.
