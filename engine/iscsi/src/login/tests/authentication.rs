@@ -7,7 +7,7 @@ use crate::chap::{Algorithm, Refusal, Secret, User};
 use crate::negotiate::Misuse;
 
 const PROOF: &str = "TargetName=iqn.2026-11.io.portico:proof|";
-const SECRET: &str = "open-sesame-1";
+pub(super) const SECRET: &str = "open-sesame-1";
 const OUTGOING_SECRET: &str = "shut-sesame-22";
 
 static INCOMING: LazyLock<[User; 2]> =
@@ -24,7 +24,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// CHAP_R to the challenge that [`NONCE`] makes.
-fn response(algorithm: Algorithm, secret: &str, challenge_bytes: usize) -> String {
+pub(super) fn response(algorithm: Algorithm, secret: &str, challenge_bytes: usize) -> String {
     hex(algorithm.response(NONCE[0], &Secret::new(secret), &NONCE[1..=challenge_bytes]).as_bytes())
 }
 
