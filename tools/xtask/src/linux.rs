@@ -1,5 +1,6 @@
 //! The real Linux initiator, in a guest: CHAP both ways, digests, two sessions; the link cut under a file system that a
-//! verified load works on; a disk that grows, a LUN that comes, a target that has moved.
+//! verified load works on; a disk that grows, a LUN that comes, a target that has moved; dm-multipath over two portals, of
+//! which one is lost.
 //!
 //! What happens inside is `tools/lab/guest-initiator`; each of its steps is a test. What the gateway has to do meanwhile the
 //! guest asks for by a file in the folder that it shares with us.
@@ -36,10 +37,12 @@ pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<Sum> {
     gateway.configure(&configuration(&gateway, UNIT_BYTES, false))?;
     let namespace = Namespace::create()?;
     let network = namespace.name().to_owned();
+    namespace.add_address(SECOND_NETWORK)?;
     gateway.enter(namespace);
     gateway.argue(&["--portal", &format!("{}:{SECOND_PORT}", Namespace::HOST), "--cores", "0,1"]);
+    gateway.argue(&["--portal", SECOND_PATH]);
     gateway.start()?;
-    let words = format!("bash guest-initiator {IQN} {MOVED} {}", gateway.portal());
+    let words = format!("bash guest-initiator {IQN} {MOVED} {} {SECOND_PATH}", gateway.portal());
     let over = AtomicBool::new(false);
     let (finished, served) = thread::scope(|scope| {
         let serving = scope.spawn(|| serve(&mut gateway, guest.folder(), &over));
@@ -117,10 +120,17 @@ const STEPS: &[&str] = &[
     "told",
     "event",
     "redirect",
+    "paths",
+    "path-lost",
+    "path-back",
+    "paths-verified",
     "logout",
 ];
 const MOVED: &str = "iqn.2026-11.test:moved";
 const SECOND_PORT: u16 = 3261;
+/// Another address of the namespace, whose neighbour the guest gives itself, and a portal there.
+const SECOND_NETWORK: &str = "10.99.78.1/30";
+const SECOND_PATH: &str = "10.99.78.1:3262";
 const UNIT_BYTES: u64 = 128 << 20;
 
 #[cfg(test)]

@@ -19,21 +19,29 @@ impl Namespace {
     /// The address of what runs inside the namespace, as the guest sees it.
     pub(crate) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 77, 1));
 
+    /// The device that a guest plugs into.
+    pub(crate) const DEVICE: &str = "tap0";
+
     /// Makes a namespace whose name no other run has.
     pub(crate) fn create() -> Result<Namespace> {
         let namespace = Namespace { name: format!("portico-{}", std::process::id()) };
         ip(&["netns", "add", &namespace.name])?;
         let name = namespace.name.as_str();
         ip(&["-n", name, "link", "set", "lo", "up"])?;
-        ip(&["-n", name, "tuntap", "add", "dev", "tap0", "mode", "tap"])?;
-        ip(&["-n", name, "addr", "add", "10.99.77.1/30", "dev", "tap0"])?;
-        ip(&["-n", name, "link", "set", "tap0", "up"])?;
+        ip(&["-n", name, "tuntap", "add", "dev", Namespace::DEVICE, "mode", "tap"])?;
+        ip(&["-n", name, "addr", "add", "10.99.77.1/30", "dev", Namespace::DEVICE])?;
+        ip(&["-n", name, "link", "set", Namespace::DEVICE, "up"])?;
         Ok(namespace)
     }
 
     /// Its name, as `ip netns` knows it.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gives the host's side another address, with its prefix.
+    pub(crate) fn add_address(&self, address: &str) -> Result<()> {
+        ip(&["-n", &self.name, "addr", "add", address, "dev", Namespace::DEVICE]).map(drop)
     }
 
     /// A command that runs `program` inside.
