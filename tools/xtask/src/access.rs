@@ -47,7 +47,7 @@ const STEPS: &[Step] = &[
     ("libiscsi logs in with CHAP, one way and both ways", libiscsi_gets_in),
     ("every algorithm proves one way and both ways", every_algorithm),
     ("the suite's 15 tests of iSCSI end with CHAP both ways as without", suite_with_proof),
-    ("QEMU and libiscsi work with CHAP and each header digest that they have", digests_with_proof),
+    ("QEMU and libiscsi work with each setting of CHAP and digests that they have", digests_with_proof),
     ("libiscsi does not believe a target that proves nothing", libiscsi_turns_away),
     ("libiscsi discovers with CHAP, and not without", libiscsi_discovers),
     ("QEMU reads a unit with CHAP, and not with a wrong secret", qemu_reads),
@@ -95,6 +95,8 @@ fn configuration(secret: &str) -> String {
          \tIncomingUser \"finder {FINDERS_SECRET}\"\n\
          \tTARGET {OPEN} {{\n\t\tLUN 0 disk\n\t\tenabled 1\n\t}}\n\
          \tTARGET {ONE_WAY} {{\n\t\tIncomingUser \"ann some-other-secret\"\n\t\tIncomingUser \"joe {secret}\"\n\
+         \t\tLUN 0 disk\n\t\tenabled 1\n\t}}\n\
+         \tTARGET {CHECKED} {{\n\t\tHeaderDigest CRC32C\n\t\tDataDigest None\n\t\tIncomingUser \"joe {secret}\"\n\
          \t\tLUN 0 disk\n\t\tenabled 1\n\t}}\n\
          \tTARGET {MUTUAL} {{\n\t\tIncomingUser \"joe {secret}\"\n\t\tOutgoingUser \"gateway {GATEWAYS_SECRET}\"\n\
          \t\tLUN 0 disk\n\t\tenabled 1\n\t}}\n\
@@ -159,22 +161,34 @@ fn suite_with_proof(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+/// What Debian's initiators can be told about CHAP (libiscsi's is MD5; QEMU proves one way) and about digests (of headers;
+/// neither offers digests of data). Which digests are then used, `capture` looks at.
 fn digests_with_proof(stage: &mut Stage) -> Result<()> {
-    for digest in ["crc32c", "none", "crc32c-none", "none-crc32c"] {
-        let options = format!(
-            "driver=iscsi,transport=tcp,portal={},target={ONE_WAY},lun=0,user=joe,password-secret=chap,header-digest={digest}",
-            stage.gateway.portal()
-        );
-        let info = stage.qemu.info(&format!("secret,id=chap,data={SECRET}"), &options)?;
-        contains(&info.expect_success(&format!("qemu-img info, header-digest={digest}"))?, "16 MiB")?;
+    let portal = stage.gateway.portal();
+    let secret = format!("secret,id=chap,data={SECRET}");
+    for digest in HEADER_DIGESTS {
+        for (target, user) in [(OPEN, ""), (ONE_WAY, ",user=joe,password-secret=chap")] {
+            let options = format!(
+                "driver=iscsi,transport=tcp,portal={portal},target={target},lun=0,header-digest={digest}{user}"
+            );
+            let info = stage.qemu.info(&secret, &options)?;
+            contains(
+                &info.expect_success(&format!("qemu-img info, header-digest={digest}{user}"))?,
+                "16 MiB",
+            )?;
+        }
     }
-    for digest in ["crc32c", "none"] {
-        let both = format!("?target_user=gateway&target_password={GATEWAYS_SECRET}&header_digest={digest}");
-        reads(&url(stage, &format!("joe%{SECRET}@"), MUTUAL, &both))?;
-        reads(&url(stage, &format!("joe%{SECRET}@"), ONE_WAY, &format!("?header_digest={digest}")))?;
-        reads(&url(stage, "", OPEN, &format!("?header_digest={digest}")))?;
-    }
-    Ok(())
+    // Its tools offer both digests, whatever the URL says: it is the target that takes one or the other.
+    let both = format!("?target_user=gateway&target_password={GATEWAYS_SECRET}");
+    let joe = format!("joe%{SECRET}@");
+    let settings = [
+        (OPEN, "", ""),
+        (ONE_WAY, &*joe, ""),
+        (CHECKED, &joe, ""),
+        (MUTUAL, &joe, ""),
+        (MUTUAL, &joe, &*both),
+    ];
+    settings.into_iter().try_for_each(|(target, user, more)| reads(&url(stage, user, target, more)))
 }
 
 fn libiscsi_stays_out(stage: &mut Stage) -> Result<()> {
@@ -329,8 +343,12 @@ fn contains(text: &str, words: &str) -> Result<()> {
     Err(Failure::new(format!("no {words:?} in:\n{text}")))
 }
 
+/// QEMU's settings of header-digest.
+const HEADER_DIGESTS: [&str; 4] = ["crc32c", "none", "crc32c-none", "none-crc32c"];
 const OPEN: &str = "iqn.2026-11.test:open";
 const ONE_WAY: &str = "iqn.2026-11.test:one-way";
+/// With digests of headers alone.
+const CHECKED: &str = "iqn.2026-11.test:checked";
 const MUTUAL: &str = "iqn.2026-11.test:mutual";
 const PRIVATE: &str = "iqn.2026-11.test:private";
 const AWAY: &str = "iqn.2026-11.test:away";

@@ -3,19 +3,22 @@
 //!
 //! libiscsi's tools and `portico-load`, with header digests, data digests, both and none, against memory and a file. Not only
 //! has nothing to be wrong: PDUs of every kind that a usual session has must have been read, and digests of both kinds, or
-//! the reader has not read what was meant.
+//! the reader has not read what was meant. QEMU, once with each setting of its digests. Other stages of `ci` are captured and
+//! read while they run (`judge_all`).
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+mod planted;
 
-use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::ci;
 use crate::lab::gateway::{self, Device, Gateway, IQN};
-use crate::lab::process::{self, Running};
-use crate::lab::{Failure, Result, halt};
+use crate::lab::qemu::Qemu;
+use crate::lab::reader::{self, Reading, Speaker, Whom};
+use crate::lab::wiretap::{self, Captures};
+use crate::lab::{Failure, Result, process};
 use crate::tree::Tree;
 
 /// `cargo xtask capture`.
@@ -37,11 +40,22 @@ pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> 
     ci::build_load(tree)?;
     let (mut passed, mut failed) = (0, 0);
     for round in ROUNDS {
-        let outcome = capture(tree, round).and_then(|text| judge(round, &text));
+        let outcome = capture(tree, round).and_then(|(reading, planted)| {
+            judge(round, &reading).map(|read| format!("{read}; it found {planted} planted faults"))
+        });
         *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
         match outcome {
             Ok(read) => say(&format!("ok     {}: {read}", round.name)),
             Err(failure) => say(&format!("FAILED {}: {failure}", round.name)),
+        }
+    }
+    let qemu = Qemu::find(tree)?;
+    for (setting, digests) in SETTINGS {
+        let outcome = setting_of_qemu(tree, &qemu, setting, *digests);
+        *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
+        match outcome {
+            Ok(read) => say(&format!("ok     QEMU, header-digest={setting}: {read}")),
+            Err(failure) => say(&format!("FAILED QEMU, header-digest={setting}: {failure}")),
         }
     }
     Ok((passed, failed))
@@ -56,6 +70,8 @@ struct Round {
     loads: &'static [&'static [&'static str]],
     /// Whether digests must be found, of headers and of data.
     digests: (bool, bool),
+    /// Whether faults are planted in it afterwards, and have to be found.
+    is_planted: bool,
 }
 
 const ROUNDS: &[Round] = &[
@@ -64,17 +80,19 @@ const ROUNDS: &[Round] = &[
         attributes: &[],
         loads: &[&[], &["--data-digest"], &["--header-digest", "--data-digest"]],
         digests: (true, true),
+        is_planted: true,
     },
     Round {
         name: "header digests alone",
         attributes: &["HeaderDigest CRC32C", "DataDigest None"],
         loads: &[&["--header-digest"]],
         digests: (true, false),
+        is_planted: false,
     },
 ];
 
-/// Captures a round; what the reader says of it.
-fn capture(tree: &Tree, round: &Round) -> Result<String> {
+/// Captures a round, and has it read; how many faults that were planted in a copy of it the reader found.
+fn capture(tree: &Tree, round: &Round) -> Result<(Reading, usize)> {
     let mut gateway = Gateway::prepare(tree)?;
     let file = gateway.folder().join("medium.img");
     let devices = [
@@ -87,41 +105,85 @@ fn capture(tree: &Tree, round: &Round) -> Result<String> {
     ];
     let luns = [(0, "memory"), (1, "file")];
     gateway.configure(&gateway::configuration_with(&devices, &luns, round.attributes))?;
+    wiretap::order(LIMIT_MIB)?;
     gateway.start()?;
-    let packets = gateway.folder().join("packets.pcapng");
-    let mut listening = listen(&packets, gateway.portal().port())?;
-    for lun in 0..devices.len() {
-        converse(tree, &gateway, lun, round)?;
-    }
-    let port = gateway.portal().port();
-    gateway.check()?;
-    gateway.stop()?;
-    listening.signal(Signal::INT)?;
-    if listening.wait(ENDING_LIMIT)?.is_none() {
-        return Err(Failure::new("dumpcap does not end"));
-    }
-    let decode = format!("tcp.port=={port},iscsi");
-    let mut reader = Command::new("tshark");
-    reader.arg("-r").arg(&packets).args(["-d", &decode, "-Y", "iscsi", "-O", "iscsi"]);
-    process::run(&mut reader, READING_LIMIT)?.expect_success("tshark")
+    let said = (0..devices.len()).try_for_each(|lun| converse(tree, &gateway, lun, round));
+    let alive = gateway.check().and_then(|()| gateway.stop());
+    let captures = wiretap::collect().ok_or_else(|| Failure::new("nobody listened"))?;
+    said.and(alive)?;
+    let reading = read_all(&captures)?;
+    let planted = match captures.taken.first() {
+        Some(capture) if round.is_planted => planted::all_are_found(capture)?,
+        _ => 0,
+    };
+    Ok((reading, planted))
 }
 
-/// Starts to capture; returns when packets are taken.
-fn listen(packets: &Path, port: u16) -> Result<Running> {
-    let mut command = Command::new("dumpcap");
-    command.args(["-q", "-i", "lo", "-B", BUFFER_MIB, "-f", &format!("tcp port {port}"), "-w"]).arg(packets);
-    let mut running =
-        Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
-    let start = Instant::now();
-    // It opens the interface first, and then writes the head of its file.
-    while !std::fs::metadata(packets).is_ok_and(|file| file.len() > 0) {
-        halt::go_on()?;
-        if running.ended()?.is_some() || start.elapsed() > ENDING_LIMIT {
-            return Err(Failure::new("dumpcap does not capture on loopback"));
-        }
-        thread::sleep(Duration::from_millis(20));
+/// QEMU with CHAP and a setting of its `header-digest`: whether headers have digests then.
+fn setting_of_qemu(tree: &Tree, qemu: &Qemu, setting: &str, digests: bool) -> Result<String> {
+    let mut gateway = Gateway::prepare(tree)?;
+    let memory =
+        Device { handler: "vdisk_ram", name: "memory", attributes: vec![format!("size {UNIT_BYTES}")] };
+    let user = format!("IncomingUser \"joe {SECRET}\"");
+    gateway.configure(&gateway::configuration_with(&[memory], &[(0, "memory")], &[&user]))?;
+    wiretap::order(LIMIT_MIB)?;
+    gateway.start()?;
+    let options = format!(
+        "driver=iscsi,transport=tcp,portal={},target={IQN},lun=0,user=joe,password-secret=chap,header-digest={setting}",
+        gateway.portal()
+    );
+    let said = qemu.info(&format!("secret,id=chap,data={SECRET}"), &options);
+    let alive = gateway.check().and_then(|()| gateway.stop());
+    let captures = wiretap::collect().ok_or_else(|| Failure::new("nobody listened"))?;
+    said?.expect_success("qemu-img info")?;
+    alive?;
+    let reading = read_all(&captures)?;
+    nothing_is_wrong(&reading, Whom::Both)?;
+    let (headers, pdus) = (reading.header_digests, reading.pdus());
+    if (headers > 0) != digests || reading.data_digests > 0 || pdus == 0 {
+        return Err(Failure::new(format!("it did not say what it was to say, but {}", reading.sentence())));
     }
-    Ok(running)
+    Ok(reading.sentence())
+}
+
+/// Everything that was captured; `Err` where some of it is missing.
+fn read_all(captures: &Captures) -> Result<Reading> {
+    let mut sum = Reading::default();
+    for capture in &captures.taken {
+        if capture.lost > 0 {
+            return Err(Failure::new(format!("{} packets were lost while they were captured", capture.lost)));
+        }
+        sum.add(reader::read(capture)?);
+    }
+    Ok(sum)
+}
+
+/// What was said in a stage of `ci` while it was captured, in a sentence; `Err` where the reader finds something wrong in the
+/// words of these, or has nothing to read.
+pub(crate) fn judge_all(captures: &Captures, whom: Whom) -> Result<String> {
+    let reading = read_all(captures)?;
+    nothing_is_wrong(&reading, whom)?;
+    match (whom, reading.pdus()) {
+        (_, 0) => Err(Failure::new("the reader has seen no PDU")),
+        (Whom::Both, _) => Ok(reading.sentence()),
+        (Whom::Target, _) => {
+            let count = reading.wrong.len();
+            Ok(format!("{}; what the initiators said that is wrong ({count}) aside", reading.sentence()))
+        }
+    }
+}
+
+fn nothing_is_wrong(reading: &Reading, whom: Whom) -> Result<()> {
+    let is_ours = |speaker: Option<Speaker>| whom == Whom::Both || speaker != Some(Speaker::Initiator);
+    let mut wrong: BTreeMap<String, u64> = BTreeMap::new();
+    for (speaker, words) in reading.wrong.iter().filter(|(speaker, _)| is_ours(*speaker)) {
+        *wrong.entry(format!("{words} ({speaker:?})")).or_default() += 1;
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> = wrong.iter().map(|(words, count)| format!("{count} times {words}")).collect();
+    Err(Failure::new(format!("the reader says: {}", told.join("; "))))
 }
 
 fn converse(tree: &Tree, gateway: &Gateway, lun: usize, round: &Round) -> Result<()> {
@@ -149,27 +211,22 @@ fn converse(tree: &Tree, gateway: &Gateway, lun: usize, round: &Round) -> Result
 }
 
 /// What the reader found; `Err` where something is wrong or missing.
-fn judge(round: &Round, text: &str) -> Result<String> {
-    let count = |words: &str| text.lines().filter(|line| line.contains(words)).count();
-    for wrong in ["Malformed", "Bad CRC32", "[Dissector bug"] {
-        if let Some(line) = text.lines().find(|line| line.contains(wrong)) {
-            return Err(Failure::new(format!("the reader says: {}", line.trim())));
-        }
+fn judge(round: &Round, reading: &Reading) -> Result<String> {
+    nothing_is_wrong(reading, Whom::Both)?;
+    if let Some(kind) = KINDS.iter().find(|kind| !reading.kinds.contains_key(**kind)) {
+        return Err(Failure::new(format!("the reader has seen no {kind}")));
     }
-    for kind in KINDS {
-        if count(&format!("Opcode: {kind} (0x")) == 0 {
-            return Err(Failure::new(format!("the reader has seen no {kind}")));
-        }
-    }
-    let good =
-        |of: &str| text.lines().filter(|line| line.contains(of) && line.contains("(Good CRC32)")).count();
-    let (headers, data) = (good("HeaderDigest: "), good("DataDigest: "));
+    let (headers, data) = (reading.header_digests, reading.data_digests);
     if (headers > 0, data > 0) != round.digests {
         return Err(Failure::new(format!("{headers} header digests and {data} data digests were read")));
     }
-    Ok(format!("{} PDUs, {headers} header digests and {data} data digests, all right", count("Opcode: ")))
+    Ok(reading.sentence())
 }
 
+/// What QEMU can be told, and whether headers have digests where the target takes what initiators prefer.
+const SETTINGS: &[(&str, bool)] =
+    &[("crc32c", true), ("none", false), ("crc32c-none", true), ("none-crc32c", false)];
+const SECRET: &str = "open-sesame-1";
 /// PDUs of which each round has some, as the reader calls them.
 const KINDS: &[&str] = &[
     "Login Command",
@@ -185,34 +242,32 @@ const KINDS: &[&str] = &[
     "Logout Response",
 ];
 const UNIT_BYTES: u64 = 64 << 20;
+/// More than is said in a round.
+const LIMIT_MIB: u64 = 1024;
 const COMMANDS: &str = "60";
-/// As much as a round says: nothing is to be lost because the reader had no processor for a while.
-const BUFFER_MIB: &str = "64";
 const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
-const ENDING_LIMIT: Duration = Duration::from_secs(20);
-const READING_LIMIT: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
     use super::{KINDS, ROUNDS, judge};
+    use crate::lab::reader::{Reading, parse};
 
-    fn text(extra: &str) -> String {
+    fn reading(extra: &str, left_out: &str) -> Reading {
         let mut text: String = KINDS.iter().map(|kind| format!("    Opcode: {kind} (0x01)\n")).collect();
         text.push_str("    HeaderDigest: 0x1 (Good CRC32)\n    DataDigest: 0x1 (Good CRC32)\n");
-        text + extra
+        parse(&(text.replace(left_out, "other") + extra), &[4000])
     }
 
     #[test]
     fn what_is_wrong_or_missing_is_found() {
         let round = &ROUNDS[0];
-        assert!(judge(round, &text("")).is_ok());
+        assert!(judge(round, &reading("", "nothing")).is_ok());
         for wrong in ["[Malformed Packet: iSCSI]", "    DataDigest: 0x1 (Bad CRC32, should be 0x2)"] {
-            assert!(judge(round, &text(wrong)).is_err(), "{wrong}");
+            assert!(judge(round, &reading(wrong, "nothing")).is_err(), "{wrong}");
         }
-        for kind in KINDS {
-            assert!(judge(round, &text("").replace(kind, "other")).is_err(), "{kind}");
+        for left_out in KINDS.iter().chain(&["DataDigest", "HeaderDigest"]) {
+            assert!(judge(round, &reading("", left_out)).is_err(), "{left_out}");
         }
-        assert!(judge(round, &text("").replace("DataDigest", "None")).is_err());
-        assert!(judge(&ROUNDS[1], &text("")).is_err(), "data digests that were not agreed on");
+        assert!(judge(&ROUNDS[1], &reading("", "nothing")).is_err(), "data digests that were not agreed on");
     }
 }

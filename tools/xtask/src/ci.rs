@@ -17,10 +17,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::capture;
 use crate::lab::process::{self, End};
-use crate::lab::{Context, Failure, Result, halt};
+use crate::lab::{Context, Failure, Result, halt, wiretap};
 use crate::tree::Tree;
-use stages::{STAGES, Stage};
+use stages::{Reader, STAGES, Stage};
 
 /// `cargo xtask ci`.
 #[derive(clap::Args)]
@@ -169,7 +170,7 @@ fn run_stage(tree: &Tree, stage: &Stage) -> Result<Tally> {
     let start = Instant::now();
     let mut site = Site { tree: tree.clone(), log, log_path: path.clone() };
     halt::after(stage.limit);
-    let outcome = missing_peer(stage).map_or_else(|| (stage.run)(&mut site), Err);
+    let outcome = missing_peer(stage).map_or_else(|| run_and_read(stage, &mut site), Err);
     let mut tally = *outcome.as_ref().unwrap_or(&Tally::default());
     if let Err(failure) = &outcome {
         site.say(&failure.to_string());
@@ -182,6 +183,32 @@ fn run_stage(tree: &Tree, stage: &Stage) -> Result<Tally> {
     if tally.failed > 0 {
         show(&path)?;
     }
+    Ok(tally)
+}
+
+/// Runs a stage while somebody listens, and then has the reader read what was said.
+fn run_and_read(stage: &Stage, site: &mut Site) -> Result<Tally> {
+    let (whom, limit_mib) = match stage.reader() {
+        Reader::None => return (stage.run)(site),
+        Reader::Missing(why) => {
+            site.say(&format!("SKIPPED a reader of what is said: {why}"));
+            let mut tally = (stage.run)(site)?;
+            tally.skipped += 1;
+            return Ok(tally);
+        }
+        Reader::Of(whom, limit_mib) => (whom, limit_mib),
+    };
+    wiretap::order(limit_mib)?;
+    let outcome = (stage.run)(site);
+    let captures = wiretap::collect().ok_or_else(|| Failure::new("nobody listened"))?;
+    let mut tally = outcome?;
+    let start = Instant::now();
+    let read = capture::judge_all(&captures, whom);
+    match &read {
+        Ok(said) => site.say(&format!("ok     tshark: {said}, in {:.1} s", start.elapsed().as_secs_f64())),
+        Err(failure) => site.say(&format!("FAILED tshark: {failure}")),
+    }
+    tally.add(Tally::one(read.is_ok()));
     Ok(tally)
 }
 

@@ -134,6 +134,7 @@ fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, seen: &mut dyn FnMut(
         let row = run_one(&mut target, test, &folder)?;
         seen(&row);
         rows.push(row);
+        target.listen_anew()?;
     }
     target.stop()?;
     if rows.is_empty() {

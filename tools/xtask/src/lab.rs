@@ -15,7 +15,9 @@ pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod qemu;
 pub(crate) mod random;
+pub(crate) mod reader;
 pub(crate) mod target;
+pub(crate) mod wiretap;
 pub(crate) mod xfs;
 
 use std::fmt;

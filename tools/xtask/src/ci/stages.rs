@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Site, Tally, build_release, count, packages};
+use crate::lab::reader::Whom;
 use crate::lab::target::{Kind, Peer};
 use crate::lab::xfs::Xfs;
 use crate::lab::{Result, has_program, is_root};
@@ -41,10 +42,61 @@ impl Stage {
     }
 
     fn missing(&self) -> Option<String> {
-        let (program, package) = self.programs.iter().find(|(program, _)| !has_program(program))?;
-        Some(format!("{program} is not installed (Debian package {package})"))
+        let reader = || missing(TSHARK).filter(|_| self.is_read() && is_root() && is_ci());
+        missing(self.programs).or_else(reader)
+    }
+
+    fn is_read(&self) -> bool {
+        READ.iter().any(|(name, ..)| *name == self.name)
+    }
+
+    /// Whether somebody is to read what this stage's initiators and gateways say to each other.
+    pub(super) fn reader(&self) -> Reader {
+        let Some((_, whom, limit)) = READ.iter().find(|(name, ..)| *name == self.name) else {
+            return Reader::None;
+        };
+        if !is_root() {
+            return Reader::Missing("needs root to capture".to_owned());
+        }
+        missing(TSHARK).map_or(Reader::Of(*whom, *limit), Reader::Missing)
     }
 }
+
+/// Who reads what is said in a stage.
+pub(super) enum Reader {
+    /// Nothing is said, or the stage has its own.
+    None,
+    /// Nobody, and why not.
+    Missing(String),
+    /// tshark, which has to find nothing wrong with what these say, and for how many MiB.
+    Of(Whom, u64),
+}
+
+fn missing(programs: &[(&str, &str)]) -> Option<String> {
+    let (program, package) = programs.iter().find(|(program, _)| !has_program(program))?;
+    Some(format!("{program} is not installed (Debian package {package})"))
+}
+
+/// The stages in which initiators meet a gateway over a network, whose words have to be right there, and how many MiB are
+/// listened to at most after each start of a gateway. Nobody asks it of the suite, which sends parameter lists that are too
+/// short on purpose; and where a link is cut, a segment that was lost comes twice. In `cluster` and `power` both are in the
+/// guest, in `capture` more is asked.
+const READ: &[(&str, Whom, u64)] = &[
+    ("images", Whom::Both, PART),
+    ("access", Whom::Both, WHOLE),
+    ("sessions", Whom::Both, PART),
+    ("durability", Whom::Both, PART / 8),
+    ("reload", Whom::Both, WHOLE),
+    ("conformance-file", Whom::Target, WHOLE),
+    ("conformance-ram", Whom::Target, PART),
+    ("conformance-loop", Whom::Target, PART),
+    ("conformance-kinds", Whom::Target, PART),
+    ("linux", Whom::Target, WHOLE),
+];
+/// More than is said in them (for a run of the suite see `Target::listen_anew`).
+const WHOLE: u64 = 2000;
+/// Of a load, and of what is said once more of another medium, the beginning.
+const PART: u64 = 64;
 
 /// All stages.
 pub(super) const STAGES: &[Stage] = &[
@@ -150,7 +202,7 @@ pub(super) const STAGES: &[Stage] = &[
         what: "tshark reads what initiators and the gateway say",
         limit: minutes(5),
         needs_root: Some("to capture on loopback"),
-        programs: &[("tshark", "tshark"), ("dumpcap", "tshark"), LIBISCSI],
+        programs: &[("tshark", "tshark"), ("dumpcap", "tshark"), LIBISCSI, ("dpkg-deb", "dpkg")],
         run: run_capture,
     },
     Stage {
@@ -470,4 +522,5 @@ const SESSIONS_SECONDS: u64 = 15;
 const ENDS: durability::Rounds = durability::Rounds { terms: 3, kills: 5 };
 const BAD_INPUT_SEED: u64 = 1;
 const LOOP: Option<&str> = Some("to set up a loop device");
+const TSHARK: &[(&str, &str)] = &[("tshark", "tshark"), ("dumpcap", "tshark")];
 const LIBISCSI: (&str, &str) = ("iscsi-test-cu", "libiscsi-bin");

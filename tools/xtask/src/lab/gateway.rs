@@ -15,6 +15,7 @@ use super::initiator::{self, Initiator};
 use super::namespace::Namespace;
 use super::process::Running;
 use super::target::portico::{addresses, announcement};
+use super::wiretap::{self, Listening};
 use super::{Context, Failure, Result, http};
 use crate::tree::Tree;
 
@@ -70,6 +71,8 @@ pub(crate) fn configuration_with(devices: &[Device], luns: &[(usize, &str)], att
 #[derive(Debug)]
 pub(crate) struct Gateway {
     running: Option<Running>,
+    /// Who listens to it, if anybody.
+    listening: Option<Listening>,
     portal: SocketAddr,
     metrics: SocketAddr,
     /// The program to run, and what it is told besides the configuration.
@@ -87,6 +90,7 @@ impl Gateway {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Ok(Gateway {
             running: None,
+            listening: None,
             portal: nowhere,
             metrics: nowhere,
             program: tree.target.join("release/porticod"),
@@ -115,6 +119,13 @@ impl Gateway {
     /// Its folder, for media and logs.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where it listens: the port that it found, and those that it was told.
+    fn ports(&self) -> Vec<u16> {
+        let told = self.arguments.windows(2).filter(|pair| pair[0] == "--portal");
+        let told = told.filter_map(|pair| Some(pair[1].parse::<SocketAddr>().ok()?.port()));
+        std::iter::once(self.portal.port()).chain(told.filter(|port| *port != 0)).collect()
     }
 
     /// Its configuration file.
@@ -151,13 +162,16 @@ impl Gateway {
             .map_err(|why| Failure::new(format!("porticod: {why}{}", self.last_words())))?;
         (self.portal, self.metrics) = addresses(&said)?;
         self.running = Some(running);
+        self.listening = wiretap::listen(self.namespace.as_ref(), &self.ports())?;
         Ok(())
     }
 
     /// SIGTERM: it has to end by itself with status 0.
     pub(crate) fn stop(&mut self) -> Result<()> {
         let Some(mut running) = self.running.take() else { return Ok(()) };
-        match running.terminate(STOP_LIMIT)? {
+        let status = running.terminate(STOP_LIMIT)?;
+        self.listening = None;
+        match status {
             Some(status) if status.success() => Ok(()),
             status => {
                 let how = status.map_or("not at all".to_owned(), |status| status.to_string());
@@ -168,7 +182,9 @@ impl Gateway {
 
     /// SIGKILL.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.running.take().map_or(Ok(()), |mut running| running.kill())
+        let killed = self.running.take().map_or(Ok(()), |mut running| running.kill());
+        self.listening = None;
+        killed
     }
 
     /// SIGSTOP or SIGCONT: it stands still, or goes on.

@@ -22,6 +22,7 @@ use super::ceph::Cluster;
 use super::loop_device::LoopDevice;
 use super::namespace::Namespace;
 use super::process::{self, Running};
+use super::wiretap::{self, Listening};
 use super::xfs::Xfs;
 use super::{Context, Failure, Result, http};
 use crate::tree::Tree;
@@ -152,6 +153,8 @@ pub(crate) struct Target {
     peer: Peer,
     tree: Tree,
     running: Option<Running>,
+    /// Who listens to it, if anybody.
+    listening: Option<Listening>,
     portal: SocketAddr,
     metrics: Option<SocketAddr>,
     announcement: String,
@@ -190,6 +193,13 @@ impl Place {
         match self {
             Place::Loopback => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Place::Inside(_) => Namespace::HOST,
+        }
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Place::Loopback => None,
+            Place::Inside(namespace) => Some(namespace),
         }
     }
 
@@ -291,6 +301,7 @@ impl Target {
             peer,
             tree,
             running: None,
+            listening: None,
             portal,
             metrics: None,
             announcement,
@@ -306,11 +317,13 @@ impl Target {
     /// Starts the process again after [`Target::stop`] or a crash, over the same medium.
     pub(crate) fn resume(&mut self) -> Result<()> {
         self.running = None;
+        self.listening = None;
         let started = match self.peer {
             Peer::Portico => portico::start(self)?,
             Peer::Tgt => tgt::start(self)?,
         };
         self.running = Some(started.running);
+        self.listening = wiretap::listen(self.place.namespace(), &[started.portal.port()])?;
         self.portal = started.portal;
         self.metrics = started.metrics;
         self.announcement = started.announcement;
@@ -341,7 +354,9 @@ impl Target {
         if self.peer == Peer::Tgt {
             return running.kill();
         }
-        match running.terminate(STOP_LIMIT)? {
+        let status = running.terminate(STOP_LIMIT)?;
+        self.listening = None;
+        match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => {
                 Err(Failure::new(format!("after SIGTERM the gateway ended with {status}{}", self.log())))
@@ -352,6 +367,15 @@ impl Target {
                 self.log()
             ))),
         }
+    }
+
+    /// Between two tests, while no initiator is connected: what is listened to goes on in another capture if this one is long.
+    pub(crate) fn listen_anew(&mut self) -> Result<()> {
+        if self.listening.as_ref().is_some_and(Listening::is_long) {
+            self.listening = None;
+            self.listening = wiretap::listen(self.place.namespace(), &[self.portal.port()])?;
+        }
+        Ok(())
     }
 
     /// The target's name.
@@ -369,10 +393,7 @@ impl Target {
 
     /// The namespace it runs in, if it does.
     pub(crate) fn namespace(&self) -> Option<&Namespace> {
-        match &self.place {
-            Place::Loopback => None,
-            Place::Inside(namespace) => Some(namespace),
-        }
+        self.place.namespace()
     }
 
     /// The number of the logical unit: tgt keeps LUN 0 for its controller.
