@@ -4,6 +4,9 @@
 //! One after the other, not several at once: tests of one unit meet in reservations, resets and unit attentions, and
 //! the whole run takes some 20 s, of which half are pauses in three tests. What a test's end means stands in
 //! `outcome`, what it means for us in `baseline`. Times are reported and never judged.
+//!
+//! The tests have one way to the unit, or two: with a second URL those that want a second initiator port send its commands
+//! there. The second way is another TARGET with the same unit, and what they find is held against the same recording.
 
 mod baseline;
 mod outcome;
@@ -14,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::target::{Kind, Peer, Place, Target};
+use crate::lab::target::{Kind, Peer, Target, Tuning};
 use crate::lab::{Context, Failure, Result, process};
 use crate::tree::Tree;
 use baseline::{Baselines, Judgement};
@@ -32,9 +35,25 @@ pub(crate) struct Arguments {
     /// Only tests whose name contains this
     #[arg(long)]
     test: Option<String>,
-    /// Run three times and keep the result as the baseline; a test counts as passed if it passed each time
+    /// Give every test a second URL, by another target
     #[arg(long)]
+    two: bool,
+    /// Run with one URL and with two, several times, and keep the result as the baseline; a test counts as passed if it passed
+    /// each time
+    #[arg(long, conflicts_with = "two")]
     record: bool,
+    /// How many times, for a recording
+    #[arg(long, default_value_t = 3, requires = "record")]
+    rounds: u32,
+}
+
+/// How many URLs the tests are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urls {
+    /// One; those of the multipath tests are two, of one target.
+    One,
+    /// Two, of two targets.
+    Two,
 }
 
 /// The result of one test.
@@ -43,6 +62,25 @@ pub(crate) struct Row {
     pub(crate) test: String,
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suite<'a> {
+    pub(crate) peer: Peer,
+    pub(crate) kind: Kind,
+    pub(crate) urls: Urls,
+    /// What the names of its tests contain.
+    pub(crate) pattern: &'a str,
+}
+
+impl Urls {
+    fn name(self) -> &'static str {
+        match self {
+            Urls::One => "one",
+            Urls::Two => "two",
+        }
+    }
 }
 
 /// Passed, failed and skipped, as `ci` adds them up. A test that fails and may, since it is wrong itself, is among the
@@ -64,37 +102,34 @@ pub(crate) fn command(arguments: &Arguments) -> Result<bool> {
     let mut say = |line: &str| println!("{line}");
     if !arguments.record {
         let pattern = arguments.test.as_deref().unwrap_or_default();
-        return Ok(run_and_judge(&tree, arguments.peer, arguments.kind, pattern, &mut say)?.failed == 0);
+        let urls = if arguments.two { Urls::Two } else { Urls::One };
+        let suite = Suite { peer: arguments.peer, kind: arguments.kind, urls, pattern };
+        return Ok(run_and_judge(&tree, suite, &mut say)?.failed == 0);
     }
     let mut worst: BTreeMap<String, Outcome> = BTreeMap::new();
-    for round in 1..=RECORD_ROUNDS {
-        println!("round {round} of {RECORD_ROUNDS}");
-        for row in run(&tree, arguments.peer, arguments.kind, "", &mut |_| ())? {
+    for (round, urls) in (1..=arguments.rounds).flat_map(|round| [(round, Urls::One), (round, Urls::Two)]) {
+        println!("round {round} of {}, {} URL", arguments.rounds, urls.name());
+        let suite = Suite { peer: arguments.peer, kind: arguments.kind, urls, pattern: "" };
+        for row in run(&tree, suite, &mut |_| ())? {
             let kept = worst.entry(row.test).or_insert_with(|| row.outcome.clone());
             if kept.status == Status::Passed {
                 *kept = row.outcome;
             }
         }
     }
-    let path = baseline::write(&tree.root, arguments.peer, arguments.kind, &worst)?;
+    let path = baseline::write(&tree.root, arguments.peer, arguments.kind, arguments.rounds, &worst)?;
     println!("recorded in {path}");
     Ok(true)
 }
 
-/// Runs the tests whose names contain `pattern`, says which of them ask for attention (with a pattern: all of them)
-/// and the sums, and keeps the outcome of every test, with the text of those that did not pass, below the build
-/// folder.
-pub(crate) fn run_and_judge(
-    tree: &Tree,
-    peer: Peer,
-    kind: Kind,
-    pattern: &str,
-    say: &mut dyn FnMut(&str),
-) -> Result<Sum> {
+/// Runs the tests, says which of them ask for attention (with a pattern: all of them) and the sums, and keeps the outcome
+/// of every test, with the text of those that did not pass, below the build folder.
+pub(crate) fn run_and_judge(tree: &Tree, suite: Suite<'_>, say: &mut dyn FnMut(&str)) -> Result<Sum> {
+    let Suite { peer, kind, urls, pattern } = suite;
     let baselines = Baselines::read(&tree.root, peer, kind)?;
     let mut sum = Sum::default();
     let mut wrong = 0_u32;
-    let rows = run(tree, peer, kind, pattern, &mut |row| {
+    let rows = run(tree, suite, &mut |row| {
         let judgement = baselines.judge(&row.test, row.outcome.status);
         match (&judgement, row.outcome.status) {
             (Judgement::Fault(_), _) => sum.failed += 1,
@@ -111,9 +146,11 @@ pub(crate) fn run_and_judge(
     }
     let count = |of: fn(Status) -> bool| rows.iter().filter(|row| of(row.outcome.status)).count();
     say(&format!(
-        "{} on {}: {} tests, {} passed, {} failed, {} skipped; of the failed {wrong} are wrong themselves, {} are faults",
+        "{} on {}, {} URL: {} tests, {} passed, {} failed, {} skipped; of the failed {wrong} are wrong themselves, {} are \
+         faults",
         peer.name(),
         kind.name(),
+        urls.name(),
         rows.len(),
         count(|status| status == Status::Passed),
         count(Status::is_failure),
@@ -123,15 +160,17 @@ pub(crate) fn run_and_judge(
     Ok(sum)
 }
 
-/// Runs the tests whose names contain `pattern`, in the order of the list, each against the same logical unit.
-fn run(tree: &Tree, peer: Peer, kind: Kind, pattern: &str, seen: &mut dyn FnMut(&Row)) -> Result<Vec<Row>> {
+/// Runs the tests whose names contain the pattern, in the order of the list, each against the same logical unit.
+fn run(tree: &Tree, suite: Suite<'_>, seen: &mut dyn FnMut(&Row)) -> Result<Vec<Row>> {
+    let Suite { peer, kind, urls, pattern } = suite;
     let list = fs::read_to_string(tree.root.join(baseline::TESTS)).context(baseline::TESTS)?;
-    let folder = tree.keep(&format!("conformance/{}-{}", peer.name(), kind.name()))?;
-    let mut target = Target::start(tree, peer, kind, UNIT_BYTES, Place::Loopback)?;
+    let folder = tree.keep(&format!("conformance/{}-{}-{}", peer.name(), kind.name(), urls.name()))?;
+    let tuning = Tuning { has_two_targets: urls == Urls::Two, ..Tuning::default() };
+    let mut target = Target::start_tuned(tree, peer, kind, UNIT_BYTES, tuning)?;
     let mut rows = Vec::new();
     let makes_sense = |test: &&str| test.starts_with(kind.tests()) && test.contains(pattern);
     for test in list.lines().filter(makes_sense) {
-        let row = run_one(&mut target, test, &folder)?;
+        let row = run_one(&mut target, test, urls, &folder)?;
         seen(&row);
         rows.push(row);
         target.listen_anew()?;
@@ -160,7 +199,7 @@ pub(crate) fn is_as_it_should_be(root: &Path, test: &str, finished: &process::Fi
     Ok(status == Status::Passed || is_wrong && status == Status::Failed)
 }
 
-fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
+fn run_one(target: &mut Target, test: &str, urls: Urls, folder: &Path) -> Result<Row> {
     let url = target.url();
     // Line buffering, so that what a test said before it crashed or hung is there.
     let mut command = Command::new("stdbuf");
@@ -168,8 +207,10 @@ fn run_one(target: &mut Target, test: &str, folder: &Path) -> Result<Row> {
     if test.starts_with(SANITIZE) {
         command.arg("-S");
     }
-    if test.starts_with(TWO_PATHS) {
-        command.arg(&url);
+    match urls {
+        Urls::Two => _ = command.arg(target.second_url()),
+        Urls::One if test.starts_with(TWO_PATHS) => _ = command.arg(&url),
+        Urls::One => {}
     }
     let start = Instant::now();
     let finished = process::run(&mut command, TEST_LIMIT)?;
@@ -233,7 +274,6 @@ fn table(rows: &[Row]) -> String {
 const UNIT_BYTES: u64 = 100 << 20;
 /// No test takes more than 4 s where nothing is wrong.
 const TEST_LIMIT: Duration = Duration::from_secs(60);
-const RECORD_ROUNDS: u32 = 3;
 /// These tests want it said that all data may go, -d or not.
 const SANITIZE: &str = "ALL.Sanitize.";
 /// These tests want a second path to the same unit.

@@ -54,9 +54,11 @@ pub(crate) fn run(tree: &Tree, seconds: u64, seed: u64, say: &mut dyn FnMut(&str
     let file = gateway.folder().join("medium.img");
     let size = format!("size {}", 1 << 20);
     let attributes = vec![format!("filename {}", file.display()), size.clone()];
+    // So that WRITE ATOMIC takes a part of a page, too.
+    let memory = vec![size, "lb_per_pb_exp 0".to_owned()];
     let devices = [
         Device { handler: "vdisk_fileio", name: "file", attributes },
-        Device { handler: "vdisk_ram", name: "memory", attributes: vec![size] },
+        Device { handler: "vdisk_ram", name: "memory", attributes: memory },
     ];
     gateway.configure(&gateway::configuration(&devices))?;
     gateway.argue(&["--cores", "0,1"]);

@@ -152,6 +152,7 @@ impl Standing {
             is_direct: matches!(cell.media, Media::File | Media::Loop),
             poll_us,
             has_no_histograms: contender == Contender::Unmeasured,
+            has_two_targets: false,
         };
         let target = Target::start_tuned(tree, peer, kind(cell.media), size_bytes(cell.media), tuning)?;
         let (url, process) = (target.url(), target.process_id());

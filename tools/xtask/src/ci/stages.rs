@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Site, Tally, build_release, count, packages};
+use crate::conformance::{Suite, Urls};
 use crate::lab::reader::Whom;
 use crate::lab::target::{Kind, Peer};
 use crate::lab::xfs::Xfs;
@@ -265,10 +266,7 @@ pub(super) const STAGES: &[Stage] = &[
     conformance_stage("conformance-kinds", "iscsi-test-cu: thick, removable, read-only", None, |site| {
         let mut tally = Tally { passed: 0, failed: 0, skipped: 0 };
         for kind in [Kind::Thick, Kind::Removable, Kind::ReadOnly] {
-            let Tally { passed, failed, skipped } = run_suite(site, kind)?;
-            tally.passed += passed;
-            tally.failed += failed;
-            tally.skipped += skipped;
+            tally.add(run_suite(site, kind)?);
         }
         Ok(tally)
     }),
@@ -365,8 +363,13 @@ fn run_tests(site: &mut Site) -> Result<Tally> {
 fn run_suite(site: &mut Site, kind: Kind) -> Result<Tally> {
     build_release(&site.tree)?;
     let tree = site.tree.clone();
-    let sum = conformance::run_and_judge(&tree, Peer::Portico, kind, "", &mut |line| site.say(line))?;
-    Ok(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped })
+    let mut tally = Tally { passed: 0, failed: 0, skipped: 0 };
+    for urls in [Urls::One, Urls::Two] {
+        let suite = Suite { peer: Peer::Portico, kind, urls, pattern: "" };
+        let sum = conformance::run_and_judge(&tree, suite, &mut |line| site.say(line))?;
+        tally.add(Tally { passed: sum.passed, failed: sum.failed, skipped: sum.skipped });
+    }
+    Ok(tally)
 }
 
 fn run_untorn(site: &mut Site) -> Result<Tally> {

@@ -164,7 +164,7 @@ pub(crate) struct Target {
     folder: TempDir,
 }
 
-/// How a target is set up for a measurement; the default is as it comes.
+/// How a target is set up for a measurement or a conformance run; the default is as it comes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tuning {
     /// The processors that it may use; none are all.
@@ -177,6 +177,8 @@ pub(crate) struct Tuning {
     pub(crate) poll_us: u32,
     /// The gateway records no latencies.
     pub(crate) has_no_histograms: bool,
+    /// The gateway has another TARGET with the same logical units.
+    pub(crate) has_two_targets: bool,
 }
 
 /// Where a target listens.
@@ -229,6 +231,8 @@ fn list(cores: &[usize]) -> String {
 impl Target {
     /// The name of a target that is configured, the same for every peer.
     pub(crate) const IQN: &str = "iqn.2026-11.test:unit";
+    /// Of the gateway's second one, where it has two.
+    const SECOND_IQN: &str = "iqn.2026-11.test:other-path";
     /// The image of a [`Kind::Rbd`], in the pool `rbd`.
     pub(crate) const IMAGE: &str = "unit";
 
@@ -243,7 +247,7 @@ impl Target {
         Target::start_on(tree, peer, kind, size_bytes, place, Tuning::default())
     }
 
-    /// As [`Target::start`], on loopback, for a measurement.
+    /// As [`Target::start`], on loopback, set up like this.
     pub(crate) fn start_tuned(
         tree: &Tree,
         peer: Peer,
@@ -407,6 +411,12 @@ impl Target {
     /// The logical unit as libiscsi and QEMU write it.
     pub(crate) fn url(&self) -> String {
         self.url_of(0)
+    }
+
+    /// The logical unit by the gateway's second target; by the same one of a peer.
+    pub(crate) fn second_url(&self) -> String {
+        let iqn = if self.peer == Peer::Portico { Target::SECOND_IQN } else { self.iqn() };
+        format!("iscsi://{}/{iqn}/{}", self.portal, self.lun())
     }
 
     /// The logical unit of the image of that place.

@@ -59,20 +59,26 @@ fn configuration(medium: &Medium, tuning: &Tuning) -> Option<String> {
         Medium::Loop(device) => {
             ("vdisk_blockio", format!("filename {}\n\t\tthin_provisioned 1", device.path().display()))
         }
-        Medium::Rbd(images) => return Some(configuration_of(images)),
+        Medium::Rbd(images) => return Some(configuration_of(images, tuning)),
     };
     let spin = if tuning.poll_us > 0 { format!("poll_us {}\n", tuning.poll_us) } else { String::new() };
     let window = tuning.queued_commands.map(|count| format!("\t\tQueuedCommands {count}\n"));
     let window = window.unwrap_or_default();
-    Some(format!(
-        "{spin}HANDLER {handler} {{\n\tDEVICE unit {{\n\t\t{attributes}\n\t}}\n}}\n\
-         TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n{window}\t\tLUN 0 unit\n\t\tenabled 1\n\t}}\n}}\n",
-        Target::IQN
-    ))
+    let targets = targets(tuning, &format!("{window}\t\tLUN 0 unit\n"));
+    Some(format!("{spin}HANDLER {handler} {{\n\tDEVICE unit {{\n\t\t{attributes}\n\t}}\n}}\n{targets}"))
+}
+
+/// The TARGETs, each with `contents`.
+fn targets(tuning: &Tuning, contents: &str) -> String {
+    let names = [Target::IQN, Target::SECOND_IQN];
+    let names = &names[..if tuning.has_two_targets { 2 } else { 1 }];
+    let one = |name: &&str| format!("\tTARGET {name} {{\n{contents}\t\tenabled 1\n\t}}\n");
+    let targets: String = names.iter().map(one).collect();
+    format!("TARGET_DRIVER iscsi {{\n\tenabled 1\n{targets}}}\n")
 }
 
 /// As [`configuration`], with a logical unit for each image.
-fn configuration_of(images: &Images) -> String {
+fn configuration_of(images: &Images, tuning: &Tuning) -> String {
     let conf = images.cluster.conf();
     let (mut devices, mut luns) = (String::new(), String::new());
     for (lun, name) in images.names.iter().enumerate() {
@@ -82,11 +88,7 @@ fn configuration_of(images: &Images) -> String {
         ));
         luns.push_str(&format!("\t\tLUN {lun} unit{lun}\n"));
     }
-    format!(
-        "HANDLER vdisk_rbd {{\n{devices}}}\n\
-         TARGET_DRIVER iscsi {{\n\tenabled 1\n\tTARGET {} {{\n{luns}\t\tenabled 1\n\t}}\n}}\n",
-        Target::IQN
-    )
+    format!("HANDLER vdisk_rbd {{\n{devices}}}\n{}", targets(tuning, &luns))
 }
 
 /// What the process says up to the line that begins with `ready `, which it waits for; what comes afterwards is read and
@@ -150,5 +152,10 @@ mod tests {
         let text = configuration(&Medium::Ram { size_bytes: 4096 }, &Tuning::default()).unwrap();
         assert_eq!(text.matches('{').count(), text.matches('}').count());
         assert!(text.contains("\tDEVICE unit {\n\t\tsize 4096\n\t\tthin_provisioned 1\n\t}\n"));
+        assert_eq!(text.matches("LUN 0 unit").count(), 1);
+        let two = Tuning { has_two_targets: true, ..Tuning::default() };
+        let text = configuration(&Medium::Ram { size_bytes: 4096 }, &two).unwrap();
+        assert_eq!(text.matches('{').count(), text.matches('}').count());
+        assert_eq!(text.matches("LUN 0 unit").count(), 2);
     }
 }
