@@ -34,7 +34,8 @@ fn groups_of(configuration: &Configuration, group: &DeviceGroup, explicit: bool)
         changed_by: ChangedBy::Nobody,
         ports: group.targets.iter().flat_map(|target| ports_of(&ports, target)).collect(),
     };
-    TargetPortGroups { explicit, groups: group.target_groups.iter().map(one).collect() }
+    let groups = group.target_groups.iter().map(one).collect();
+    TargetPortGroups { explicit, groups, offline: Vec::new() }
 }
 
 /// A target of this gateway has identifiers of its own, one for each portal group; of another one only what the file says is

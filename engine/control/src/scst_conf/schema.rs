@@ -147,7 +147,6 @@ impl Attribute {
 const SHARDS: &str = "one thread per core serves everything";
 const NO_TRACE: &str = "logging is set on the command line";
 const NO_PI: &str = "protection information is not offered";
-const STAYS_OPEN: &str = "a device stays open in every asymmetric access state";
 const NO_CLUSTER: &str = "reservations are not shared with other nodes";
 const NO_ISNS: &str = "no iSNS server is told";
 const AN_ORDER: &str = "it is an order to a running device, not part of a configuration";
@@ -194,8 +193,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
         .fixed()
         .later(ONE_TASK_SET),
     row(Level::Device(FILE | BLOCK), "active", Kind::Flag, "1").fixed().later("a device is opened at once"),
-    row(Level::Device(FILE), "bind_alua_state", Kind::Flag, "0").fixed().later(STAYS_OPEN),
-    row(Level::Device(BLOCK), "bind_alua_state", Kind::Flag, "1").fixed().later(STAYS_OPEN),
+    // 1 is not in effect, which is said where it matters (`checks::bound_devices`): of what a device is by default, too.
+    row(Level::Device(FILE), "bind_alua_state", Kind::Flag, "0").fixed().kept(),
+    row(Level::Device(BLOCK), "bind_alua_state", Kind::Flag, "1").fixed().kept(),
     row(Level::Device(DISKS), "cluster_mode", Kind::Flag, "0").fixed().later(NO_CLUSTER),
     row(Level::Device(DISKS), "numa_node_id", TEXT, "").fixed().later(SHARDS),
     row(Level::Device(DISKS), "dif_mode", TEXT, "").fixed().later(NO_PI),

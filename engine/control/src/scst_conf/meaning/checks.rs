@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use portico_model::configuration::{
-    Configuration, Device, Group, Handler, LunMapping, NegotiatedKeys, Pattern, Secret, Target, UnservedLun,
-    identity,
+    Configuration, Device, Group, Handler, LunMapping, NegotiatedKeys, Pattern, Secret, Target,
+    TargetReference, UnservedLun, identity,
 };
 
 use super::Context;
@@ -12,10 +12,10 @@ use super::attributes::{Attributes, Given};
 use super::devices::DeviceSpans;
 use super::targets::{TargetSpans, may_match_an_address};
 use crate::scst_conf::diagnostic::{Code, Diagnostic, quoted};
-use crate::scst_conf::plain_path;
 use crate::scst_conf::syntax::Statement;
 use crate::scst_conf::text::Span;
 use crate::scst_conf::value;
+use crate::scst_conf::{NotInEffect, plain_path};
 
 /// A secret shorter than this is told (RFC 7143 §12.1.3: 96 bits).
 const SECRET_LENGTH_BYTES_MIN: usize = 12;
@@ -261,6 +261,31 @@ pub(super) fn initiators(context: &mut Context<'_>, groups: &[(Group, Span)], in
             .hint("an initiator may match one group only; here the first in the file decides");
         context.report(warning);
     }
+}
+
+/// Names the devices of DEVICE_GROUPs that SCST would close as long as no port of this node is active for them, and open when
+/// one is: bound to their state by `bind_alua_state`, as block devices are where the file says nothing.
+pub(super) fn bound_devices(context: &mut Context<'_>, configuration: &Configuration) {
+    let is_own = |target: &TargetReference| configuration.target(&target.name).is_some();
+    for group in &configuration.device_groups {
+        if !group.target_groups.iter().flat_map(|group| &group.targets).any(is_own) {
+            continue;
+        }
+        let devices = configuration.devices.iter().filter(|device| group.devices.contains(&device.name));
+        for device in devices.filter(|device| is_bound(device)) {
+            context.not_in_effect.push(NotInEffect {
+                what: format!("bind_alua_state 1 of device {}", quoted(&device.name)),
+                instead: "it is opened at once and stays open, whatever the state of this node's ports",
+                place: format!("DEVICE_GROUP {}", quoted(&group.name)),
+                line: group.source.line,
+            });
+        }
+    }
+}
+
+fn is_bound(device: &Device) -> bool {
+    let given = device.kept.iter().find(|kept| kept.name == "bind_alua_state");
+    given.map_or(matches!(device.handler, Handler::BlockIo { .. }), |given| given.value != "0")
 }
 
 /// rel_tgt_id is unique across this gateway's targets and those that TARGET_GROUPs name.

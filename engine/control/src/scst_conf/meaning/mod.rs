@@ -121,6 +121,7 @@ pub(super) fn configuration(context: &mut Context<'_>, statements: &[Statement])
     }
     checks::devices(context, &configuration, &spans);
     checks::target_ports(context, &configuration, &target_spans, statements);
+    checks::bound_devices(context, &configuration);
     configuration
 }
 

@@ -99,6 +99,29 @@ fn a_field_file_loads_beside_what_we_do_not_have() {
 }
 
 #[test]
+fn a_device_that_scst_would_close_with_its_ports_state_is_named() {
+    let text = file!("alua_pair");
+    let named = |text: &str| {
+        let found = crate::scst_conf::parse("pair", text.as_bytes()).not_in_effect;
+        let is_it = |item: &&crate::scst_conf::NotInEffect| item.what.contains("bind_alua_state");
+        found.iter().find(is_it).map(|item| (item.what.clone(), item.line))
+    };
+    let expected = ("bind_alua_state 1 of device `shared`".to_owned(), 23);
+    assert_eq!(named(text), Some(expected), "by default, where a device is in a group of this node's ports");
+    let unbound = text.replace("cluster_mode 1", "bind_alua_state 0");
+    assert_eq!(named(&unbound), None, "what is here is what 0 asks for");
+    let file = text.replace("vdisk_blockio", "vdisk_fileio");
+    assert_eq!(named(&file), None);
+    assert!(named(&file.replace("cluster_mode 1", "bind_alua_state 1")).is_some());
+    let elsewhere = text.replace(
+        "TARGET iqn.2026-11.com.example:node-a\n\t}\n\n\tTARGET_GROUP",
+        "TARGET other\n\t}\n\n\tTARGET_GROUP",
+    );
+    assert_ne!(elsewhere, text);
+    assert_eq!(named(&elsewhere), None, "no port of this node has a state");
+}
+
+#[test]
 fn a_check_says_what_a_file_would_serve() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scst_conf/field.conf"));
     let mut out = Vec::new();
