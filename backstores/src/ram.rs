@@ -22,6 +22,8 @@ pub struct RamStore {
 
 /// A RAM disk may grow to so many times the size with which it was opened, or to [`GROWTH_BYTES_MIN`], while it is open.
 pub const GROWTH: usize = 16;
+/// A page.
+const PHYSICAL_BLOCK_BYTES: u32 = 4096;
 /// See [`GROWTH`]. Addresses only: memory is taken as it is written.
 pub const GROWTH_BYTES_MIN: usize = 64 << 30;
 
@@ -35,7 +37,10 @@ impl RamStore {
         let size = size.ok_or(io::ErrorKind::InvalidInput)?;
         let reserved = size.saturating_mul(GROWTH).max(GROWTH_BYTES_MIN);
         let memory = Arc::new(SharedMemory::growing(size, reserved)?);
-        let geometry = Geometry::in_memory(block_length, blocks, read_only);
+        // A page is what it has its memory in, and what one writer has for himself.
+        let physical_block_bytes = block_length.max(PHYSICAL_BLOCK_BYTES);
+        let geometry =
+            Geometry { physical_block_bytes, ..Geometry::in_memory(block_length, blocks, read_only) };
         Ok(Arc::new(Self { geometry, blocks: BlockCount::new(blocks), memory, writers: Stripes::new() }))
     }
 }

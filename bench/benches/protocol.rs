@@ -33,7 +33,7 @@ fn cdbs(criterion: &mut Criterion) {
     let context = Context {
         luns: &luns,
         relative_target_port: 1,
-        target_port: "",
+        target_ports: &[],
         read_only: false,
         carries_queries: false,
     };

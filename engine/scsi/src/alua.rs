@@ -110,13 +110,27 @@ pub struct TargetPortGroup {
     pub ports: Vec<u16>,
 }
 
+impl TargetPortGroup {
+    /// The target port group descriptor (SPC-4 table 269).
+    fn report(&self, reply: &mut Reply<'_>) {
+        reply.bytes(&[if self.preferred { 0x80 } else { 0 } | self.state as u8, STATES_SUPPORTED]);
+        reply.be16(self.id);
+        let count = u8::try_from(self.ports.len()).unwrap_or(u8::MAX);
+        reply.bytes(&[0, self.changed_by as u8, 0, count]);
+        for port in &self.ports[..usize::from(count)] {
+            reply.be16(0);
+            reply.be16(*port);
+        }
+    }
+}
+
 /// Target ports of one group: their number has one byte (SPC-4 table 269).
 pub const PORTS_MAX: usize = u8::MAX as usize;
 /// Target port groups of one unit.
 pub const GROUPS_MAX: usize = 32;
 
 /// Longest answer of REPORT TARGET PORT GROUPS.
-pub(crate) const REPLY_BYTES_MAX: usize = EXTENDED_HEADER_BYTES + GROUPS_MAX * (8 + 4 * PORTS_MAX);
+pub(crate) const REPLY_BYTES_MAX: usize = EXTENDED_HEADER_BYTES + (GROUPS_MAX + 1) * (8 + 4 * PORTS_MAX);
 const EXTENDED_HEADER_BYTES: usize = 8;
 
 /// IMPLICIT TRANSITION TIME, seconds: how long an initiator should give a group that is in transition. What the Linux
@@ -133,6 +147,9 @@ pub struct TargetPortGroups {
     pub explicit: bool,
     /// At most [`GROUPS_MAX`], in the configuration's order. No port is in two of them.
     pub groups: Vec<TargetPortGroup>,
+    /// Ports that an initiator took offline by themselves: the secondary target port group. Each is in one of `groups` as
+    /// well.
+    pub offline: Vec<u16>,
 }
 
 impl TargetPortGroups {
@@ -143,6 +160,9 @@ impl TargetPortGroups {
 
     /// The state of a target port. One that is in no group is active.
     pub fn state_of(&self, port: u16) -> AccessState {
+        if self.offline.contains(&port) {
+            return AccessState::Offline;
+        }
         self.group_of(port).map_or(AccessState::ActiveOptimized, |group| group.state)
     }
 
@@ -166,28 +186,24 @@ impl TargetPortGroups {
         (state.barrier() > Access::Active).then(|| state.sense())
     }
 
-    /// The same after SET TARGET PORT GROUPS; `None` where nothing is another.
+    /// The same after SET TARGET PORT GROUPS; `None` where nothing is another. Offline is the state of a port by itself
+    /// (SPC-4 §5.15.2.4.6); it goes on with its group when that is given a state.
     ///
     /// # Errors
-    /// INVALID FIELD IN PARAMETER LIST for a group or port that there is not; SET TARGET PORT GROUPS COMMAND FAILED for a
-    /// single port of several in a group: a group's ports share their state.
+    /// INVALID FIELD IN PARAMETER LIST for a group or port that there is not.
     pub(crate) fn set(&self, wanted: &[WantedState]) -> Result<Option<Self>, Outcome> {
         let mut new = self.clone();
         for (at, wanted) in (0u16..).zip(wanted) {
-            let offline = wanted.state == AccessState::Offline;
-            let found = new.groups.iter_mut().find(|group| match offline {
-                true => group.ports.contains(&wanted.id),
-                false => group.id == wanted.id,
-            });
-            let Some(group) = found else {
-                return Err(Outcome::invalid_parameter(4 + 4 * at + 2, None));
-            };
-            if offline && group.ports.len() > 1 {
-                return Err(Outcome::check(Sense::new(
-                    SenseKey::HardwareError,
-                    AdditionalSense::SET_TARGET_PORT_GROUPS_FAILED,
-                )));
+            let unknown = Outcome::invalid_parameter(4 + 4 * at + 2, None);
+            if wanted.state == AccessState::Offline {
+                new.group_of(wanted.id).ok_or(unknown)?;
+                if !new.offline.contains(&wanted.id) {
+                    new.offline.push(wanted.id);
+                }
+                continue;
             }
+            let group = new.groups.iter_mut().find(|group| group.id == wanted.id).ok_or(unknown)?;
+            new.offline.retain(|port| !group.ports.contains(port));
             if group.state != wanted.state {
                 (group.state, group.changed_by) = (wanted.state, ChangedBy::Initiator);
             }
@@ -196,7 +212,7 @@ impl TargetPortGroups {
     }
 
     /// What holds when `configured` follows on `before` in the configuration: a group of which that says the same as before
-    /// keeps the state that an initiator may have given it, as long as one could set it back.
+    /// keeps the state that an initiator may have given it or a port of it, as long as one could set it back.
     pub(crate) fn reconfigured(&self, before: &Self, configured: &Self) -> Self {
         let mut new = configured.clone();
         for group in &mut new.groups {
@@ -205,6 +221,7 @@ impl TargetPortGroups {
             let was = before.groups.iter().find(same_id);
             if configured.explicit && was.is_some_and(|was| was.state == group.state) {
                 (group.state, group.changed_by) = (now.state, now.changed_by);
+                new.offline.extend(self.offline.iter().filter(|port| group.ports.contains(port)));
             } else if now.state != group.state {
                 group.changed_by = ChangedBy::Target;
             } else {
@@ -221,14 +238,18 @@ impl TargetPortGroups {
             reply.bytes(&[0x10, IMPLICIT_TRANSITION_S, 0, 0]);
         }
         for group in &self.groups {
-            reply.bytes(&[if group.preferred { 0x80 } else { 0 } | group.state as u8, STATES_SUPPORTED]);
-            reply.be16(group.id);
-            let count = u8::try_from(group.ports.len()).unwrap_or(u8::MAX);
-            reply.bytes(&[0, group.changed_by as u8, 0, count]);
-            for port in &group.ports[..usize::from(count)] {
-                reply.be16(0);
-                reply.be16(*port);
-            }
+            group.report(reply);
+        }
+        if !self.offline.is_empty() {
+            let is_free = |id: &u16| self.groups.iter().all(|group| group.id != *id);
+            let secondary = TargetPortGroup {
+                id: (0..=u16::MAX).rev().find(is_free).expect("groups are few"),
+                preferred: false,
+                state: AccessState::Offline,
+                changed_by: ChangedBy::Initiator,
+                ports: self.offline.clone(),
+            };
+            secondary.report(reply);
         }
         let length = u32::try_from(reply.position() - 4).expect("groups and ports are bounded");
         reply.patch(0, &length.to_be_bytes());

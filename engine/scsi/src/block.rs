@@ -286,10 +286,18 @@ pub(crate) fn compare_and_write_blocks_max(geometry: &Geometry) -> u8 {
     u8::try_from(geometry.transfer_blocks_max() / 2).unwrap_or(u8::MAX)
 }
 
-/// MAXIMUM ATOMIC TRANSFER LENGTH, blocks, where WRITE ATOMIC is served.
+/// MAXIMUM ATOMIC TRANSFER LENGTH, blocks, where WRITE ATOMIC is served: whole physical blocks.
 pub(crate) fn atomic_blocks_max(geometry: &Geometry) -> u32 {
     const ATOMIC_BLOCKS_MAX: u32 = 256;
-    geometry.transfer_blocks_max().min(ATOMIC_BLOCKS_MAX)
+    let granularity = atomic_granularity(geometry);
+    let most = geometry.transfer_blocks_max().min(ATOMIC_BLOCKS_MAX);
+    (most - most % granularity).max(granularity)
+}
+
+/// ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY, blocks, of media that promise no length of their own: a physical block is what is
+/// written at once, and a part of one would not be (SBC-4 §4.29). Initiators that write in its units never meet this.
+pub(crate) fn atomic_granularity(geometry: &Geometry) -> u32 {
+    1 << geometry.physical_block_exponent()
 }
 
 /// COMPARE AND WRITE (SBC-3 §5.2), ORWRITE (§5.7) or WRITE ATOMIC (SBC-4 §5.48), or `None` where it names no block.
@@ -305,12 +313,20 @@ pub(crate) fn atomic(unit: &LogicalUnit, atomic: Atomic) -> Result<Option<Medium
     if extent.blocks > blocks_max {
         return Err(Outcome::invalid_cdb_field(extent.length_at, None));
     }
-    if let (AtomicOperation::Write, AtomicWrites::Whole(whole)) = (operation, unit.atomic_writes) {
-        // ATOMIC ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY and MAXIMUM ATOMIC TRANSFER LENGTH are the same.
-        if !extent.lba.0.is_multiple_of(whole.get().into()) {
-            return Err(Outcome::invalid_cdb_field(2, None));
+    if operation == AtomicOperation::Write {
+        // ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY; media that promise one length have MAXIMUM ATOMIC TRANSFER
+        // LENGTH the same.
+        let (alignment, is_whole) = match unit.atomic_writes {
+            AtomicWrites::Whole(whole) => (whole.get(), extent.blocks == whole.get()),
+            AtomicWrites::Any | AtomicWrites::None => {
+                let granularity = atomic_granularity(geometry);
+                (granularity, extent.blocks.is_multiple_of(granularity))
+            }
+        };
+        if !extent.lba.0.is_multiple_of(alignment.into()) {
+            return Err(Outcome::invalid_cdb_field(ATOMIC_LBA_AT, None));
         }
-        if extent.blocks != 0 && extent.blocks != whole.get() {
+        if extent.blocks != 0 && !is_whole {
             return Err(Outcome::invalid_cdb_field(extent.length_at, None));
         }
     }
@@ -318,6 +334,9 @@ pub(crate) fn atomic(unit: &LogicalUnit, atomic: Atomic) -> Result<Option<Medium
     let Extent { lba, blocks, .. } = extent;
     Ok((blocks > 0).then_some(MediumCommand::Atomic { lba, blocks, operation, fua }))
 }
+
+/// Where WRITE ATOMIC (16) has its LOGICAL BLOCK ADDRESS.
+const ATOMIC_LBA_AT: u16 = 2;
 
 /// MAXIMUM UNMAP LBA COUNT.
 pub(crate) const UNMAP_BLOCKS_MAX: u32 = 1 << 20;
@@ -362,8 +381,17 @@ pub(crate) fn unmap(unit: &LogicalUnit, list: &[u8]) -> Result<Option<MediumComm
     Ok(first.map(|(lba, blocks)| MediumCommand::Series { lba, blocks, series: Series::Unmap }))
 }
 
-/// Bytes that one GET LBA STATUS looks at: it may report fewer blocks than there are (SBC-3 §5.4).
-const LBA_STATUS_SURVEYED_BYTES: u64 = 256 << 10;
+/// Bytes that one GET LBA STATUS looks at: it may report fewer blocks than there are (SBC-4 §5.6.1). So far it follows a run
+/// of zeroes from its first block on; it goes no further than the piece in which something else is found. Who has room for one
+/// descriptor asks what a place is like; who has room for more wants a map, and gets more of it.
+const fn lba_status_surveyed_bytes(allocation_length: u32) -> u64 {
+    const FIRST_BYTES: u64 = 1 << 20;
+    const FURTHER_BYTES: u64 = 8 << 20;
+    const SURVEYED_BYTES_MAX: u64 = 128 << 20;
+    let further = (allocation_length.saturating_sub(8) / 16).saturating_sub(1);
+    let bytes = FIRST_BYTES + FURTHER_BYTES * further as u64;
+    if bytes < SURVEYED_BYTES_MAX { bytes } else { SURVEYED_BYTES_MAX }
+}
 const LBA_STATUS_DESCRIPTORS_MAX: usize = 255;
 /// The longest parameter data of GET LBA STATUS.
 pub const LBA_STATUS_BYTES_MAX: usize = 8 + 16 * LBA_STATUS_DESCRIPTORS_MAX;
@@ -377,16 +405,17 @@ pub(crate) fn get_lba_status(
 ) -> Result<MediumCommand, Outcome> {
     let geometry = &unit.geometry;
     in_range(geometry, Extent { lba, blocks: 1, length_at: 2 })?;
-    let blocks = LBA_STATUS_SURVEYED_BYTES / u64::from(geometry.block_length());
+    let blocks = lba_status_surveyed_bytes(allocation_length) / u64::from(geometry.block_length());
     let asked = if scan_blocks == 0 { u64::MAX } else { u64::from(scan_blocks) };
     let blocks = blocks.min(asked).min(geometry.blocks() - lba.0);
     Ok(MediumCommand::Series { lba, blocks, series: Series::LbaStatus { allocation_length } })
 }
 
-/// The parameter data of GET LBA STATUS (SBC-3 §5.4.2) for blocks from `lba` on, each zeroes or not; written to `buffer`,
-/// which has [`LBA_STATUS_BYTES_MAX`] bytes. The bytes to send.
+/// The parameter data of GET LBA STATUS (SBC-3 §5.4.2) for blocks from `lba` on, the first `before` of zeroes, then each as
+/// `zeroes` says; written to `buffer`, which has [`LBA_STATUS_BYTES_MAX`] bytes. The bytes to send.
 pub fn lba_status(
     lba: Lba,
+    before: u32,
     zeroes: impl Iterator<Item = bool>,
     allocation_length: u32,
     buffer: &mut [u8],
@@ -394,7 +423,14 @@ pub fn lba_status(
     const DEALLOCATED: u8 = 1;
     let mut end = 8;
     let mut last = None;
-    for (at, zero) in (lba.0..).zip(zeroes) {
+    if before > 0 {
+        buffer[end..end + 8].copy_from_slice(&lba.0.to_be_bytes());
+        buffer[end + 8..end + 12].copy_from_slice(&before.to_be_bytes());
+        buffer[end + 12..end + 16].copy_from_slice(&[DEALLOCATED, 0, 0, 0]);
+        end += 16;
+        last = Some(true);
+    }
+    for (at, zero) in (lba.0 + u64::from(before)..).zip(zeroes) {
         if last != Some(zero) {
             if end == LBA_STATUS_BYTES_MAX {
                 break;

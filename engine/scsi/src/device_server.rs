@@ -16,6 +16,7 @@ use crate::cdb::{self, Command, LogSense, ModeSense, Sanitizing};
 use crate::copy::{self, ExtendedCopy};
 use crate::copy_results::CopyResults;
 use crate::inquiry;
+use crate::ledger::TargetPort;
 use crate::log;
 use crate::lun::Lun;
 use crate::mode;
@@ -66,9 +67,8 @@ pub struct Context<'a> {
     pub luns: &'a [Lun],
     /// RELATIVE TARGET PORT IDENTIFIER of the target port.
     pub relative_target_port: u16,
-    /// Name of the target port, as designators and ledgers have it: at most
-    /// [`PORT_NAME_BYTES_MAX`](crate::ledger::PORT_NAME_BYTES_MAX) bytes, of which the iSCSI name has 223.
-    pub target_port: &'a str,
+    /// All ports of the SCSI device that it came to, that one among them; their names as ledgers have them.
+    pub target_ports: &'a [TargetPort],
     /// The LUN map lets this nexus read only.
     pub read_only: bool,
     /// Its transport carries QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT and I_T NEXUS RESET.
@@ -144,6 +144,7 @@ pub fn reply_bytes_max(cdb: &[u8], context: &Context<'_>) -> usize {
         Some(0x08 | 0x0a | 0x28 | 0x2a | 0x88 | 0x8a | 0xa8 | 0xaa) => 0,
         Some(0x5e) => persistent::report::REPLY_BYTES_MAX,
         Some(0xa3) if cdb.get(1).is_some_and(|action| action & 0x1f == 0x0a) => alua::REPLY_BYTES_MAX,
+        Some(0x12) => vpd::ports_bytes(context.target_ports).max(REPLY_BYTES_MAX),
         Some(0xa0) => report::luns_bytes(context.luns.len()).max(REPLY_BYTES_MAX),
         _ => REPLY_BYTES_MAX,
     }

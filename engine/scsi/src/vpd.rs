@@ -5,6 +5,7 @@
 use crate::block;
 use crate::copy;
 use crate::device_server::Context;
+use crate::ledger::TargetPort;
 use crate::reply::Reply;
 use crate::space;
 use crate::unit::{AtomicWrites, LogicalUnit};
@@ -119,17 +120,29 @@ fn mode_page_policy(_: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     reply.bytes(&[0x3f, 0xff, 0, 0]);
 }
 
-/// SPC-4 §7.8.14: of the ports of this SCSI device, which is the iSCSI target (RFC 7143 §4.4.1) and has one for each portal
-/// group, that by which the command came.
+/// Target ports that page 88 names: its length has 16 bits.
+const PORTS_MAX: usize = 240;
+const PORT_BYTES_MAX: usize = 12 + 4 + u8::MAX as usize;
+const _: () = assert!(PORTS_MAX * PORT_BYTES_MAX <= u16::MAX as usize);
+
+/// How long page 88 can be.
+pub(crate) fn ports_bytes(ports: &[TargetPort]) -> usize {
+    4 + ports.len().min(PORTS_MAX) * PORT_BYTES_MAX
+}
+
+/// SPC-4 §7.8.14: the ports of this SCSI device. That is the iSCSI target (RFC 7143 §4.4.1), which has one for each portal
+/// group; another target with the same unit is another device, of which an initiator may know nothing.
 fn scsi_ports(_: &LogicalUnit, context: &Context<'_>, reply: &mut Reply<'_>) {
-    reply.be16(0);
-    reply.be16(context.relative_target_port);
-    reply.be32(0); // it is no initiator port
-    reply.be16(0);
-    let length_at = reply.position();
-    reply.be16(0);
-    designator(reply, ISCSI | UTF8, PORT_NAME, |reply| name_string(context.target_port.as_bytes(), reply));
-    reply.length16(length_at);
+    for port in context.target_ports.iter().take(PORTS_MAX) {
+        reply.be16(0);
+        reply.be16(port.relative_id);
+        reply.be32(0); // it is no initiator port
+        reply.be16(0);
+        let length_at = reply.position();
+        reply.be16(0);
+        designator(reply, ISCSI | UTF8, PORT_NAME, |reply| name_string(port.name.as_bytes(), reply));
+        reply.length16(length_at);
+    }
 }
 
 /// SBC-3 §6.6. R_SUP is zero: there are no referrals, and so no user data segments.
@@ -177,7 +190,13 @@ fn block_limits(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
     // MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY; no boundaries.
     match unit.atomic_writes {
         AtomicWrites::None => {}
-        AtomicWrites::Any => reply.be32(block::atomic_blocks_max(geometry)),
+        AtomicWrites::Any => {
+            let granularity =
+                Some(block::atomic_granularity(geometry)).filter(|blocks| *blocks > 1).unwrap_or(0);
+            reply.be32(block::atomic_blocks_max(geometry));
+            reply.be32(granularity);
+            reply.be32(granularity);
+        }
         AtomicWrites::Whole(blocks) => (0..3).for_each(|_| reply.be32(blocks.get())),
     }
     reply.zeros_to(64);
@@ -198,7 +217,8 @@ fn block_device_characteristics(unit: &LogicalUnit, _: &Context<'_>, reply: &mut
 
 /// SBC-3 §6.6: PROVISIONING TYPE 2 for a thin unit.
 fn logical_block_provisioning(unit: &LogicalUnit, _: &Context<'_>, reply: &mut Reply<'_>) {
-    // LBPU, LBPWS, LBPWS10, LBPRZ; ANC_SUP is zero. A threshold where the pool's state is known, no provisioning group.
+    // LBPU, LBPWS, LBPWS10, LBPRZ. ANC_SUP is zero: GET LBA STATUS reads, and space that is kept reads like space that is not
+    // (SBC-4 §4.7.4.7). A threshold where the pool's state is known, no provisioning group.
     let threshold = unit.space.map_or(0, |_| space::threshold_exponent(&unit.geometry));
     reply.bytes(&[threshold, if unit.thin_provisioned { 0xe4 } else { 0 }]);
     reply.byte(if unit.thin_provisioned { 0x02 } else { 0 });

@@ -189,6 +189,10 @@ fn the_largest_report_fits_its_buffer() {
     let mut world = World::new(LogicalUnit { target_port_groups: grouped(&many), ..disk() });
     let all = [0xa3, 0x2a, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
     assert_eq!(world.data(0, &all).len(), 8 + GROUPS_MAX * (8 + 4 * PORTS_MAX));
+    let mut groups = TargetPortGroups::clone(&grouped(&many).unwrap());
+    groups.offline = ports;
+    let mut world = World::new(LogicalUnit { target_port_groups: Some(Arc::new(groups)), ..disk() });
+    assert_eq!(world.data(0, &all).len(), 8 + (GROUPS_MAX + 1) * (8 + 4 * PORTS_MAX));
 }
 
 #[test]
@@ -222,7 +226,7 @@ fn an_initiator_moves_the_access_from_one_port_to_the_other() {
 fn a_port_is_taken_offline_by_its_identifier_and_brought_back_by_its_groups() {
     let mut world = two_ports(ActiveOptimized, ActiveOptimized);
     assert_eq!(set(&mut world, 0, &[(0x0e, 2)]), GOOD);
-    assert_eq!(states(&mut world, 0), [(0, 0), (0x0e, 1)]);
+    assert_eq!(states(&mut world, 0), [(0, 0), (0, 0), (0x0e, 1)]);
     world.told(OTHER_PORT, UnitAttention::AsymmetricAccessChanged);
     assert_eq!(world.send(OTHER_PORT, &TEST_UNIT_READY), not_ready(AdditionalSense::LOGICAL_UNIT_OFFLINE));
     assert_eq!(set(&mut world, OTHER_PORT, &[(1, 257)]), GOOD);
@@ -230,17 +234,38 @@ fn a_port_is_taken_offline_by_its_identifier_and_brought_back_by_its_groups() {
 }
 
 #[test]
+fn one_port_of_several_goes_offline_alone_and_stays_in_its_group() {
+    let groups = grouped(&[(0xffff, ActiveOptimized, &[1]), (257, Standby, &[2, 3])]);
+    let mut world = World::new(LogicalUnit { target_port_groups: groups.clone(), ..disk() });
+    assert_eq!(set(&mut world, 0, &[(0x0e, 3), (0x0e, 3)]), GOOD);
+    let expected = [
+        [0, 0, 0, 40, 0, 0xcf, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 1].as_slice(),
+        &[2, 0xcf, 1, 1, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3],
+        &[0x0e, 0xcf, 0xff, 0xfe, 0, 1, 0, 1, 0, 0, 0, 3],
+    ];
+    assert_eq!(world.data(0, &REPORT), expected.concat(), "the offline ports are a secondary group");
+    let unit = world.unit();
+    let id = world.nexuses[0].0;
+    let offline = Outcome::check(Sense::new(SenseKey::NotReady, AdditionalSense::LOGICAL_UNIT_OFFLINE));
+    assert_eq!(unit.recheck(id, 3, CommandClass::Read), Err(offline));
+    assert_eq!(unit.recheck(id, 1, CommandClass::Read), Ok(()));
+    assert_eq!(world.original.set_target_port_groups(groups.clone()), None, "the file says nothing new");
+    let installment = world.original.set_target_port_groups(groups);
+    assert_eq!(installment, None, "nor the next time");
+    assert_eq!(set(&mut world, 0, &[(1, 257)]), GOOD);
+    assert_eq!(states(&mut world, 0), [(0, 0), (1, 1)], "it comes back with its group");
+    assert_eq!(world.unit().recheck(id, 3, CommandClass::Read), Ok(()));
+}
+
+#[test]
 fn what_cannot_be_set_changes_nothing() {
     let groups = grouped(&[(256, ActiveOptimized, &[1]), (257, Standby, &[2, 3])]);
     let mut world = World::new(LogicalUnit { target_port_groups: groups, ..disk() });
-    let failed = AdditionalSense { code: 0x67, qualifier: 0x0a };
-    let failed = Answer::Ended(Outcome::check(Sense::new(SenseKey::HardwareError, failed)));
     let parameter = |byte, bit| Answer::Ended(Outcome::invalid_parameter(byte, bit));
     assert_eq!(set(&mut world, 0, &[(2, 256), (0, 99)]), parameter(10, None), "a group that there is not");
     assert_eq!(set(&mut world, 0, &[(0x0e, 9)]), parameter(6, None), "a port that there is not");
     assert_eq!(set(&mut world, 0, &[(2, 256), (0x0f, 257)]), parameter(8, Some(3)), "transitioning");
     assert_eq!(set(&mut world, 0, &[(4, 256)]), parameter(4, Some(3)), "logical block dependent");
-    assert_eq!(set(&mut world, 0, &[(0x0e, 2)]), failed, "one port of two in a group");
     let short = [0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0];
     let length_error = illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
     assert_eq!(world.send_with(0, &short, &[0; 6]), length_error);

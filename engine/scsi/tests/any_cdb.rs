@@ -63,7 +63,7 @@ fn any_unit() -> impl Strategy<Value = LogicalUnit> {
 }
 
 fn context(luns: &[Lun]) -> Context<'_> {
-    Context { luns, relative_target_port: PORT, target_port: "", read_only: false, carries_queries: false }
+    Context { luns, relative_target_port: PORT, target_ports: &[], read_only: false, carries_queries: false }
 }
 
 fn well_formed(outcome: &Outcome) {

@@ -329,7 +329,18 @@ fn unmap_refuses_what_is_beyond_the_end_or_the_limits() {
 fn the_status_of_blocks_begins_where_it_was_asked_for_and_ends_with_the_unit() {
     let mut world = World::new(thin());
     let asked = Series::LbaStatus { allocation_length: 24 };
-    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 9, 24)), series(9, 512, asked));
+    assert_eq!(world.send(0, &rw16(0x9e, 0x12, 9, 24)), series(9, 1991, asked));
+    let geometry = Geometry::new(512, 1 << 40, 0, 1 << 20).unwrap();
+    let mut large = World::new(LogicalUnit { geometry, ..thin() });
+    assert_eq!(
+        large.send(0, &rw16(0x9e, 0x12, 9, 24)),
+        series(9, 1 << 11, asked),
+        "what one descriptor is worth"
+    );
+    let asked_more = Series::LbaStatus { allocation_length: 256 };
+    assert_eq!(large.send(0, &rw16(0x9e, 0x12, 9, 256)), series(9, 113 << 11, asked_more), "fifteen");
+    let all = Series::LbaStatus { allocation_length: u32::MAX };
+    assert_eq!(large.send(0, &rw16(0x9e, 0x12, 9, u32::MAX)), series(9, 1 << 18, all), "as far as it goes");
     assert_eq!(world.send(0, &rw16(0x9e, 0x12, 1990, 24)), series(1990, 10, asked));
     assert_eq!(world.send(0, &rw16(0x9e, 0x12, 2000, 24)), out_of_range(2000));
     assert_eq!(world.medium(0, &rw16(0x9e, 0x12, 9, 24)).class(), CommandClass::Read);
@@ -346,7 +357,7 @@ fn the_long_form_asks_for_the_status_of_no_more_blocks_than_it_says() {
         cdb
     };
     let asked = Series::LbaStatus { allocation_length: 24 };
-    assert_eq!(world.send(0, &long(9, 0)), series(9, 512, asked));
+    assert_eq!(world.send(0, &long(9, 0)), series(9, 1991, asked));
     assert_eq!(world.send(0, &long(9, 5)), series(9, 5, asked));
     assert_eq!(world.send(0, &long(2000, 5)), out_of_range(2000));
     let mut short = long(9, 0);
@@ -363,18 +374,25 @@ fn the_long_form_asks_for_the_status_of_no_more_blocks_than_it_says() {
 #[test]
 fn blocks_of_one_status_are_one_descriptor() {
     let mut buffer = [0xee; LBA_STATUS_BYTES_MAX];
-    let length = lba_status(Lba(9), [true, true, false].into_iter(), 1000, &mut buffer);
+    let length = lba_status(Lba(9), 0, [true, true, false].into_iter(), 1000, &mut buffer);
     let expected = [
         [0, 0, 0, 36, 0, 0, 0, 0].as_slice(),
         &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 1, 0, 0, 0],
         &[0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 1, 0, 0, 0, 0],
     ];
     assert_eq!(buffer[..length], expected.concat());
-    assert_eq!(lba_status(Lba(9), [true].into_iter(), 20, &mut buffer), 20, "ALLOCATION LENGTH cuts");
+    assert_eq!(lba_status(Lba(9), 0, [true].into_iter(), 20, &mut buffer), 20, "ALLOCATION LENGTH cuts");
     let alternating = (0..1000).map(|at| at % 2 == 0);
-    let length = lba_status(Lba(0), alternating, u32::MAX, &mut buffer);
+    let length = lba_status(Lba(0), 0, alternating, u32::MAX, &mut buffer);
     assert_eq!(length, LBA_STATUS_BYTES_MAX, "as many as there is room for");
     assert_eq!(buffer[..4], (4 + 16 * 255u32).to_be_bytes());
+    let length = lba_status(Lba(9), 300, [true, false].into_iter(), 1000, &mut buffer);
+    let expected = [
+        [0, 0, 0, 36, 0, 0, 0, 0].as_slice(),
+        &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 1, 45, 1, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 1, 54, 0, 0, 0, 1, 0, 0, 0, 0],
+    ];
+    assert_eq!(buffer[..length], expected.concat(), "those before are of the same run");
 }
 
 fn compare_and_write(flags: u8, lba: u64, blocks: u8) -> [u8; 16] {
@@ -425,10 +443,23 @@ fn write_atomic_is_served_where_nothing_is_torn_up_to_its_limit() {
     let unknown = Answer::Ended(Outcome::illegal(AdditionalSense::INVALID_OPERATION_CODE));
     assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 3)), unknown);
     let mut world = World::new(LogicalUnit { atomic_writes: AtomicWrites::Any, ..disk() });
-    let (lba, operation) = (Lba(7), AtomicOperation::Write);
+    let (lba, operation) = (Lba(8), AtomicOperation::Write);
     let expected = MediumCommand::Atomic { lba, blocks: 256, operation, fua: false };
-    assert_eq!(world.medium(0, &rw16(0x9c, 0, 7, 256)), expected);
-    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 257)), wrong_field(12, None));
-    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 0)), GOOD);
-    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 1 << 16)), wrong_field(11, Some(0)), "ATOMIC BOUNDARY");
+    assert_eq!(world.medium(0, &rw16(0x9c, 0, 8, 256)), expected);
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 8, 264)), wrong_field(12, None));
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 8, 0)), GOOD);
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 8, 1 << 16)), wrong_field(11, Some(0)), "ATOMIC BOUNDARY");
+}
+
+#[test]
+fn write_atomic_takes_whole_physical_blocks() {
+    let mut world = World::new(LogicalUnit { atomic_writes: AtomicWrites::Any, ..disk() });
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 7, 8)), wrong_field(2, None), "ATOMIC ALIGNMENT");
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 8, 7)), wrong_field(12, None), "GRANULARITY");
+    assert_eq!(world.send(0, &rw16(0x9c, 0, 1999, 8)), out_of_range(2000), "the range is judged first");
+    let geometry = Geometry::new(512, 2000, 0, 1 << 20).unwrap();
+    let mut world = World::new(LogicalUnit { atomic_writes: AtomicWrites::Any, geometry, ..disk() });
+    let expected =
+        MediumCommand::Atomic { lba: Lba(7), blocks: 1, operation: AtomicOperation::Write, fua: false };
+    assert_eq!(world.medium(0, &rw16(0x9c, 0, 7, 1)), expected, "a physical block of one block");
 }

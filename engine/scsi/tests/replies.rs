@@ -10,6 +10,7 @@ use portico_scsi::alua::AccessState;
 use portico_scsi::block::MediumCommand;
 use portico_scsi::device_server::{Action, Context};
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
+use portico_scsi::ledger::TargetPort;
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::no_unit;
 use portico_scsi::opcodes;
@@ -111,7 +112,7 @@ fn device_identification_with_everything_set() {
     let context = Context {
         luns: &[],
         relative_target_port: 2,
-        target_port: "",
+        target_ports: &[],
         read_only: false,
         carries_queries: false,
     };
@@ -138,11 +139,28 @@ fn device_identification_with_everything_set() {
 }
 
 #[test]
-fn the_port_that_a_command_came_by_is_the_devices_only_one() {
+fn every_port_of_the_device_is_named() {
     let mut world = World::new(disk());
     let mut expected = vec![0, 0x88, 0, 36, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 24];
     expected.extend(*b"\x53\x98\x00\x14iqn.test:t,t,0x0001\0");
     assert_eq!(world.data(0, &inquiry_page(0x88)), expected);
+    world.target_ports.push(TargetPort { name: "iqn.test:t,t,0x0102".to_owned(), relative_id: 7 });
+    expected[3] = 72;
+    expected.extend([0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 24]);
+    expected.extend(*b"\x53\x98\x00\x14iqn.test:t,t,0x0102\0");
+    assert_eq!(world.data(0, &inquiry_page(0x88)), expected);
+}
+
+#[test]
+fn a_device_of_very_many_ports_names_as_many_as_the_page_can_tell() {
+    let mut world = World::new(disk());
+    let port = |relative_id: u16| TargetPort { name: "t".repeat(232), relative_id };
+    world.target_ports = (1..=1000).map(port).collect();
+    let mut page = inquiry_page(0x88);
+    page[3..5].fill(0xff);
+    let data = world.data(0, &page);
+    assert_eq!(data.len(), 4 + usize::from(u16::from_be_bytes([data[2], data[3]])), "all of it is there");
+    assert!(data.len() > 50_000);
 }
 
 #[test]
@@ -252,7 +270,11 @@ fn block_limits_are_those_of_the_unit() {
     assert_eq!(limits[5], 8, "COMPARE AND WRITE moves two blocks for each");
     let atomic = LogicalUnit { atomic_writes: AtomicWrites::Any, ..disk() };
     let limits = World::new(atomic).data(0, &inquiry_page(0xb0));
-    assert_eq!((&limits[44..48], &limits[48..]), (&[0, 0, 1, 0][..], &[0; 16][..]), "WRITE ATOMIC");
+    assert_eq!(limits[44..56], [0, 0, 1, 0, 0, 0, 0, 8, 0, 0, 0, 8], "WRITE ATOMIC of physical blocks");
+    assert_eq!(limits[56..], [0; 8]);
+    let atomic = LogicalUnit { atomic_writes: AtomicWrites::Any, geometry, ..disk() };
+    let limits = World::new(atomic).data(0, &inquiry_page(0xb0));
+    assert_eq!(limits[44..56], [0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0], "no alignment to be kept");
     let whole = AtomicWrites::Whole(32.try_into().unwrap());
     let limits = World::new(LogicalUnit { atomic_writes: whole, ..disk() }).data(0, &inquiry_page(0xb0));
     assert_eq!(limits[44..56], [0, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 32], "its length, alignment, granularity");
@@ -461,7 +483,7 @@ fn nowhere(lun: Lun, cdb: &[u8]) -> Answer {
     let context = Context {
         luns: &luns,
         relative_target_port: 1,
-        target_port: "",
+        target_ports: &[],
         read_only: false,
         carries_queries: false,
     };

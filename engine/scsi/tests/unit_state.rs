@@ -286,7 +286,7 @@ fn parked(world: &mut World, cdb: &[u8]) -> Change {
     let context = Context {
         luns: &[],
         relative_target_port: 1,
-        target_port: TARGET_PORT,
+        target_ports: &[],
         read_only: false,
         carries_queries: false,
     };

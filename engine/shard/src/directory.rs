@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use portico_iscsi::chap::Users;
-use portico_iscsi::login::{Admission, Completed, Directory, Lookup, Relocation};
+use portico_iscsi::login::{Admission, Directory, Lookup, Relocation};
 use portico_iscsi::negotiate::{DigestChoice, TargetKeys};
 use portico_model::configuration::{self, Configuration, Digest, IscsiDriver, Portal, Target};
 use portico_ring::Class;
+use portico_scsi::ledger::TargetPort;
 use portico_scsi::lun::AddressMethod;
 
 /// What we declare as MaxRecvDataSegmentLength where the file does not say: one large chunk, so that a data segment is
@@ -162,13 +163,15 @@ impl Place {
     }
 }
 
-/// The name of the target port that a login came to (RFC 7143 §4.4.2), as designators have it.
+/// All ports of a session's target, one for each portal group, with their names as designators have them (RFC 7143
+/// §4.4.2); none for discovery.
 #[must_use]
-pub fn port_name(completed: &Completed) -> Box<str> {
-    let name = completed.target_name.as_deref().unwrap_or_default();
-    let tag = completed.portal_group_tag;
-    let port = if name.is_empty() { String::new() } else { format!("{name},t,0x{tag:04x}") };
-    port.into()
+pub fn target_ports(configuration: &Configuration, target_name: Option<&str>) -> Box<[TargetPort]> {
+    let Some(target) = target_name.and_then(|name| configuration.target(name)) else { return Box::default() };
+    let ports = configuration.target_ports();
+    let its = ports.iter().filter(|port| port.target.name == target.name);
+    let name = |tag: u16| format!("{},t,0x{tag:04x}", target.name.as_str());
+    its.map(|port| TargetPort { name: name(port.tag), relative_id: port.relative_id }).collect()
 }
 
 /// The values of a discovery session.

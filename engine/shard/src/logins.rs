@@ -20,7 +20,7 @@ use portico_model::message::{Adoption, EndReason, LoginQuestion, Refusal, ToCont
 use crate::budget::Holding;
 use crate::connection::{Connection, Framed, LOGIN_PATIENCE_S, Pdu, Phase};
 use crate::core::{Core, Joiner};
-use crate::directory::{Place, Portico, discovery_keys, port_name};
+use crate::directory::{Place, Portico, discovery_keys, target_ports};
 use crate::driver::Driver;
 use crate::full_feature::session_of;
 use crate::penalties::Verdict;
@@ -265,7 +265,7 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             map,
             address_method: place.address_method,
             relative_target_port: place.relative_target_port,
-            target_port: port_name(&completed),
+            target_ports: target_ports(&self.core.configuration, completed.target_name.as_deref()),
             wants_aligned: false,
             lends: false,
             holding: Holding::default(),

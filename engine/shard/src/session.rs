@@ -12,6 +12,7 @@ use portico_model::message::{EndReason, Service};
 use portico_scsi::attention::{Attentions, UnitAttention};
 use portico_scsi::copy_results::CopyRecord;
 use portico_scsi::device_server::{Context, NexusState};
+use portico_scsi::ledger::TargetPort;
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::reservation::NexusId;
 
@@ -65,8 +66,8 @@ pub struct Session {
     pub copies: Vec<CopyRecord>,
     /// RELATIVE TARGET PORT IDENTIFIER of its target port.
     pub relative_target_port: u16,
-    /// Its name (RFC 7143 §4.4.2); empty for discovery.
-    pub target_port: Box<str>,
+    /// All ports of its target.
+    pub target_ports: Box<[TargetPort]>,
     /// The task of each name in `wire`.
     pub tasks: Vec<Option<Key<Task>>>,
     /// Whether one of its units wants memory aligned.
@@ -272,7 +273,7 @@ impl Session {
         Context {
             luns: &self.spelt,
             relative_target_port: self.relative_target_port,
-            target_port: &self.target_port,
+            target_ports: &self.target_ports,
             read_only: at.is_some_and(|at| self.luns[at].entry.read_only),
             carries_queries: self.wire.parameters().has_features_update(),
         }

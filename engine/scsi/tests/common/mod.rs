@@ -12,7 +12,7 @@ use portico_scsi::copy::ExtendedCopy;
 use portico_scsi::copy_results::CopyResults;
 use portico_scsi::device_server::{self, Action, Context, NexusState};
 use portico_scsi::identity::{Handler, Identity, IdentityOptions};
-use portico_scsi::ledger::{Ledger, NexusName};
+use portico_scsi::ledger::{Ledger, NexusName, TargetPort};
 use portico_scsi::lun::{AddressMethod, Lun};
 use portico_scsi::original::{Installment, Original};
 use portico_scsi::reservation::NexusId;
@@ -48,6 +48,7 @@ pub(crate) struct World {
     pub(crate) original: Original,
     pub(crate) nexuses: Vec<(NexusId, NexusState)>,
     pub(crate) luns: Vec<Lun>,
+    pub(crate) target_ports: Vec<TargetPort>,
     pub(crate) read_only: bool,
     pub(crate) carries_queries: bool,
     pub(crate) last: Option<Installment>,
@@ -87,7 +88,8 @@ pub(crate) fn grouped(groups: &[(u16, AccessState, &[u16])]) -> Option<Arc<Targe
         changed_by: ChangedBy::Nobody,
         ports: ports.to_vec(),
     };
-    Some(Arc::new(TargetPortGroups { explicit: true, groups: groups.iter().map(group).collect() }))
+    let groups = groups.iter().map(group).collect();
+    Some(Arc::new(TargetPortGroups { explicit: true, groups, offline: Vec::new() }))
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             original,
             nexuses: ids.map(|id| (id, NexusState::new())).to_vec(),
             luns: [0, 1, 300].map(|number| Lun::encode(number, AddressMethod::Peripheral).unwrap()).to_vec(),
+            target_ports: vec![TargetPort { name: TARGET_PORT.to_owned(), relative_id: PORT }],
             read_only: false,
             carries_queries: false,
             last: None,
@@ -127,7 +130,7 @@ impl World {
         let context = Context {
             luns: &self.luns,
             relative_target_port: self.original.ledger().port_of(self.nexuses[who].0).unwrap_or(PORT),
-            target_port: TARGET_PORT,
+            target_ports: &self.target_ports,
             read_only: self.read_only,
             carries_queries: self.carries_queries,
         };

@@ -332,21 +332,28 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// The first blocks are read: those of zeroes are reported as deallocated. With LBPRZ a device server may take any
-    /// block of zeroes for one at any time (SBC-3 §4.7.3.5), so that holes need not be looked up in the file system,
-    /// which could block.
+    /// A piece is read: blocks of zeroes are reported as deallocated. With LBPRZ a device server may take any block of zeroes
+    /// for one at any time (SBC-3 §4.7.3.5), so that holes need not be looked up in the file system, which could block. As
+    /// long as all are zeroes, the run may go on in the next piece.
     fn surveyed(&mut self, key: Key<Task>, segments: Segments, allocation_length: u32) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let Work::Series(series) = &task.work else { return };
         let unit = task.unit.and_then(|unit| self.units.get(unit)).expect("a series has a unit");
         let block_bytes = unit.state.geometry.block_length();
+        let length_bytes = segments.length_bytes() as u64;
+        if series.at_bytes + length_bytes < series.length_bytes && is_zero(segments.slices()) {
+            self.pool.keep_list(segments);
+            return self.series_stored(key, length_bytes);
+        }
         let lba = Lba(series.offset_bytes / u64::from(block_bytes));
+        let before = series.at_bytes / u64::from(block_bytes);
+        let before = u32::try_from(before).expect("what one command looks at is bounded");
         let scratch = &mut self.pool.scratch;
         if scratch.len() < block::LBA_STATUS_BYTES_MAX {
             scratch.resize(block::LBA_STATUS_BYTES_MAX, 0);
         }
         let zeroes = zero_blocks(segments.slices(), block_bytes as usize);
-        let length = block::lba_status(lba, zeroes, allocation_length, scratch);
+        let length = block::lba_status(lba, before, zeroes, allocation_length, scratch);
         self.pool.keep_list(segments);
         self.reply(key, length);
     }
@@ -374,6 +381,15 @@ fn passes(series: block::Series) -> [Option<Pass>; PASSES_MAX] {
         block::Series::Unmap => [Some(Pass::Clear { deallocate: true }), None],
         block::Series::LbaStatus { allocation_length } => [Some(Pass::Survey { allocation_length }), None],
     }
+}
+
+/// Whether there is nothing but zeroes.
+fn is_zero<'a>(mut slices: impl Iterator<Item = &'a [u8]>) -> bool {
+    slices.all(|slice| {
+        let (chunks, rest) = slice.as_chunks::<64>();
+        chunks.iter().all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+            && rest.iter().all(|byte| *byte == 0)
+    })
 }
 
 /// The blocks of `bytes`, each whether it is all zeroes.
@@ -407,13 +423,23 @@ pub(super) fn fill<'a>(target: impl Iterator<Item = &'a mut [u8]>, data: &[u8], 
 
 #[cfg(test)]
 mod tests {
-    use super::{fill, zero_blocks};
+    use super::{fill, is_zero, zero_blocks};
 
     #[test]
     fn a_block_is_zero_when_all_of_it_is_however_it_is_cut() {
         let found = |slices: &[&[u8]]| zero_blocks(slices.iter().copied(), 2).collect::<Vec<bool>>();
         assert_eq!(found(&[&[0, 0, 0], &[1, 1, 0], &[0, 0]]), [true, false, false, true]);
         assert_eq!(found(&[]), []);
+    }
+
+    #[test]
+    fn a_byte_anywhere_is_found() {
+        for at in [0, 63, 64, 130] {
+            let mut bytes = [0; 131];
+            assert!(is_zero([&bytes[..], &bytes[..3]].into_iter()));
+            bytes[at] = 1;
+            assert!(!is_zero([&[0][..], &bytes[..]].into_iter()), "{at}");
+        }
     }
 
     #[test]

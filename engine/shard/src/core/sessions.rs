@@ -9,7 +9,7 @@ use portico_scsi::attention::UnitAttention;
 
 use super::Core;
 use super::claims::lends;
-use crate::directory::Place;
+use crate::directory::{Place, target_ports};
 use crate::driver::Driver;
 use crate::session::Session;
 use crate::slab::Key;
@@ -41,14 +41,20 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// The configuration is another one: target ports may have other relative identifiers.
+    /// The configuration is another one: target ports may have come, gone, or have other relative identifiers, of which
+    /// page 88 tells (SPC-4 §7.8.14).
     pub fn renumber_ports(&mut self) {
         for (_, session) in self.sessions.iter_mut() {
-            let place =
-                Place::of(&self.configuration, session.target_name.as_deref(), session.portal_group_tag);
+            let target_name = session.target_name.as_deref();
+            let place = Place::of(&self.configuration, target_name, session.portal_group_tag);
             // A session whose target is gone ends.
             if place.relative_target_port != 0 {
                 session.relative_target_port = place.relative_target_port;
+                let ports = target_ports(&self.configuration, target_name);
+                if ports != session.target_ports {
+                    session.target_ports = ports;
+                    session.establish_everywhere(UnitAttention::InquiryDataChanged);
+                }
             }
         }
     }

@@ -195,7 +195,7 @@ fn a_port_that_leaves_the_active_state_is_waited_for_and_takes_no_more() {
         // That of a target that the configuration does not have.
         ports: vec![0],
     };
-    let groups = TargetPortGroups { explicit: true, groups: vec![group] };
+    let groups = TargetPortGroups { explicit: true, groups: vec![group], offline: Vec::new() };
     let state = LogicalUnit { target_port_groups: Some(Arc::new(groups)), ..disk() };
     bench.world.borrow_mut().sent.clear();
     bench.install_state(1, 2, WriteCache::WriteBack, state);
