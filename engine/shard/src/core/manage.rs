@@ -56,7 +56,7 @@ impl<D: Driver> Core<D> {
         let result = match (request.function, unit) {
             (TaskManagementFunction::AbortTask, _) => self.abort_one(session_key, key, request),
             (TaskManagementFunction::AbortTaskSet | TaskManagementFunction::ClearTaskSet, Some(unit)) => {
-                self.abort_task_set(session_key, unit, key);
+                self.abort_task_set(session_key, unit, key, request);
                 TaskManagementResult::Complete
             }
             (TaskManagementFunction::LogicalUnitReset, Some(unit)) => {
@@ -153,9 +153,24 @@ impl<D: Driver> Core<D> {
             .map(|(key, _)| key)
     }
 
-    fn abort_task_set(&mut self, session: Key<Session>, unit: Key<Unit>, management: Key<Management>) {
+    fn abort_task_set(
+        &mut self,
+        session: Key<Session>,
+        unit: Key<Unit>,
+        management: Key<Management>,
+        request: &TaskManagementRequest,
+    ) {
+        let Some(wire) = self.sessions.get(session).map(|session| &session.wire) else { return };
+        // §11.5.1: what has a later number is not covered, though it came first, by another connection. What has none is.
+        let is_covered = |task: &Task| {
+            if task.is_behind() {
+                return true;
+            }
+            let command = wire.command(task.name);
+            command.immediate || command.cmd_sn.precedes(request.cmd_sn)
+        };
         // Those too that were aborted before and are still at a medium: they are in the set until they have left it.
-        let of_set = |task: &Task| task.session == session && task.unit == Some(unit);
+        let of_set = |task: &Task| task.session == session && task.unit == Some(unit) && is_covered(task);
         let tasks: Vec<Key<Task>> =
             self.tasks.iter().filter(|(_, task)| of_set(task)).map(|(key, _)| key).collect();
         for task in tasks {

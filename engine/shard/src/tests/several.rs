@@ -249,24 +249,40 @@ fn a_session_that_is_not_there_any_more_is_not_joined() {
     assert_eq!(login_status(&bench, &late), LoginStatus::SESSION_DOES_NOT_EXIST);
 }
 
+/// Immediate: sent when the next command's number was this.
+fn clear_task_set(cmd_sn: u32) -> InitiatorPdu {
+    InitiatorPdu::TaskManagement(TaskManagementRequest {
+        immediate: true,
+        function: TaskManagementFunction::ClearTaskSet,
+        lun: lun_field(0),
+        initiator_task_tag: InitiatorTaskTag(0x77),
+        referenced_task_tag: InitiatorTaskTag::RESERVED,
+        cmd_sn: CmdSn(cmd_sn),
+        expected_stat_sn: StatSn(0),
+        referenced_cmd_sn: CmdSn(0),
+        expected_data_sn: DataSn(0),
+    })
+}
+
+/// RFC 7143 §11.5.1: the function covers what has a lower number.
+#[test]
+fn what_was_sent_after_a_function_and_came_before_it_by_another_connection_is_answered() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, write(21, 2), &[7; 4096]);
+    send(&mut bench, &second, write(22, 3), &[7; 4096]);
+    send(&mut bench, &first, clear_task_set(3), &[]);
+    bench.land_all();
+    assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
+    assert_eq!(bench.heard(&second), [Heard::Status(22, GOOD)]);
+}
+
 /// RFC 7143 §4.2.3.3: answers that went out before a function on a task set are acknowledged before it is answered.
 #[test]
 fn a_function_waits_until_what_was_answered_on_other_connections_is_acknowledged() {
     let (mut bench, first, second) = two();
     send(&mut bench, &second, test_unit_ready(21, 2), &[]);
     assert_eq!(bench.heard(&second), [Heard::Status(21, GOOD)]);
-    let clear = TaskManagementRequest {
-        immediate: true,
-        function: TaskManagementFunction::ClearTaskSet,
-        lun: lun_field(0),
-        initiator_task_tag: InitiatorTaskTag(0x77),
-        referenced_task_tag: InitiatorTaskTag::RESERVED,
-        cmd_sn: CmdSn(3),
-        expected_stat_sn: StatSn(0),
-        referenced_cmd_sn: CmdSn(0),
-        expected_data_sn: DataSn(0),
-    };
-    send(&mut bench, &first, InitiatorPdu::TaskManagement(clear), &[]);
+    send(&mut bench, &first, clear_task_set(3), &[]);
     assert_eq!((bench.heard(&first), bench.heard(&second)), (Vec::new(), vec![NOP_IN]));
     acknowledge(&mut bench, &second, 3);
     assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
