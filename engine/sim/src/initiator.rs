@@ -13,7 +13,8 @@ use portico_iscsi::initiator::{
 use portico_iscsi::moment::Moment;
 use portico_iscsi::violation::Violation;
 use portico_iscsi::wire::{
-    BHS_BYTES, Bhs, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, TaskAttribute, data_segment_length,
+    BHS_BYTES, Bhs, Cid, DATA_SEGMENT_BYTES_MAX, Isid, LogoutReason, LunField, TaskAttribute, Tsih,
+    data_segment_length,
 };
 
 use crate::command::{Menu, REFUSED, What, Wish};
@@ -46,6 +47,8 @@ pub(crate) struct Habits {
     pub(crate) commands: u32,
     /// Open at a time.
     pub(crate) depth: usize,
+    /// Of a session, where the target lets it have so many.
+    pub(crate) connections: usize,
     /// Reserves, releases and resets.
     pub(crate) fences: bool,
     /// Loses connections, falls silent.
@@ -71,23 +74,44 @@ enum Phase {
         discovers: bool,
     },
     Serving {
-        connection: usize,
-        session: Box<Session>,
+        /// Of one session. Where one of them is lost the session is left.
+        lines: Vec<Line>,
+        joining: Option<Joining>,
+        tsih: Tsih,
         leaving: Option<Moment>,
     },
     /// A discovery session, which asks once and leaves.
     Discovering {
-        connection: usize,
-        session: Box<Session>,
+        line: Line,
         since: Moment,
     },
     Gone,
+}
+
+/// A connection in its full feature phase.
+#[derive(Debug)]
+struct Line {
+    connection: usize,
+    session: Box<Session>,
+    inbox: Vec<u8>,
+    frame: Option<Frame>,
+}
+
+/// A connection that is to be one more of the session.
+#[derive(Debug)]
+struct Joining {
+    connection: usize,
+    login: Box<Login>,
+    inbox: Vec<u8>,
+    since: Moment,
 }
 
 /// A command in flight.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) tag: Tag,
+    /// Of its connection.
+    pub(crate) line: usize,
     pub(crate) wish: Wish,
     pub(crate) asked: Step,
     since: Moment,
@@ -112,13 +136,15 @@ pub(crate) struct Initiator {
     pub(crate) habits: Habits,
     phase: Phase,
     pub(crate) serial: Serial,
+    /// While it logs in.
     inbox: Vec<u8>,
-    frame: Option<Frame>,
     pub(crate) pending: BTreeMap<u64, Pending>,
     pub(crate) managing: Vec<Managing>,
     /// Writes that sessions before this one were not answered.
     lost: Vec<Wish>,
     pub(crate) next_user: u64,
+    /// Of its last login.
+    plan: Option<LoginPlan>,
     mute_until: Moment,
     away_until: Moment,
     rest_until: Moment,
@@ -136,11 +162,11 @@ impl Initiator {
             phase: Phase::Away,
             serial: Serial(0),
             inbox: Vec::new(),
-            frame: None,
             pending: BTreeMap::new(),
             managing: Vec::new(),
             lost: Vec::new(),
             next_user: 0,
+            plan: None,
             mute_until: Moment::ORIGIN,
             away_until: Moment::ORIGIN,
             rest_until: Moment::ORIGIN,
@@ -168,11 +194,25 @@ impl Initiator {
         }
     }
 
-    /// The session that serves, or asks what there is.
-    pub(crate) fn session(&mut self) -> Option<&mut Session> {
+    /// The connections of the session that serves, or asks what there is.
+    fn lines(&mut self) -> &mut [Line] {
         match &mut self.phase {
-            Phase::Serving { session, .. } | Phase::Discovering { session, .. } => Some(session),
-            Phase::Away | Phase::LoggingIn { .. } | Phase::Gone => None,
+            Phase::Serving { lines, .. } => lines,
+            Phase::Discovering { line, .. } => std::slice::from_mut(line),
+            Phase::Away | Phase::LoggingIn { .. } | Phase::Gone => &mut [],
+        }
+    }
+
+    /// What a connection of the session is to it.
+    pub(crate) fn session(&mut self, line: usize) -> Option<&mut Session> {
+        self.lines().get_mut(line).map(|line| &mut *line.session)
+    }
+
+    /// Any of its connections.
+    pub(crate) fn any_line(&mut self, hub: &mut Hub) -> usize {
+        match self.lines().len() {
+            0 | 1 => 0,
+            several => hub.random.index(several),
         }
     }
 
@@ -204,9 +244,11 @@ impl Initiator {
             LoginPlan::discovery(&name)
         } else {
             hub.history.comes(self.number, serial);
-            LoginPlan { offer: offer(hub), ..LoginPlan::normal(&name, TARGET) }
+            let offer = offer(hub).with("MaxConnections", &self.habits.connections.to_string());
+            LoginPlan { offer, ..LoginPlan::normal(&name, TARGET) }
         };
         plan.isid = Isid([0x80, 0, 0, 0, 0, number]);
+        self.plan = Some(plan.clone());
         let login = Box::new(Login::new(plan));
         self.phase = Phase::LoggingIn { connection, login, since: hub.now, discovers };
         self.log_in(hub);
@@ -216,9 +258,18 @@ impl Initiator {
     /// The connection is over. What was open on it is nobody's.
     fn lose(&mut self, hub: &mut Hub) {
         hub.history.ends(self.serial);
-        self.phase = Phase::Away;
+        if let Phase::Serving { lines, joining, .. } = std::mem::replace(&mut self.phase, Phase::Away) {
+            let joining = joining.iter().map(|joining| joining.connection);
+            for connection in lines.iter().skip(1).map(|line| line.connection).chain(joining) {
+                // Or it leaves it as it is, and the target has to see to it.
+                match hub.random.below(3) {
+                    0 => hub.cut(connection),
+                    1 => hub.hang_up(connection, Side::Initiator),
+                    _ => {}
+                }
+            }
+        }
         self.inbox.clear();
-        self.frame = None;
         // Asked for again, as real ones do: over what may still be under way.
         let writes = self.pending.values().map(|pending| pending.wish).filter(Wish::writes);
         self.lost.extend(writes);
@@ -258,14 +309,18 @@ impl Initiator {
                     hub.post(connection, Side::Initiator, out);
                 }
                 Ok(Progress::Done(established)) => {
-                    let mut session = Box::new(Session::new(&established, COMMANDS));
+                    let session = Box::new(Session::new(&established, COMMANDS));
+                    let inbox = std::mem::take(&mut self.inbox);
+                    let mut line = Line { connection, session, inbox, frame: None };
                     if discovers {
-                        session.exchange_text(&[("SendTargets", "All")]).expect("there is room for one");
-                        self.phase = Phase::Discovering { connection, session, since: hub.now };
+                        let asked = line.session.exchange_text(&[("SendTargets", "All")]);
+                        asked.expect("there is room for one");
+                        self.phase = Phase::Discovering { line, since: hub.now };
                         return self.discover(hub);
                     }
                     hub.history.port_is_back(self.number, self.serial);
-                    self.phase = Phase::Serving { connection, session, leaving: None };
+                    let (lines, tsih) = (vec![line], established.tsih);
+                    self.phase = Phase::Serving { lines, joining: None, tsih, leaving: None };
                     return self.serve(hub);
                 }
                 Err(LoginFault::Refused(_)) => {
@@ -286,9 +341,10 @@ impl Initiator {
     // --- Discovering -------------------------------------------------------------------------------------------
 
     fn discover(&mut self, hub: &mut Hub) {
-        let Phase::Discovering { connection, since, .. } = self.phase else { return };
-        let ended = hub.collect(connection, &mut self.inbox);
-        if let Err(fault) = self.receive(hub) {
+        let Phase::Discovering { line, since } = &mut self.phase else { return };
+        let since = *since;
+        let ended = hub.collect(line.connection, &mut line.inbox);
+        if let Err(fault) = self.receive(hub, 0) {
             return self.protocol(hub, fault);
         }
         if !matches!(self.phase, Phase::Discovering { .. }) {
@@ -307,7 +363,7 @@ impl Initiator {
 
     /// SendTargets is answered: the target is there, at the portal, unless the configuration was changed.
     fn discovered(&mut self, hub: &mut Hub) {
-        let Phase::Discovering { session, .. } = &mut self.phase else { return };
+        let Phase::Discovering { line: Line { session, .. }, .. } = &mut self.phase else { return };
         let mut found = Vec::new();
         for pair in session.text() {
             let known = match &pair {
@@ -332,10 +388,15 @@ impl Initiator {
     // --- Serving -----------------------------------------------------------------------------------------------
 
     fn serve(&mut self, hub: &mut Hub) {
-        let Phase::Serving { connection, .. } = self.phase else { return };
-        let ended = hub.collect(connection, &mut self.inbox);
-        if let Err(fault) = self.receive(hub) {
-            return self.protocol(hub, fault);
+        let Phase::Serving { lines, .. } = &mut self.phase else { return };
+        let mut ended = false;
+        for line in &mut *lines {
+            ended |= hub.collect(line.connection, &mut line.inbox);
+        }
+        for at in 0..lines.len() {
+            if let Err(fault) = self.receive(hub, at) {
+                return self.protocol(hub, fault);
+            }
         }
         if !matches!(self.phase, Phase::Serving { .. }) {
             return;
@@ -343,6 +404,7 @@ impl Initiator {
         if ended {
             return self.lose(hub);
         }
+        self.join(hub);
         self.be_impatient(hub);
         if self.habits.unsteady && self.misbehave(hub) {
             return;
@@ -351,12 +413,66 @@ impl Initiator {
         self.transmit(hub);
     }
 
+    /// Opens one more connection of the session, where it may have more.
+    fn join(&mut self, hub: &mut Hub) {
+        let number = self.number;
+        let Phase::Serving { lines, joining, tsih, leaving } = &mut self.phase else { return };
+        let most = self.habits.connections.min(usize::from(lines[0].session.parameters().max_connections));
+        if joining.is_none() && leaving.is_none() && lines.len() < most && hub.random.chance(1, 8) {
+            // No session of the oracles' ends with it alone.
+            let serial = Serial(hub.history.step());
+            let Some(connection) = hub.connect(number, serial) else { return };
+            let mut plan = self.plan.clone().expect("it has logged in");
+            plan.offer = plan.offer.of_a_connection();
+            plan.cid = Cid(u16::try_from(lines.len()).expect("few connections"));
+            (plan.tsih, plan.first_cmd_sn) = (*tsih, lines[0].session.next_cmd_sn());
+            let login = Box::new(Login::new(plan));
+            *joining = Some(Joining { connection, login, inbox: Vec::new(), since: hub.now });
+        }
+        let Some(one) = joining else { return };
+        let mut out = Vec::new();
+        while one.login.next_pdu(&mut out) {}
+        hub.post(one.connection, Side::Initiator, std::mem::take(&mut out));
+        let ended = hub.collect(one.connection, &mut one.inbox);
+        while let Some((bhs, data)) = take_pdu(&mut one.inbox) {
+            match one.login.receive(&bhs, &data) {
+                Ok(Progress::Send) => {
+                    while one.login.next_pdu(&mut out) {}
+                    hub.post(one.connection, Side::Initiator, std::mem::take(&mut out));
+                }
+                Ok(Progress::Done(established)) => {
+                    let session = Box::new(lines[0].session.join(&established, COMMANDS));
+                    let inbox = std::mem::take(&mut one.inbox);
+                    lines.push(Line { connection: one.connection, session, inbox, frame: None });
+                    hub.history.tally.connections_joined += 1;
+                    *joining = None;
+                    return;
+                }
+                // The target takes none, or the session is about to end.
+                Err(LoginFault::Refused(_)) => {
+                    hub.hang_up(one.connection, Side::Initiator);
+                    self.habits.connections = lines.len();
+                    *joining = None;
+                    return;
+                }
+                Err(fault) => return self.protocol(hub, fault.to_string()),
+            }
+        }
+        if ended {
+            *joining = None;
+        } else if hub.now.since(one.since) > LOGIN_PATIENCE {
+            let what = format!("a connection that joins a session of initiator {number} is not answered");
+            hub.history.violate(Oracle::Answers, what);
+        }
+    }
+
     /// Breaks something, seldom. True: the session is left.
     fn misbehave(&mut self, hub: &mut Hub) -> bool {
-        let Phase::Serving { connection, .. } = self.phase else { return false };
         if self.mute_until > hub.now || !hub.random.chance(1, 80) {
             return false;
         }
+        let line = self.any_line(hub);
+        let Some(connection) = self.lines().get(line).map(|line| line.connection) else { return false };
         match hub.random.below(4) {
             // The connection breaks.
             0 => hub.cut(connection),
@@ -376,45 +492,17 @@ impl Initiator {
     }
 
     /// Understands what has come.
-    fn receive(&mut self, hub: &mut Hub) -> Result<(), String> {
+    fn receive(&mut self, hub: &mut Hub, at: usize) -> Result<(), String> {
         loop {
-            let (Phase::Serving { session, .. } | Phase::Discovering { session, .. }) = &mut self.phase
-            else {
-                return Ok(());
-            };
-            if self.frame.is_none() {
-                let Some(bhs) = self.inbox.first_chunk::<BHS_BYTES>().copied() else { return Ok(()) };
-                let digests = session.digests();
-                let lengths = Lengths::of(&bhs, digests, DATA_SEGMENT_BYTES_MAX).map_err(faulty)?;
-                assert_eq!(lengths.ahs_bytes, 0, "our target has nothing to say in an AHS");
-                let Some(header) = self.inbox.get(..lengths.header_bytes() as usize) else { return Ok(()) };
-                digests.check_header(header).map_err(faulty)?;
-                self.inbox.drain(..lengths.header_bytes() as usize);
-                let data_bytes = lengths.data_segment_bytes as usize;
-                let rest_bytes = lengths.data_bytes() as usize;
-                let placement = session.receive_header(&bhs).map_err(|fault| format!("{fault:?}"))?;
-                self.frame = Some(Frame { bhs, placement: Some(placement), data_bytes, rest_bytes });
-            }
-            let frame = self.frame.as_ref().expect("it was just made");
-            if self.inbox.len() < frame.rest_bytes {
-                return Ok(());
-            }
-            let frame = self.frame.take().expect("it was just there");
-            let mut data: Vec<u8> = self.inbox.drain(..frame.rest_bytes).collect();
-            if session.digests().data
-                && let Some((bytes, field)) = data.split_last_chunk()
-                && digest::field_of(bytes) != *field
-            {
-                return Err("a wrong data digest".to_owned());
-            }
-            data.truncate(frame.data_bytes);
+            let Some(line) = self.lines().get_mut(at) else { return Ok(()) };
+            let Some((frame, mut data)) = line.next_pdu()? else { return Ok(()) };
             if let Some(Placement::ReadBuffer { user, offset, .. }) = frame.placement {
                 let pending = self.pending.get_mut(&user).expect("the session knows what is open");
                 let offset = offset as usize;
                 pending.buffer[offset..offset + data.len()].copy_from_slice(&data);
                 data.clear();
             }
-            let Some(session) = self.session() else { return Ok(()) };
+            let Some(session) = self.session(at) else { return Ok(()) };
             let event = session.receive_done(&data).map_err(|fault| format!("{fault:?} {:?}", frame.bhs))?;
             match event {
                 Event::Completed(completion) => self.completed(hub, &completion),
@@ -430,7 +518,7 @@ impl Initiator {
     fn completed(&mut self, hub: &mut Hub, completion: &Completion<'_>) {
         let pending = self.pending.remove(&completion.user).expect("the session knows what is open");
         let session = self.serial;
-        self.judge_order(hub, completion.user, pending.wish, completion.status);
+        self.judge_order(hub, (completion.user, pending.line), pending.wish, completion.status);
         tracing::debug!(
             now = hub.now.0, initiator = self.number, session = session.0, wish = ?pending.wish, asked = pending.asked,
             status = completion.status, sense = ?completion.sense, "answered"
@@ -452,8 +540,9 @@ impl Initiator {
     }
 
     /// SAM-5 §8.6, at the ends of commands: their statuses come in the order in which they ended. Commands that came before and
-    /// are still open, and that nobody may have aborted, have not ended.
-    fn judge_order(&self, hub: &mut Hub, user: u64, wish: Wish, status: u8) {
+    /// are still open, and that nobody may have aborted, have not ended; those on another connection may have, and their status is
+    /// on its way.
+    fn judge_order(&self, hub: &mut Hub, (user, line): (u64, usize), wish: Wish, status: u8) {
         if REFUSED.contains(&status) || !self.managing.is_empty() {
             return;
         }
@@ -464,6 +553,7 @@ impl Initiator {
         };
         let passed = self.pending.range(..user).find(|(_, before)| {
             before.wish.unit == wish.unit
+                && before.line == line
                 && waits_for(before.wish.attribute)
                 && Some(hub.history.resets(wish.unit)) == before.resets
         });
@@ -475,10 +565,9 @@ impl Initiator {
     }
 
     fn logged_out(&mut self, hub: &mut Hub) {
-        let (Phase::Serving { connection, .. } | Phase::Discovering { connection, .. }) = self.phase else {
-            return;
-        };
-        hub.hang_up(connection, Side::Initiator);
+        for line in self.lines() {
+            hub.hang_up(line.connection, Side::Initiator);
+        }
         let through = matches!(self.phase, Phase::Serving { .. }) && self.habits.commands == 0;
         if through {
             self.phase = Phase::Gone;
@@ -532,8 +621,9 @@ impl Initiator {
         let through = self.habits.commands == 0 && self.pending.is_empty() && self.managing.is_empty();
         let walks_out = self.habits.unsteady && !self.pending.is_empty() && hub.random.chance(1, 150);
         if through || walks_out {
-            let Phase::Serving { session, leaving, .. } = &mut self.phase else { return };
-            if session.log_out(LogoutReason::CloseSession).is_some() {
+            let line = self.any_line(hub);
+            let Phase::Serving { lines, leaving, .. } = &mut self.phase else { return };
+            if lines[line].session.log_out(LogoutReason::CloseSession).is_some() {
                 *leaving = Some(hub.now);
                 hub.history.ends(self.serial);
                 hub.history.tally.logouts += u64::from(walks_out);
@@ -560,7 +650,8 @@ impl Initiator {
         let Some(wish) = again.or_else(|| Wish::drawn(self, hub)) else { return };
         let user = self.next_user;
         let cdb = wish.cdb();
-        let Some(session) = self.session() else { return };
+        let line = self.any_line(hub);
+        let Some(session) = self.session(line) else { return };
         // A command that is asked for again by a new session is as it was.
         let lost = hub.plant == Some(Plant::AttributesLost);
         let attribute = if lost { TaskAttribute::Simple } else { wish.attribute };
@@ -576,19 +667,57 @@ impl Initiator {
         }
         let ends = hub.history.is_being_reset(wish.unit) || hub.history.is_being_preempted(wish.unit);
         let resets = (!ends).then(|| hub.history.resets(wish.unit));
-        self.pending.insert(user, Pending { tag, wish, asked, since: hub.now, resets, buffer });
+        self.pending.insert(user, Pending { tag, line, wish, asked, since: hub.now, resets, buffer });
     }
 
     /// Sends what waits, unless it is silent.
     fn transmit(&mut self, hub: &mut Hub) {
-        let (Phase::Serving { connection, session, .. } | Phase::Discovering { connection, session, .. }) =
-            &mut self.phase
-        else {
-            return;
-        };
         if self.mute_until > hub.now {
             return;
         }
+        let Self { phase, pending, .. } = self;
+        let lines = match phase {
+            Phase::Serving { lines, .. } => &mut lines[..],
+            Phase::Discovering { line, .. } => std::slice::from_mut(line),
+            Phase::Away | Phase::LoggingIn { .. } | Phase::Gone => return,
+        };
+        lines.iter_mut().for_each(|line| line.transmit(hub, pending));
+    }
+}
+
+impl Line {
+    /// The next PDU that is whole, with its data.
+    fn next_pdu(&mut self) -> Result<Option<(Frame, Vec<u8>)>, String> {
+        let digests = self.session.digests();
+        if self.frame.is_none() {
+            let Some(bhs) = self.inbox.first_chunk::<BHS_BYTES>().copied() else { return Ok(None) };
+            let lengths = Lengths::of(&bhs, digests, DATA_SEGMENT_BYTES_MAX).map_err(faulty)?;
+            assert_eq!(lengths.ahs_bytes, 0, "our target has nothing to say in an AHS");
+            let Some(header) = self.inbox.get(..lengths.header_bytes() as usize) else { return Ok(None) };
+            digests.check_header(header).map_err(faulty)?;
+            self.inbox.drain(..lengths.header_bytes() as usize);
+            let data_bytes = lengths.data_segment_bytes as usize;
+            let rest_bytes = lengths.data_bytes() as usize;
+            let placement = self.session.receive_header(&bhs).map_err(|fault| format!("{fault:?}"))?;
+            self.frame = Some(Frame { bhs, placement: Some(placement), data_bytes, rest_bytes });
+        }
+        let Some(frame) = self.frame.take_if(|frame| frame.rest_bytes <= self.inbox.len()) else {
+            return Ok(None);
+        };
+        let mut data: Vec<u8> = self.inbox.drain(..frame.rest_bytes).collect();
+        if digests.data
+            && let Some((bytes, field)) = data.split_last_chunk()
+            && digest::field_of(bytes) != *field
+        {
+            return Err("a wrong data digest".to_owned());
+        }
+        data.truncate(frame.data_bytes);
+        Ok(Some((frame, data)))
+    }
+
+    /// Sends what waits.
+    fn transmit(&mut self, hub: &mut Hub, pending: &BTreeMap<u64, Pending>) {
+        let Self { connection, session, .. } = self;
         let digests = session.digests();
         let mut bhs = [0; BHS_BYTES];
         while let Some(outgoing) = session.next_pdu(&mut bhs) {
@@ -601,7 +730,7 @@ impl Initiator {
                 Payload::Bytes(data) => bytes.extend_from_slice(data),
                 Payload::WriteBuffer { user, offset, length, .. } => {
                     let range = offset as usize..(offset + length) as usize;
-                    bytes.extend_from_slice(&self.pending[&user].buffer[range]);
+                    bytes.extend_from_slice(&pending[&user].buffer[range]);
                 }
             }
             bytes.resize(bytes.len() + outgoing.padding_bytes as usize, 0);
@@ -652,7 +781,9 @@ fn offer(hub: &mut Hub) -> Offer {
     let offer = offer.with("HeaderDigest", digest()).with("DataDigest", digest());
     // At level 2 a session outlives its connection, and ends where its initiator logs in anew.
     let level = ["0", "1", "2"][hub.random.index(3)];
+    let retain = ["0", "20"][hub.random.index(2)];
     offer
+        .with("DefaultTime2Retain", retain)
         .with("ErrorRecoveryLevel", level)
         .with("MaxRecvDataSegmentLength", segment)
         .with("MaxBurstLength", burst)

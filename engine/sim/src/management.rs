@@ -10,6 +10,9 @@ use crate::history::{Oracle, Step};
 use crate::hub::Hub;
 use crate::initiator::{Initiator, lun_of};
 
+/// Functions that an initiator keeps open at most.
+const FUNCTIONS_MAX: usize = 6;
+
 /// A task management function in flight.
 #[derive(Debug)]
 pub(crate) struct Managing {
@@ -64,6 +67,10 @@ impl Initiator {
     }
 
     fn manage(&mut self, hub: &mut Hub, kind: Managed) {
+        // A target takes few that are immediate, whatever connections they come by.
+        if self.managing.len() >= FUNCTIONS_MAX {
+            return;
+        }
         let (function, lun, referenced) = match kind {
             Managed::Abort { user } => {
                 let pending = &self.pending[&user];
@@ -79,7 +86,12 @@ impl Initiator {
             Managed::Target { cold: false, .. } => (TaskManagementFunction::TargetWarmReset, lun_of(0), None),
             Managed::Target { cold: true, .. } => (TaskManagementFunction::TargetColdReset, lun_of(0), None),
         };
-        let Some(session) = self.session() else { return };
+        // §4.2.2.1: what names a task goes where the task went.
+        let line = match kind {
+            Managed::Abort { user } => self.pending[&user].line,
+            _ => self.any_line(hub),
+        };
+        let Some(session) = self.session(line) else { return };
         let Some(tag) = session.manage_task(function, lun, referenced) else { return };
         let mut asked = hub.history.step();
         match kind {
@@ -169,7 +181,7 @@ impl Initiator {
     fn abandon(&mut self, hub: &mut Hub, user: u64, over: Option<&'static str>) {
         let serial = self.serial;
         let Some(pending) = self.pending.remove(&user) else { return };
-        let Some(session) = self.session() else { return };
+        let Some(session) = self.session(pending.line) else { return };
         session.abandon(pending.tag);
         pending.wish.abandon(hub, serial, over);
     }

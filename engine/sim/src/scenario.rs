@@ -156,6 +156,7 @@ fn habits(random: &mut Random, fences: bool) -> Habits {
     Habits {
         commands: u32::try_from(10 + random.below(60)).expect("few"),
         depth: [1, 4, 16][random.index(3)],
+        connections: [1, 1, 2, 4][random.index(4)],
         fences: fences || random.chance(1, 2),
         unsteady: random.chance(1, 3),
         tunes: random.chance(1, 2),
@@ -170,6 +171,7 @@ fn habits(random: &mut Random, fences: bool) -> Habits {
 pub(crate) const AUDITOR: Habits = Habits {
     commands: 1,
     depth: 1,
+    connections: 1,
     fences: false,
     unsteady: false,
     tunes: false,

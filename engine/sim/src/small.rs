@@ -119,6 +119,7 @@ const fn habits(menu: Menu) -> Habits {
     Habits {
         commands: 0,
         depth: 4,
+        connections: 1,
         fences: false,
         unsteady: false,
         tunes: true,

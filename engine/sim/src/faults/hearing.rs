@@ -104,7 +104,7 @@ impl Player {
                     let what = format!("a logout ends with {:?}", answer.result);
                     self.violate(hub, Oracle::Protocol, &what);
                 }
-                if self.leaving { self.go(hub) } else { self.logged_out_from(hub) }
+                if self.leaving { self.go(hub) } else { self.logged_out_from(hub, Some(tag)) }
             }
             (TargetPdu::NopIn(nop), _) if !nop.target_transfer_tag.is_reserved() => {
                 self.pong(hub, way, &nop);

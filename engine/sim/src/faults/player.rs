@@ -49,8 +49,8 @@ pub(super) struct Order {
 pub(super) enum Reach {
     /// Nowhere; it may be opened from then on.
     Down(Moment),
-    /// The lost one is logged out from another connection.
-    LoggedOut,
+    /// The lost one is logged out from another connection, by the request of this tag.
+    LoggedOut(u32),
     LoggingIn {
         connection: usize,
         login: Box<Login>,
@@ -347,7 +347,7 @@ impl Player {
         self.listen(hub, way);
         let same = match self.ways[way].reach {
             Reach::LoggingIn { connection: now, .. } | Reach::Open { connection: now } => now == connection,
-            Reach::Down(_) | Reach::LoggedOut => false,
+            Reach::Down(_) | Reach::LoggedOut(_) => false,
         };
         // The one that is answered last closes with the others, and its answer may come last.
         let closes = self.leaving && way > 0;
@@ -431,7 +431,6 @@ impl Player {
         let others: Vec<usize> = (0..self.ways.len()).filter(|other| self.is_open(*other)).collect();
         if was_open && self.play.fault.fate.cuts() && !others.is_empty() && hub.random.chance(1, 2) {
             let speaker = others[hub.random.index(others.len())];
-            self.ways[way].reach = Reach::LoggedOut;
             return self.log_out_from(hub, speaker, way);
         }
         self.rest(hub, way, AWAY);
@@ -451,10 +450,12 @@ impl Player {
         }
     }
 
-    /// Another connection has said that the lost one is gone, or never will.
-    pub(super) fn logged_out_from(&mut self, hub: &mut Hub) {
+    /// Another connection has said that the lost one is gone; `None`: it never will, whichever.
+    pub(super) fn logged_out_from(&mut self, hub: &mut Hub, tag: Option<u32>) {
         for way in 0..self.ways.len() {
-            if matches!(self.ways[way].reach, Reach::LoggedOut) {
+            if let Reach::LoggedOut(by) = self.ways[way].reach
+                && tag.is_none_or(|tag| tag == by)
+            {
                 self.rest(hub, way, AWAY);
             }
         }
@@ -483,7 +484,7 @@ impl Player {
                 return self.lose(hub, way);
             }
         }
-        self.logged_out_from(hub);
+        self.logged_out_from(hub, None);
         if !self.is_whole() {
             return;
         }

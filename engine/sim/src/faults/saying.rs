@@ -195,15 +195,17 @@ impl Player {
     }
 
     pub(super) fn log_out(&mut self, hub: &mut Hub) {
-        self.say_logout(hub, 0, LogoutReason::CloseSession, 0);
+        let tag = self.new_tag();
+        self.say_logout(hub, 0, LogoutReason::CloseSession, (0, tag));
     }
 
     pub(super) fn log_out_from(&mut self, hub: &mut Hub, speaker: usize, lost: usize) {
-        self.say_logout(hub, speaker, LogoutReason::RemoveConnectionForRecovery, lost);
+        let tag = self.new_tag();
+        self.ways[lost].reach = Reach::LoggedOut(tag);
+        self.say_logout(hub, speaker, LogoutReason::RemoveConnectionForRecovery, (lost, tag));
     }
 
-    fn say_logout(&mut self, hub: &mut Hub, speaker: usize, reason: LogoutReason, way: usize) {
-        let tag = self.new_tag();
+    fn say_logout(&mut self, hub: &mut Hub, speaker: usize, reason: LogoutReason, (way, tag): (usize, u32)) {
         let logout = LogoutRequest {
             immediate: true,
             reason,

@@ -116,6 +116,8 @@ pub struct Tally {
     pub reloads: u64,
     /// Shutdowns under load.
     pub restarts: u64,
+    /// Connections that have joined sessions.
+    pub connections_joined: u64,
     /// Faults that struck a PDU of a dialogue.
     pub faults: u64,
     /// Commands that another connection has taken over.
@@ -153,6 +155,7 @@ impl AddAssign for Tally {
         self.kills += other.kills;
         self.reloads += other.reloads;
         self.restarts += other.restarts;
+        self.connections_joined += other.connections_joined;
         self.faults += other.faults;
         self.reassigned += other.reassigned;
         self.sessions_lost += other.sessions_lost;
