@@ -158,13 +158,8 @@ impl<D: Driver> Core<D> {
     fn go_on_at_fence(&mut self, session_key: Key<Session>) {
         let silent = !self.silent_at_fence(session_key).is_empty();
         let Some(session) = self.sessions.get_mut(session_key) else { return };
-        let Some(seat) = session.fences.front().map(|first| first.seat) else { return };
-        let is_there = session.link(seat).is_some();
-        let first = &mut session.fences[0];
+        let Some(first) = session.fences.front_mut() else { return };
         match first.stage {
-            _ if !is_there => {
-                session.fences.pop_front();
-            }
             Stage::Precedes(_) if !silent => first.stage = Stage::Passes,
             Stage::Follows(_) if !silent => {
                 session.fences.pop_front();
@@ -173,6 +168,22 @@ impl<D: Driver> Core<D> {
             Stage::Gathers => {}
             _ => return,
         }
+        self.flush_links(session_key);
+    }
+
+    /// A connection has left, and its fenced responses with it, those that wait for the first, too: whoever sits down in its seat
+    /// has none of them in its list.
+    pub(super) fn drop_fences(&mut self, session_key: Key<Session>, seat: Seat) {
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        let before = session.fences.len();
+        session.fences.retain(|fencing| fencing.seat != seat);
+        if session.fences.len() < before {
+            self.flush_links(session_key);
+        }
+    }
+
+    fn flush_links(&mut self, session_key: Key<Session>) {
+        let Some(session) = self.sessions.get(session_key) else { return };
         let seats: Vec<Seat> = session.wire.seats().collect();
         seats.into_iter().for_each(|seat| self.flush_link(session_key, seat));
     }

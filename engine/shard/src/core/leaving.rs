@@ -152,6 +152,7 @@ impl<D: Driver> Core<D> {
             session.wire.leave(seat);
             self.unbook_kept(&link);
         }
+        self.drop_fences(session_key, seat);
         self.look_at_fences(session_key);
     }
 

@@ -399,3 +399,24 @@ fn a_fence_goes_with_the_connection_of_its_response() {
     assert_eq!(bench.heard(&second), [NOP_IN, Heard::Status(22, GOOD)]);
     assert_eq!(ended(&bench), None);
 }
+
+/// A response that waits behind another one's fence leaves with its connection: who sits down in its seat has none to send.
+#[test]
+fn a_fence_whose_connection_was_replaced_holds_nobody_up() {
+    let (mut bench, first, second) = tell_of_an_abort(FENCED);
+    let third = join(&mut bench, &first, 2);
+    assert_eq!(bench.heard(&third), [LOGIN]);
+    bench.heard(&first);
+    bench.heard(&second);
+    bench.install_with(1, 3, disk(), vec![(Whom::All, UnitAttention::LogicalUnitReset)]);
+    send(&mut bench, &second, test_unit_ready(23, 5), &[]);
+    let again = join(&mut bench, &first, 1);
+    acknowledge(&mut bench, &first, 3);
+    assert!(bench.heard(&first).contains(&Heard::Status(11, CHECK_CONDITION)));
+    acknowledge(&mut bench, &first, 4);
+    send(&mut bench, &first, test_unit_ready(12, 6), &[]);
+    assert_eq!(bench.heard(&first), [Heard::Status(12, GOOD)]);
+    send(&mut bench, &again, test_unit_ready(24, 7), &[]);
+    let heard = bench.heard(&again);
+    assert!(heard.contains(&Heard::Status(24, GOOD)), "{heard:?}");
+}
