@@ -62,7 +62,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
             let Some(link) = state.link(seat).filter(|link| !link.leaves) else { return };
             match connection.pdu {
                 Pdu::Header => {
-                    if connection.sending && link.outgoing.len() >= OUTGOING_MAX {
+                    // At a fence it is not sending, and what it asks for waits all the same.
+                    let waits = connection.sending || !state.fences.is_empty();
+                    if waits && link.outgoing.len() >= OUTGOING_MAX {
                         connection.stalled = true;
                         return;
                     }

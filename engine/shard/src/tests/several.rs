@@ -1,9 +1,10 @@
 //! Several connections in one session: what each hears, how they come and go (RFC 7143 §4.2.5.1, §6.3.4, §7.6, §7.14).
 
 use super::*;
+use crate::full_feature::RARE_MAX;
 use portico_iscsi::wire::{
     InitiatorPdu, LoginResponse, LoginStatus, LogoutReason, LogoutRequest, LogoutResponse, LogoutResult,
-    NopOut,
+    NopOut, Snack, SnackType,
 };
 use portico_model::message::{EndReason, ToControl};
 
@@ -419,4 +420,46 @@ fn a_fence_whose_connection_was_replaced_holds_nobody_up() {
     send(&mut bench, &again, test_unit_ready(24, 7), &[]);
     let heard = bench.heard(&again);
     assert!(heard.contains(&Heard::Status(24, GOOD)), "{heard:?}");
+}
+
+/// What waits at a fence is bounded as what waits for an initiator that does not read.
+#[test]
+fn who_asks_and_acknowledges_nothing_at_a_fence_is_heard_no_further() {
+    let (mut bench, first, second) = tell_of_an_abort(FENCED);
+    let snack = Snack {
+        kind: SnackType::Status,
+        lun: LunField::default(),
+        initiator_task_tag: InitiatorTaskTag::RESERVED,
+        transfer_or_snack_tag: u32::MAX,
+        expected_stat_sn: StatSn(0),
+        run_begin: 0,
+        run_length: 0,
+    };
+    let mut bhs = [0; BHS_BYTES];
+    InitiatorPdu::Snack(snack).emit(&mut bhs);
+    let waiting = |bench: &Bench| {
+        let sessions = bench.shard.core.sessions.iter();
+        let links = sessions.flat_map(|(_, session)| session.links.iter().flatten());
+        links.map(|link| link.outgoing.len()).max().unwrap_or(0)
+    };
+    for _ in 0..50 {
+        for _ in 0..100 {
+            let world = &mut *bench.world.borrow_mut();
+            world.sockets[first.socket].to_shard.extend(bhs);
+            world.feed(first.socket);
+        }
+        bench.settle();
+        // It has time.
+        for index in 0..bench.shard.connections.places() {
+            let key = bench.shard.connections.key_at(index);
+            let connection = key.and_then(|key| bench.shard.connections.get_mut(key));
+            connection.into_iter().for_each(|connection| connection.rare_left = RARE_MAX);
+        }
+    }
+    let most = waiting(&bench);
+    assert!((4000..4200).contains(&most), "{most} of 5000");
+    assert!(!is_closed(&bench, &first));
+    acknowledge(&mut bench, &second, 3);
+    bench.pass(Duration::from_secs(60));
+    assert!(is_closed(&bench, &first), "its time at the fence is over");
 }
