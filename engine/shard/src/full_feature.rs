@@ -120,7 +120,9 @@ impl<D: Driver, M: Mailbox> Shard<D, M> {
         let is_read = matches!(connection.pdu, Pdu::Header)
             && connection.inbound.front().is_some_and(ScsiCommand::reads)
             && connection.digests == Digests::NONE;
-        if !is_read || connection.sending || connection.closing.is_some() || connection.rare_left == 0 {
+        // What is being sent, and the final Login Response, go first.
+        let waits = connection.is_answering() || connection.closing.is_some();
+        if !is_read || waits || connection.rare_left == 0 {
             return 0;
         }
         self.core.answer_reads(key, place, &mut connection.inbound, count_max)

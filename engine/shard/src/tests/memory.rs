@@ -184,6 +184,21 @@ fn who_has_blocks_for_himself_waits_for_the_reads_that_were_answered_before_him(
     assert!(bytes_at(&store, 0, 512) == [7; 512]);
 }
 
+/// RFC 7143 §6.3: what has come behind the last Login Request is answered behind the last Login Response.
+#[test]
+fn a_read_that_came_with_the_login_is_answered_behind_it() {
+    let mut bench = Bench::new();
+    disk_in_memory(&mut bench);
+    let mut first = bench.log_in(&[(0, 1)], &format!("{IMMEDIATE}MaxConnections=2|"));
+    let unread = pdu(&mut first, read_of(1, 0, 512), &[]);
+    let completed = completed_as(first.session.0, (Tsih(1), Cid(1)), "MaxRecvDataSegmentLength=8192|");
+    let socket = bench.world.borrow().sockets.len();
+    let question = Box::new(LoginQuestion { unread, ..question(completed) });
+    bench.mail(ToShard::Join { session: first.session, question });
+    let second = Peer { socket, session: first.session, cmd_sn: first.cmd_sn };
+    assert_eq!(bench.heard(&second), [Heard::Other(0x23), Heard::Data(1, vec![0; 512], true)]);
+}
+
 #[test]
 fn a_read_that_is_half_sent_keeps_nobody_waiting_for_the_end_of_an_aca() {
     const LENGTH: u32 = 3 << 20;
