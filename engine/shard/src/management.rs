@@ -30,6 +30,8 @@ pub struct Management {
     pub answer: Answer,
     /// What the initiator has to acknowledge first, once nothing else is waited for (RFC 7143 §4.2.3.3).
     pub fence: Option<Fence>,
+    /// Connections of which data may have been asked before: a bit for each seat.
+    pub asked: u8,
     /// When it is given up.
     pub deadline: Moment,
     /// It was given up: nothing is waited for any more.
@@ -77,6 +79,7 @@ impl Management {
     #[must_use]
     pub fn new(session: Key<Session>, seat: Seat, answer: Answer, now: Moment) -> Self {
         let deadline = now + Duration::from_secs(PATIENCE_S);
-        Self { session, seat, tasks: 0, resets: 0, answer, fence: None, deadline, late: false, ends: None }
+        let (fence, ends) = (None, None);
+        Self { session, seat, tasks: 0, resets: 0, answer, fence, asked: 0, deadline, late: false, ends }
     }
 }

@@ -99,6 +99,16 @@ pub(super) struct Connections {
 #[derive(Clone, Copy, Debug)]
 pub struct Fence {
     noted: [Option<(u32, StatSn)>; CONNECTIONS_MAX as usize],
+    /// Numbers of pings that are to be answered, too.
+    pinged: [Option<u16>; CONNECTIONS_MAX as usize],
+}
+
+impl Fence {
+    /// Does not clear before a ping of this number is answered on a connection: what has no StatSN of its own, as an R2T,
+    /// or has none yet, has come to the initiator then.
+    pub fn note_ping(&mut self, seat: Seat, number: u16) {
+        self.pinged[seat.index()] = Some(number);
+    }
 }
 
 impl Connection {
@@ -219,7 +229,13 @@ impl Session {
         for (seat, connection) in self.connections.iter() {
             noted[seat.index()] = Some((connection.serial, connection.stat_sn));
         }
-        Fence { noted }
+        Fence { noted, pinged: [None; CONNECTIONS_MAX as usize] }
+    }
+
+    /// The number of the next ping on a connection, where `more` are sent before it.
+    #[must_use]
+    pub fn number_of_ping(&self, seat: Seat, more: u16) -> u16 {
+        self.connections.at(seat).keepalive.number_behind(more)
     }
 
     /// Whether the initiator has acknowledged what `fence` noted of a connection, or that connection has left.
@@ -227,7 +243,10 @@ impl Session {
     pub fn has_acknowledged(&self, fence: &Fence, seat: Seat) -> bool {
         match (&self.connections.seats[seat.index()], fence.noted[seat.index()]) {
             (Some(connection), Some((serial, noted))) => {
-                serial != connection.serial || !noted.follows(connection.acknowledged)
+                let pinged = fence.pinged[seat.index()];
+                serial != connection.serial
+                    || !noted.follows(connection.acknowledged)
+                        && pinged.is_none_or(|number| connection.keepalive.has_answered(number))
             }
             _ => true,
         }

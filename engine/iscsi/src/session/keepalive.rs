@@ -33,15 +33,22 @@ pub(super) struct Keepalive {
     heard: Moment,
     /// The ping without an answer, and when it went.
     ping: Option<(TargetTransferTag, Moment)>,
+    /// How many went, and the number of the latest that was answered.
     pings: u16,
+    answered: u16,
 }
 
 /// The transfer tags of pings lie above those of any task.
 const PING_TAGS: u32 = 0xfffe_0000;
 
+/// Whether `number` is not after `other`, in numbers that begin again.
+fn is_at_most(number: u16, other: u16) -> bool {
+    other.wrapping_sub(number) < 1 << 15
+}
+
 impl Keepalive {
     pub(super) fn new(times: KeepaliveTimes, now: Moment) -> Self {
-        Self { times, heard: now, ping: None, pings: 0 }
+        Self { times, heard: now, ping: None, pings: 0, answered: 0 }
     }
 
     pub(super) fn heard(&mut self, now: Moment) {
@@ -59,6 +66,20 @@ impl Keepalive {
     /// A NOP-Out that answers a ping; one that answers none, or an old one, says no more than that the initiator lives.
     pub(super) fn answered(&mut self, tag: TargetTransferTag) {
         self.ping = self.ping.filter(|(awaited, _)| *awaited != tag);
+        let number = u16::try_from(tag.0 & 0xffff).expect("16 bits");
+        if tag.0 & !0xffff == PING_TAGS && is_at_most(number, self.pings) && is_at_most(self.answered, number) {
+            self.answered = number;
+        }
+    }
+
+    /// The number of the ping before which `more` others go.
+    pub(super) fn number_behind(&self, more: u16) -> u16 {
+        self.pings.wrapping_add(more).wrapping_add(1)
+    }
+
+    /// Whether the ping of this number, or one after it, was answered: all that was sent before it has come to the initiator.
+    pub(super) fn has_answered(&self, number: u16) -> bool {
+        is_at_most(number, self.answered)
     }
 
     pub(super) fn deadline(&self) -> Moment {

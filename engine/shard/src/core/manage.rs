@@ -33,7 +33,10 @@ impl<D: Driver> Core<D> {
         let Some(session) = self.sessions.get(session_key) else { return };
         let answer = Answer::of_function(name, TaskManagementResult::Complete);
         let seat = session.wire.seat_of_task(name);
-        let key = self.managements.insert(Management::new(session_key, seat, answer, self.now));
+        let writes = session.wire.live_commands().filter(|(_, command)| command.write);
+        let asked = writes.fold(0, |seats, (task, _)| seats | 1 << session.wire.seat_of_task(task).index());
+        let management = Management { asked, ..Management::new(session_key, seat, answer, self.now) };
+        let key = self.managements.insert(management);
         let (result, additional) = self.carry_out(session_key, key, request);
         if let Some(management) = self.managements.get_mut(key) {
             management.answer = Answer::TaskManagement { name, result, additional };
@@ -293,27 +296,36 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Of commands that ended before the function, answers may be on their way on other connections. RFC 7143 §4.2.3.3: the
-    /// function is answered when the initiator has acknowledged them; a ping asks it to.
+    /// Of commands that ended before the function, answers may be on their way on other connections, and of those that it ended
+    /// requests for data. RFC 7143 §4.2.3.3: the function is answered when the initiator has acknowledged them; a ping asks it
+    /// to, whose answer also tells that what has no StatSN of its own has come. The data need not: who asked for them is gone.
     fn waits_at_fence(&mut self, key: Key<Management>) -> bool {
         let Some(management) = self.managements.get_mut(key) else { return false };
         let Some(session) = self.sessions.get(management.session) else { return false };
         if management.late || !matches!(management.answer, Answer::TaskManagement { .. }) {
             return false;
         }
-        let is_new = management.fence.is_none();
-        let fence = *management.fence.get_or_insert_with(|| session.wire.fence(management.seat));
-        let session_key = management.session;
-        let mut waits = false;
-        for seat in Seat::all() {
+        let (session_key, own, asked) = (management.session, management.seat, management.asked);
+        if let Some(fence) = &management.fence {
+            return Seat::all().any(|seat| !session.wire.has_acknowledged(fence, seat));
+        }
+        let mut fence = session.wire.fence(own);
+        let others: Vec<Seat> = session.wire.seats().filter(|seat| *seat != own).collect();
+        for seat in others.iter().copied() {
             let Some(session) = self.sessions.get(session_key) else { break };
-            if session.wire.has_acknowledged(&fence, seat) {
-                continue;
-            }
-            waits = true;
-            if is_new {
+            let Some(link) = session.link(seat) else { continue };
+            if !link.outgoing.is_empty() || asked & 1 << seat.index() != 0 {
+                let before = link.outgoing.iter().filter(|entry| entry.is_ping()).count();
+                fence.note_ping(seat, session.wire.number_of_ping(seat, u16::try_from(before).unwrap_or(0)));
+                self.list_rare(session_key, seat, Rare::Ping);
+            } else if !session.wire.has_acknowledged(&fence, seat) {
                 self.ping(session_key, seat);
             }
+        }
+        let Some(session) = self.sessions.get(session_key) else { return false };
+        let waits = others.into_iter().any(|seat| !session.wire.has_acknowledged(&fence, seat));
+        if let Some(management) = self.managements.get_mut(key) {
+            management.fence = Some(fence);
         }
         waits
     }

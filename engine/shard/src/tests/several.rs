@@ -273,8 +273,42 @@ fn what_was_sent_after_a_function_and_came_before_it_by_another_connection_is_an
     send(&mut bench, &second, write(22, 3), &[7; 4096]);
     send(&mut bench, &first, clear_task_set(3), &[]);
     bench.land_all();
+    assert_eq!(bench.heard(&second), [NOP_IN, Heard::Status(22, GOOD)]);
+    pong(&mut bench, &second, 1, 2);
     assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
-    assert_eq!(bench.heard(&second), [Heard::Status(22, GOOD)]);
+}
+
+/// RFC 7143 §4.2.3.3: no R2T of what a function has ended comes behind its answer, on whatever connection. An R2T has no StatSN of
+/// its own: that the initiator has it is told by the answer to a ping behind it.
+#[test]
+fn a_function_waits_until_what_was_asked_for_on_other_connections_has_come() {
+    let (mut bench, first, second) = two();
+    send(&mut bench, &second, write(21, 2), &[]);
+    assert!(matches!(bench.heard(&second)[..], [Heard::R2t { tag: 21, .. }]));
+    send(&mut bench, &first, clear_task_set(3), &[]);
+    assert_eq!((bench.heard(&first), bench.heard(&second)), (Vec::new(), vec![NOP_IN]));
+    acknowledge(&mut bench, &second, 2);
+    assert_eq!(bench.heard(&first), [], "it may have been said before the request came");
+    pong(&mut bench, &second, 1, 2);
+    assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
+}
+
+/// RFC 7143 §4.2.3.3: neither does a status that is being sent when the function comes.
+#[test]
+fn a_function_waits_for_an_answer_that_is_being_sent() {
+    let (mut bench, first, second) = two();
+    bench.world.borrow_mut().sockets[second.socket].is_deaf = true;
+    send(&mut bench, &second, test_unit_ready(21, 2), &[]);
+    send(&mut bench, &second, test_unit_ready(22, 3), &[]);
+    send(&mut bench, &first, clear_task_set(4), &[]);
+    assert_eq!(bench.heard(&first), []);
+    bench.world.borrow_mut().hear(second.socket);
+    bench.settle();
+    assert_eq!(bench.heard(&second), [Heard::Status(21, GOOD), NOP_IN], "the other one was ended unsaid");
+    acknowledge(&mut bench, &second, 2);
+    assert_eq!(bench.heard(&first), []);
+    pong(&mut bench, &second, 1, 3);
+    assert_eq!(bench.heard(&first), [TASK_MANAGEMENT]);
 }
 
 /// RFC 7143 §4.2.3.3: answers that went out before a function on a task set are acknowledged before it is answered.
@@ -291,12 +325,21 @@ fn a_function_waits_until_what_was_answered_on_other_connections_is_acknowledged
 
 /// Responses before this StatSN have come.
 fn acknowledge(bench: &mut Bench, peer: &Peer, stat_sn: u32) {
+    no_operation(bench, peer, TargetTransferTag::RESERVED, stat_sn);
+}
+
+/// The ping of this number on its connection has come, and responses before this StatSN.
+fn pong(bench: &mut Bench, peer: &Peer, number: u32, stat_sn: u32) {
+    no_operation(bench, peer, TargetTransferTag(0xfffe_0000 | number), stat_sn);
+}
+
+fn no_operation(bench: &mut Bench, peer: &Peer, target_transfer_tag: TargetTransferTag, stat_sn: u32) {
     let acknowledged = NopOut {
         immediate: true,
         data_segment_length: 0,
         lun: LunField::default(),
         initiator_task_tag: InitiatorTaskTag::RESERVED,
-        target_transfer_tag: TargetTransferTag::RESERVED,
+        target_transfer_tag,
         cmd_sn: CmdSn(3),
         expected_stat_sn: StatSn(stat_sn),
     };
