@@ -272,8 +272,8 @@ impl RbdStore {
             libc::EROFS | libc::EBUSY if kind.changes() && !self.geometry.read_only => {
                 if !self.is_locked_out.swap(true, Ordering::Relaxed) {
                     tracing::warn!(image = %self.options, "the image is locked by another client: writes are NOT READY");
-                    let _ = self.keeper.try_send(());
                 }
+                let _ = self.keeper.try_send(());
                 MediumError::BecomingReady
             }
             libc::ENOENT => MediumError::Gone,
@@ -350,6 +350,7 @@ impl RbdStore {
         *current = image;
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.is_gone.store(false, Ordering::Release);
+        self.is_locked_out.store(false, Ordering::Relaxed);
         self.health.store(OPEN, Ordering::Release);
         Ok(())
     }

@@ -67,7 +67,8 @@ impl Keepalive {
     pub(super) fn answered(&mut self, tag: TargetTransferTag) {
         self.ping = self.ping.filter(|(awaited, _)| *awaited != tag);
         let number = u16::try_from(tag.0 & 0xffff).expect("16 bits");
-        if tag.0 & !0xffff == PING_TAGS && is_at_most(number, self.pings) && is_at_most(self.answered, number) {
+        if tag.0 & !0xffff == PING_TAGS && is_at_most(number, self.pings) && is_at_most(self.answered, number)
+        {
             self.answered = number;
         }
     }

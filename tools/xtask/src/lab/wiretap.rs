@@ -149,7 +149,8 @@ impl Drop for Listening {
         let said = fs::read_to_string(&self.said).unwrap_or_default();
         let mut capture = self.capture.clone();
         capture.is_cut = is_cut;
-        capture.lost = lost(&said).unwrap_or(0);
+        // One that ends without its last words may have lost anything.
+        capture.lost = lost(&said).unwrap_or(1);
         if let Some(captures) = current().as_mut() {
             captures.taken.push(capture);
         }
