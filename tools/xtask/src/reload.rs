@@ -88,7 +88,7 @@ pub(crate) fn run(tree: &Tree, say: &mut dyn FnMut(&str)) -> Result<(u32, u32)> 
         }
         stop.store(true, Ordering::Relaxed);
         let worked = work.join().unwrap_or_else(|_| Err(Failure::new("the worker panicked")));
-        judge("the session at work noticed nothing", worked);
+        judge("the session at work noticed nothing but that ports and LUNs came and went", worked);
     });
     drop((worker, stage.idle, stage.witness));
     judge("porticod ends in order", stage.gateway.stop());
@@ -278,7 +278,8 @@ fn portals(stage: &mut Stage) -> Result<()> {
     stage.gateway.reload()?;
     until(|| Ok(TcpStream::connect(portal).is_err()))?;
     good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
-    good(&mut beside, Io::read(2, 0, BLOCK_BYTES)).map(drop)
+    good(&mut beside, Io::read(2, 0, BLOCK_BYTES))?;
+    told_of_ports(stage)
 }
 
 fn narrow(stage: &mut Stage) -> Result<()> {
@@ -302,7 +303,8 @@ fn narrow(stage: &mut Stage) -> Result<()> {
     good(&mut through, Io::read(2, 0, BLOCK_BYTES))?;
     stage.gateway.configure(&with_second(&stage.gateway))?;
     stage.gateway.reload()?;
-    until(|| Ok(!listens(one)))
+    until(|| Ok(!listens(one)))?;
+    told_of_ports(stage)
 }
 
 fn resize(stage: &mut Stage) -> Result<()> {
@@ -347,11 +349,11 @@ fn remove(stage: &mut Stage) -> Result<()> {
     }
 }
 
-/// Runs one command, which ends with GOOD; a unit attention about other LUNs may come before it.
+/// Runs one command, which ends with GOOD; a unit attention about other LUNs or ports may come before it.
 fn good(initiator: &mut Initiator, io: Io) -> Result<Io> {
     let mut ios = [io];
     initiator.run(&mut ios)?;
-    if is_about_luns(&ios[0]) {
+    if is_told(&ios[0], LUNS_CHANGED) || is_told(&ios[0], INQUIRY_CHANGED) {
         initiator.run(&mut ios)?;
     }
     let [io] = ios;
@@ -366,10 +368,25 @@ fn plainly(initiator: &mut Initiator, io: Io) -> Result<Io> {
     io.expect_good().map(|()| io)
 }
 
-/// REPORTED LUNS DATA HAS CHANGED: what a session is told, and no error of what it does.
-fn is_about_luns(io: &Io) -> bool {
-    matches!(&io.outcome, Some((2, sense)) if sense_of(sense) == (6, 0x3f, 0x0e))
+/// What a session is told once, and no error of what it does.
+fn is_told(io: &Io, sense: (u8, u8, u8)) -> bool {
+    matches!(&io.outcome, Some((2, told)) if sense_of(told) == sense)
 }
+
+/// The witness is told once that its target has, or had, other ports (SPC-4 §7.8.14: page 88 names them).
+fn told_of_ports(stage: &mut Stage) -> Result<()> {
+    let mut ios = [Io::read(0, 0, BLOCK_BYTES)];
+    stage.witness.run(&mut ios)?;
+    match is_told(&ios[0], INQUIRY_CHANGED) {
+        true => Ok(()),
+        false => Err(Failure::new("the witness is not told of the ports")),
+    }
+}
+
+/// REPORTED LUNS DATA HAS CHANGED.
+const LUNS_CHANGED: (u8, u8, u8) = (6, 0x3f, 0x0e);
+/// INQUIRY DATA HAS CHANGED.
+const INQUIRY_CHANGED: (u8, u8, u8) = (6, 0x3f, 0x03);
 
 /// Writes and reads LUN 0 with verification until it is told to stop.
 fn work(initiator: &mut Initiator, stop: &AtomicBool) -> Result<()> {

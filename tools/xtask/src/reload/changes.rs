@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::{Stage, THIRD, check, good, is_about_luns, plainly, until, with_second, with_target};
+use super::{LUNS_CHANGED, Stage, THIRD, check, good, is_told, plainly, until, with_second, with_target};
 use crate::lab::gateway::{Gateway, IQN};
 use crate::lab::initiator::{self, BLOCK_BYTES, Initiator, Io};
 use crate::lab::process::{self, End};
@@ -19,7 +19,7 @@ pub(super) fn add_lun(stage: &mut Stage) -> Result<()> {
     until(|| {
         let mut ios = [Io::read(2, 0, BLOCK_BYTES)];
         stage.idle.run(&mut ios)?;
-        if is_about_luns(&ios[0]) { Ok(true) } else { ios[0].expect_good().map(|()| false) }
+        if is_told(&ios[0], LUNS_CHANGED) { Ok(true) } else { ios[0].expect_good().map(|()| false) }
     })?;
     plainly(&mut stage.idle, Io::read(2, 0, BLOCK_BYTES))?;
     stage.idle.clear_attentions(3)?;
